@@ -1,0 +1,1 @@
+//! The agent: runs orders under supervision and answers with what happened.

@@ -1,0 +1,138 @@
+//! What a node says unasked, and what the station answers: hello, welcome, confirm, fault.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{EventId, MessageId},
+    subject::Subject,
+};
+
+/// The heartbeat of a node, and its introduction after every reconnection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// How often this journal has been opened; a higher one supersedes at once.
+    pub counter: u64,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// The agent's program version.
+    pub version: String,
+    /// The agent's wall clock when it spoke; skew is measured from it.
+    pub at: Timestamp,
+    /// When this start of the agent began.
+    pub started_at: Timestamp,
+    /// Milliseconds until the next hello at the latest.
+    pub interval_ms: u64,
+    /// Round trip of the previous hello and its welcome, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+    /// Labels from the node's config.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Last sequence number taken, per subject.
+    #[serde(default)]
+    pub lanes: BTreeMap<String, u64>,
+    /// Orders in the journal that are not final.
+    #[serde(default)]
+    pub open: Vec<MessageId>,
+    /// Orders whose final answer the station has not confirmed.
+    #[serde(default)]
+    pub unconfirmed: Vec<MessageId>,
+    /// The processes of this agent.
+    #[serde(default)]
+    pub processes: Vec<ProcessView>,
+    /// What was counted since the start, by name: garbage frames, dropped events and so on.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+    /// Whether the agent is about to end.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// One supervised process, as its agent describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessView {
+    /// The subject it serves.
+    pub subject: Subject,
+    /// What it is doing.
+    pub state: ProcessState,
+    /// Since when, by the agent's clock.
+    pub since: Timestamp,
+    /// How often the error kernel has restarted it.
+    pub restarts: u32,
+    /// Orders taken but not started.
+    #[serde(default)]
+    pub queued: u32,
+    /// Orders answered since the process was first spawned.
+    #[serde(default)]
+    pub handled: u64,
+    /// Its last fault, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fault: Option<String>,
+}
+
+/// What a process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    /// Ready, nothing to do.
+    Idle,
+    /// At work.
+    Running,
+    /// Waiting for its restart after a fault.
+    Restarting,
+    /// Given up by the error kernel.
+    Stopped,
+}
+
+impl ProcessState {
+    /// Returns the word used on the wire and on screens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The station's answer to a hello; no command runs before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The station's wall clock.
+    pub at: Timestamp,
+    /// The hello's `at`, so that the agent can measure the round trip.
+    pub hello_at: Timestamp,
+}
+
+/// The station's word that these answers and events are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirm {
+    /// Orders whose final state is recorded.
+    #[serde(default)]
+    pub orders: Vec<MessageId>,
+    /// Events that are stored.
+    #[serde(default)]
+    pub events: Vec<EventId>,
+}
+
+/// A fault a node saw in itself and the verdict on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultEvent {
+    /// Names the event, so that it is stored once.
+    pub id: EventId,
+    /// When, by the agent's clock.
+    pub at: Timestamp,
+    /// What kind of fault: a short word.
+    pub kind: String,
+    /// The process it happened in, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// What happened, in words.
+    pub detail: String,
+    /// What was decided, in words.
+    pub verdict: String,
+}

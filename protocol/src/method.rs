@@ -1,0 +1,73 @@
+//! The closed set of methods a node or a station knows.
+
+use std::str::FromStr;
+
+use crate::name::MethodName;
+
+/// A known method: one variant per functionality, so that a `match` over it is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    /// Runs a command of the operating system.
+    Shellcommand,
+    /// Says that a node is alive and what it is: as an event unasked, as a command on request.
+    Hello,
+    /// The station's answer to a hello.
+    Welcome,
+    /// What a node says about an order.
+    Ack,
+    /// The station's word that an answer is stored, so that the node may forget it.
+    Confirm,
+    /// A fault a node saw in itself, and what was decided about it.
+    Fault,
+}
+
+impl Method {
+    /// Every method, in the order of their introduction.
+    pub const ALL: [Self; 6] = [
+        Self::Shellcommand,
+        Self::Hello,
+        Self::Welcome,
+        Self::Ack,
+        Self::Confirm,
+        Self::Fault,
+    ];
+
+    /// The methods an operator may ask a node for.
+    pub const ORDERABLE: [Self; 2] = [Self::Shellcommand, Self::Hello];
+
+    /// Returns the token on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shellcommand => "shellcommand",
+            Self::Hello => "hello",
+            Self::Welcome => "welcome",
+            Self::Ack => "ack",
+            Self::Confirm => "confirm",
+            Self::Fault => "fault",
+        }
+    }
+
+    /// Returns the method's name as a token.
+    pub fn name(self) -> MethodName {
+        MethodName::from_str(self.as_str()).expect("every method's text is a token, see the test")
+    }
+
+    /// Returns the method called `name`, if there is one.
+    pub fn from_name(name: &MethodName) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|method| method.as_str() == name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_found_by_its_own_name() {
+        for method in Method::ALL {
+            assert_eq!(Method::from_name(&method.name()), Some(method));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The station: takes messages, delivers them to nodes that are sometimes away, and knows what became of each.
+
+pub mod view;
