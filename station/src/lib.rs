@@ -1,3 +1,7 @@
 //! The station: takes messages, delivers them to nodes that are sometimes away, and knows what became of each.
 
 pub mod view;
+pub mod courier;
+pub mod delivery;
+pub mod roster;
+pub mod store;

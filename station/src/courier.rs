@@ -1,0 +1,548 @@
+//! The courier's decisions: what to send to whom, when again, and what to believe of the answers.
+//!
+//! Pure: events and a [`Moment`] go in, actions come out. No broker, no ledger, no clock, no dice of
+//! its own. The shell commits every [`Action::Record`] before it carries out any other action of
+//! the same batch; that order is rules J4, J7 and J9. If a commit fails, the shell throws this
+//! machine away and loads a new one from the ledger, as after a restart.
+
+mod link;
+mod record;
+
+pub use link::{LaneName, Open};
+pub(crate) use link::Schedule;
+pub use record::{Accepted, Action, Addressee, Dispatch, FaultRecord, Loaded, LoadedDelivery, LoadedLane, Record};
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use steward_protocol::{
+    Ack, Confirm, EventId, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, State, Target,
+};
+
+use crate::{
+    courier::link::{Contact, Link, Word},
+    delivery::{self, Step},
+    roster::{Greeting, Moment, Roster},
+    view::{NodeView, Presence},
+};
+
+/// Deliveries that may be open at once: about 400 bytes each, so below half a GiB.
+pub const MAX_OPEN: usize = 1_000_000;
+
+/// What can happen to the courier, besides an operator's message.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The broker is there.
+    Connected,
+    /// The broker is gone.
+    Disconnected,
+    /// A node introduced itself.
+    Hello {
+        /// Who.
+        node: NodeName,
+        /// Which start, which journal.
+        origin: Origin,
+        /// What it said.
+        hello: Box<Hello>,
+    },
+    /// A node said how an order stands.
+    Ack {
+        /// Who.
+        node: NodeName,
+        /// Which start, which journal.
+        origin: Origin,
+        /// What it said.
+        ack: Box<Ack>,
+    },
+    /// A node reported a fault.
+    Fault {
+        /// Who.
+        node: NodeName,
+        /// Which start, which journal.
+        origin: Origin,
+        /// What it said.
+        fault: Box<FaultEvent>,
+    },
+    /// The broker says that nobody listens for this node.
+    NoResponders {
+        /// Who is not there.
+        node: NodeName,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// The courier's state: the roster and, per node, what is open.
+#[derive(Debug)]
+pub struct Courier {
+    name: NodeName,
+    ledger_id: LedgerId,
+    epoch: u64,
+    next_pos: u64,
+    connected: bool,
+    roster: Roster,
+    links: BTreeMap<NodeName, Link>,
+    /// Where to find every open message, for ACKs.
+    places: HashMap<MessageId, Place>,
+    open: usize,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+impl Courier {
+    /// Returns the machine as the ledger left it.
+    pub fn load(name: NodeName, loaded: Loaded, now: Moment) -> Self {
+        let mut courier = Self {
+            name,
+            ledger_id: loaded.ledger_id,
+            epoch: loaded.epoch,
+            next_pos: loaded.next_pos,
+            connected: false,
+            roster: Roster::new(loaded.ledger_id, loaded.nodes, now),
+            links: BTreeMap::new(),
+            places: HashMap::new(),
+            open: 0,
+            counters: BTreeMap::new(),
+        };
+        for lane in loaded.lanes {
+            courier.links.entry(lane.node).or_default().restore_lane(lane.lane, lane.next_seq);
+        }
+        for delivery in loaded.deliveries {
+            courier.roster.mention(&delivery.node, now);
+            courier.place(delivery.open.id, delivery.open.pos);
+            courier.links.entry(delivery.node).or_default().insert(delivery.open);
+            courier.open += 1;
+        }
+        courier
+    }
+
+    /// Returns the place the next accepted message gets.
+    pub fn next_pos(&self) -> u64 {
+        self.next_pos
+    }
+
+    /// Returns the number of deliveries that are not final.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Returns what was counted, by name.
+    pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counters
+    }
+
+    /// Returns what the outside sees of every node.
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let open = |name: &NodeName| self.links.get(name).map_or(0, |link| link.len() as u64);
+        self.roster.iter().map(|node| node.view(open(&node.record.name))).collect()
+    }
+
+    /// Returns why a delivery to `node` that has not been sent is still waiting, in words.
+    pub fn waiting_for(&self, node: &NodeName) -> String {
+        match self.roster.get(node) {
+            None => format!("waiting for the unknown node {node}: nobody has heard of it"),
+            Some(known) if !known.was_ever_heard() => {
+                format!("waiting for the unknown node {node}: nobody has heard of it")
+            }
+            Some(known) => {
+                let conflict = known.view(0).conflict.map(|text| format!("; conflict: {text}"));
+                let why = known.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                format!(
+                    "waiting for its turn: {node} is {} since {:.0}{why}{}",
+                    known.presence().as_str(),
+                    known.since(),
+                    conflict.unwrap_or_default()
+                )
+            }
+        }
+    }
+
+    /// Returns the nodes meant by `target`: the named ones, or those known that carry the labels.
+    pub fn resolve(&self, target: &Target) -> Vec<NodeName> {
+        match target {
+            Target::Nodes(nodes) => nodes.clone(),
+            Target::Labels(labels) => self.roster.labelled(labels),
+        }
+    }
+
+    /// Returns a known node whose name differs from `name` only in case.
+    pub fn twin_of(&self, name: &NodeName) -> Option<NodeName> {
+        self.roster.twin_of(name).cloned()
+    }
+
+    /// Takes a message into the outbox. Its `pos` must be [`Self::next_pos`].
+    pub fn accept(&mut self, accepted: Arc<Accepted>, now: Moment) -> Vec<Action> {
+        debug_assert_eq!(accepted.pos, self.next_pos);
+        let mut actions = vec![Action::Record(Record::Accepted(Arc::clone(&accepted)))];
+        self.next_pos = accepted.pos + 1;
+        for target in &accepted.targets {
+            if self.roster.mention(&target.node, now) {
+                let fault = FaultRecord {
+                    kind: "unknown node".to_owned(),
+                    detail: format!("message {} is for {}, which nobody has heard of", accepted.id, target.node),
+                    verdict: "kept until the node speaks or the message expires".to_owned(),
+                    ..FaultRecord::at(now.wall, Some(target.node.clone()))
+                };
+                actions.push(Action::Record(Record::Fault(fault)));
+            }
+            let link = self.links.entry(target.node.clone()).or_default();
+            link.insert(Open::accepted(&accepted, target));
+            self.place(accepted.id, accepted.pos);
+            self.open += 1;
+        }
+        for target in &accepted.targets {
+            self.pump(&target.node, now, &mut actions);
+        }
+        actions
+    }
+
+    /// Returns what is to be done about `event`.
+    pub fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Connected => {
+                self.connected = true;
+                self.roster.listening(Some(now.mono));
+                for link in self.links.values_mut() {
+                    link.reconnected(now);
+                }
+                self.pump_all(now, &mut actions);
+            }
+            Event::Disconnected => {
+                self.connected = false;
+                self.roster.listening(None);
+            }
+            Event::Hello { node, origin, hello } => {
+                self.on_hello(&node, &origin, &hello, now, &mut actions);
+            }
+            Event::Ack { node, origin, ack } => self.on_ack(&node, &origin, *ack, now, &mut actions),
+            Event::Fault { node, origin, fault } => {
+                self.on_fault(&node, &origin, *fault, now, &mut actions);
+            }
+            Event::NoResponders { node } => {
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.absent();
+                }
+            }
+            Event::Tick => self.on_tick(now, &mut actions),
+        }
+        actions
+    }
+
+    fn on_hello(
+        &mut self,
+        node: &NodeName,
+        origin: &Origin,
+        hello: &Hello,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let greeting = self.roster.hello(node, origin, hello, now);
+        let contact = match greeting {
+            Greeting::Full => return self.count("hello_roster_full"),
+            Greeting::Conflict { reason, first } => {
+                self.count("hello_conflict");
+                if first {
+                    let fault = FaultRecord {
+                        kind: "conflict".to_owned(),
+                        detail: reason,
+                        verdict: "held back; the agent heard first is unaffected".to_owned(),
+                        ..FaultRecord::at(now.wall, Some(node.clone()))
+                    };
+                    actions.push(Action::Record(Record::Fault(fault)));
+                }
+                return;
+            }
+            Greeting::Same => Contact::Same,
+            Greeting::Started => Contact::Started,
+            Greeting::Reimaged { reason } => {
+                self.lose_journal(node, &reason, now, actions);
+                Contact::Started
+            }
+        };
+        if contact == Contact::Started || hello.leaving {
+            self.record_node(node, actions);
+        }
+        let ours = origin.ledger_id.is_none_or(|ledger| ledger == self.ledger_id);
+        let link = self.links.entry(node.clone()).or_default();
+        if hello.leaving || !ours {
+            link.absent();
+        } else {
+            link.present(origin.instance, contact, hello, now);
+        }
+        if !hello.leaving {
+            actions.push(Action::Welcome {
+                node: node.clone(),
+                instance: origin.instance,
+                low: link.low(self.next_pos),
+                hello_at: hello.at,
+            });
+        }
+        self.pump(node, now, actions);
+    }
+
+    /// The node's journal is gone: nothing ever sent can be reconciled any more.
+    fn lose_journal(&mut self, node: &NodeName, reason: &str, now: Moment, actions: &mut Vec<Action>) {
+        let fault = FaultRecord {
+            kind: "journal lost".to_owned(),
+            detail: reason.to_owned(),
+            verdict: "open deliveries ever sent are interrupted; sequence numbers start again".to_owned(),
+            ..FaultRecord::at(now.wall, Some(node.clone()))
+        };
+        actions.push(Action::Record(Record::Fault(fault)));
+        actions.push(Action::Record(Record::LanesReset { node: node.clone(), at: now.wall }));
+        let places = self.links.get(node).map(Link::places).unwrap_or_default();
+        for pos in places {
+            let why = Some(format!("journal lost: {reason}"));
+            let mover = Mover { event: delivery::Event::JournalLost, by: self.name.clone(), why, ack: None };
+            self.advance(node, pos, mover, now, actions);
+        }
+        if let Some(link) = self.links.get_mut(node) {
+            link.reset_lanes();
+        }
+    }
+
+    fn on_ack(&mut self, node: &NodeName, origin: &Origin, ack: Ack, now: Moment, actions: &mut Vec<Action>) {
+        if !self.roster.heard(node, origin, now) {
+            return self.count("ack_foreign_journal");
+        }
+        let place = self.places.get(&ack.id).map(|place| place.pos);
+        let Some((pos, open)) = place.and_then(|pos| Some((pos, self.links.get(node)?.get(pos)?))) else {
+            // Settled or never ours: only the ledger can tell.
+            actions.push(Action::AskLedger {
+                node: node.clone(),
+                instance: origin.instance,
+                low: self.low(node),
+                ack: Box::new(ack),
+            });
+            return;
+        };
+        if open.digest != ack.digest {
+            return self.count("ack_digest");
+        }
+        if let Err(error) = ack.check(&open.success_codes) {
+            self.count("ack_contradiction");
+            let fault = FaultRecord {
+                kind: "contradiction".to_owned(),
+                detail: format!("the ACK for {} {error}", ack.id),
+                verdict: "not believed".to_owned(),
+                ..FaultRecord::at(now.wall, Some(node.clone()))
+            };
+            return actions.push(Action::Record(Record::Fault(fault)));
+        }
+        if let Some(link) = self.links.get_mut(node) {
+            link.word(pos, Word::of(&ack), now);
+        }
+        let (id, state, domain) = (ack.id, ack.state, open_domain(&self.links, node, pos));
+        let why = ack_reason(&ack);
+        let mover = Mover {
+            event: delivery::Event::Says(state),
+            by: node.clone(),
+            why,
+            ack: Some(Box::new(ack)),
+        };
+        self.advance(node, pos, mover, now, actions);
+        if let (true, Some(domain)) = (state.is_final(), domain) {
+            actions.push(Action::Confirm {
+                node: node.clone(),
+                instance: origin.instance,
+                low: self.low(node),
+                domain,
+                confirm: Confirm { orders: vec![id], events: Vec::new() },
+            });
+        }
+        self.pump(node, now, actions);
+    }
+
+    fn on_fault(
+        &mut self,
+        node: &NodeName,
+        origin: &Origin,
+        fault: FaultEvent,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.roster.heard(node, origin, now) {
+            return self.count("fault_foreign_journal");
+        }
+        let id: EventId = fault.id;
+        let domain = fault.subject.as_ref().map(|subject| subject.domain.clone());
+        actions.push(Action::Record(Record::Fault(FaultRecord {
+            id: Some(id),
+            kind: fault.kind,
+            subject: fault.subject.map(|subject| subject.to_string()),
+            detail: fault.detail,
+            verdict: fault.verdict,
+            ..FaultRecord::at(now.wall, Some(node.clone()))
+        })));
+        actions.push(Action::Confirm {
+            node: node.clone(),
+            instance: origin.instance,
+            low: self.low(node),
+            domain: domain.unwrap_or_else(record::agent_domain),
+            confirm: Confirm { orders: Vec::new(), events: vec![id] },
+        });
+    }
+
+    fn on_tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        for node in self.roster.tick(now) {
+            let offline =
+                self.roster.get(&node).is_some_and(|known| known.presence() == Presence::Offline);
+            if offline {
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.absent();
+                }
+                self.record_node(&node, actions);
+            }
+        }
+        let overdue: Vec<(NodeName, Vec<u64>)> = self
+            .links
+            .iter()
+            .map(|(node, link)| (node.clone(), link.overdue(now.wall)))
+            .filter(|(_, places)| !places.is_empty())
+            .collect();
+        for (node, places) in overdue {
+            for pos in places {
+                let why = Some("the deadline passed".to_owned());
+                let mover = Mover { event: delivery::Event::Deadline, by: self.name.clone(), why, ack: None };
+                self.advance(&node, pos, mover, now, actions);
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.reviewed(pos);
+                }
+            }
+        }
+        self.pump_all(now, actions);
+    }
+
+    /// Applies one event to one delivery and records what changed.
+    fn advance(&mut self, node: &NodeName, pos: u64, mover: Mover, now: Moment, actions: &mut Vec<Action>) {
+        let Some(open) = self.links.get_mut(node).and_then(|link| link.get_mut(pos)) else { return };
+        let state = match delivery::next(open.state, mover.event) {
+            Ok(Step::Stay) => return,
+            Ok(Step::To(state)) => state,
+            Err(_) => return self.count("impossible_step"),
+        };
+        open.state = state;
+        let id = open.id;
+        actions.push(Action::Record(Record::Moved {
+            pos,
+            node: node.clone(),
+            state,
+            at: now.wall,
+            by: mover.by,
+            why: mover.why,
+            ack: mover.ack,
+        }));
+        if state.is_final() {
+            self.settle(node, pos, id);
+        }
+    }
+
+    fn settle(&mut self, node: &NodeName, pos: u64, id: MessageId) {
+        if let Some(link) = self.links.get_mut(node) {
+            link.remove(pos);
+            self.open -= 1;
+        }
+        if let Some(place) = self.places.get_mut(&id) {
+            place.open -= 1;
+            if place.open == 0 {
+                self.places.remove(&id);
+            }
+        }
+    }
+
+    fn place(&mut self, id: MessageId, pos: u64) {
+        self.places.entry(id).or_insert(Place { pos, open: 0 }).open += 1;
+    }
+
+    fn pump_all(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let due = |link: &Link| link.look_at().is_some_and(|at| at <= now.mono);
+        let nodes: Vec<NodeName> =
+            self.links.iter().filter(|(_, link)| due(link)).map(|(node, _)| node.clone()).collect();
+        for node in nodes {
+            self.pump(&node, now, actions);
+        }
+    }
+
+    /// Sends what is due to one node.
+    fn pump(&mut self, node: &NodeName, now: Moment, actions: &mut Vec<Action>) {
+        if !self.connected {
+            return;
+        }
+        let reign = link::Reigning {
+            ledger_id: self.ledger_id,
+            epoch: self.epoch,
+            next_pos: self.next_pos,
+            station: &self.name,
+        };
+        if let Some(link) = self.links.get_mut(node) {
+            link.pump(node, &reign, now, actions);
+        }
+    }
+
+    fn low(&self, node: &NodeName) -> u64 {
+        self.links.get(node).map_or(self.next_pos, |link| link.low(self.next_pos))
+    }
+
+    fn record_node(&self, node: &NodeName, actions: &mut Vec<Action>) {
+        if let Some(known) = self.roster.get(node) {
+            actions.push(Action::Record(Record::Node(Box::new(known.record.clone()))));
+        }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counters.entry(what).or_default() += 1;
+    }
+}
+
+/// Where an open message stands, and to how many nodes it is still open.
+#[derive(Debug)]
+struct Place {
+    pos: u64,
+    open: usize,
+}
+
+/// One event on its way into the delivery machine, with whose word it is.
+struct Mover {
+    event: delivery::Event,
+    by: NodeName,
+    why: Option<String>,
+    ack: Option<Box<Ack>>,
+}
+
+fn open_domain(
+    links: &BTreeMap<NodeName, Link>,
+    node: &NodeName,
+    pos: u64,
+) -> Option<steward_protocol::Domain> {
+    Some(links.get(node)?.get(pos)?.lane.domain.clone())
+}
+
+fn ack_reason(ack: &Ack) -> Option<String> {
+    match (ack.deferral, &ack.reason) {
+        (Some(deferral), Some(reason)) => Some(format!("{}: {reason}", deferral.as_str())),
+        (Some(deferral), None) => Some(deferral.as_str().to_owned()),
+        (None, reason) => reason.clone(),
+    }
+}
+
+/// How long after its deadline a running command may still be silent.
+pub(crate) fn review_after_word(
+    state: State,
+    expires_at: Timestamp,
+    timeout: Duration,
+    now: Timestamp,
+) -> Timestamp {
+    /// Stopping a command, writing it down and telling us takes a while beyond its timeout.
+    const SLACK: Duration = Duration::from_secs(60);
+    let ended = now.saturating_add(timeout + SLACK).unwrap_or(Timestamp::MAX);
+    match state {
+        State::Running => expires_at.max(ended),
+        State::Received if now >= expires_at => ended,
+        _ => expires_at,
+    }
+}
+

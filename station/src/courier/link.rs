@@ -1,0 +1,453 @@
+//! One node as the courier sees it: what is open, in which lanes, and when each is due.
+//!
+//! Pure, like its parent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use steward_protocol::{
+    Ack, Deferral, Digest, Domain, Hello, InstanceId, Kind, LedgerId, MessageId, MethodName, NodeName,
+    Send, State, limits, retry::Backoff, version,
+};
+
+use crate::{
+    courier::{
+        record::{Accepted, Action, Addressee, Dispatch, Record},
+        review_after_word,
+    },
+    roster::Moment,
+};
+
+/// Orders of one node on their way at once, over all lanes: its queue of 100 leaves room for them.
+const NODE_WINDOW: usize = 96;
+
+/// No answer while present: resend after three round trips, but within these bounds (design 4.4).
+const RESEND: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) };
+
+/// A node that asked to be tried later is tried after about this long.
+const RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// Round trip assumed before one was measured.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(500);
+
+/// Kind, method and domain: a subject without its node. Ordered messages of one lane run one at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaneName {
+    /// Command or event.
+    pub kind: Kind,
+    /// The functionality.
+    pub method: MethodName,
+    /// What it is for.
+    pub domain: Domain,
+}
+
+impl std::fmt::Display for LaneName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}.{}.{}", self.kind, self.method, self.domain)
+    }
+}
+
+/// A delivery that is not final.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// The message.
+    pub id: MessageId,
+    /// Its place in the ledger.
+    pub pos: u64,
+    /// Its lane.
+    pub lane: LaneName,
+    /// Whether its place in the lane matters.
+    pub ordered: bool,
+    /// Digest of the order for this node.
+    pub digest: Digest,
+    /// Exit codes the order calls success.
+    pub success_codes: Vec<i32>,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// After this it must not be started.
+    pub expires_at: Timestamp,
+    /// How it stands.
+    pub state: State,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Its place in the lane, once it was sent.
+    pub seq: Option<u64>,
+    pub(crate) schedule: Schedule,
+}
+
+/// When a delivery wants attention. Lives in memory only: a restart looks at everything at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// When it is to be sent next; none while the node has it.
+    due: Option<Duration>,
+    /// When it was last sent.
+    sent: Option<Duration>,
+    /// Sendings since the node was last heard about it.
+    tries: u32,
+    /// Why the node put it off.
+    deferral: Option<Deferral>,
+    /// When silence about it becomes `expired` or `unknown`; none once it has.
+    review: Option<Timestamp>,
+}
+
+impl Open {
+    /// Returns the delivery of a message just accepted.
+    pub(crate) fn accepted(accepted: &Accepted, target: &Addressee) -> Self {
+        let message = &accepted.message;
+        Self {
+            id: accepted.id,
+            pos: accepted.pos,
+            lane: LaneName {
+                kind: message.kind,
+                method: message.method.clone(),
+                domain: message.domain.clone(),
+            },
+            ordered: message.options.ordered,
+            digest: target.digest,
+            success_codes: message.options.success_codes.clone(),
+            timeout: message.options.timeout,
+            expires_at: accepted.expires_at,
+            state: State::Accepted,
+            attempts: 0,
+            seq: None,
+            schedule: Schedule::immediate(Some(accepted.expires_at)),
+        }
+    }
+}
+
+impl Schedule {
+    /// Returns the schedule of something to be sent at the first opportunity.
+    pub(crate) fn immediate(review: Option<Timestamp>) -> Self {
+        Self { due: Some(Duration::ZERO), sent: None, tries: 0, deferral: None, review }
+    }
+}
+
+/// How a node turned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// The start of the agent that was there already.
+    Same,
+    /// Another start: what it knows may have changed.
+    Started,
+}
+
+/// What an ACK means for the schedule.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Word {
+    state: State,
+    deferral: Option<Deferral>,
+    expected_seq: Option<u64>,
+}
+
+impl Word {
+    /// Returns what `ack` means for the schedule.
+    pub(crate) fn of(ack: &Ack) -> Self {
+        Self { state: ack.state, deferral: ack.deferral, expected_seq: ack.expected_seq }
+    }
+}
+
+/// What every order of this reign carries.
+pub(crate) struct Reigning<'a> {
+    /// Which station.
+    pub(crate) ledger_id: LedgerId,
+    /// Which reign.
+    pub(crate) epoch: u64,
+    /// Place of the next message.
+    pub(crate) next_pos: u64,
+    /// The station's name.
+    pub(crate) station: &'a NodeName,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    queue: BTreeSet<u64>,
+    next_seq: u64,
+}
+
+/// One node as the courier sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// The start of the agent orders may be sent to; none while the node is away.
+    ready: Option<InstanceId>,
+    round_trip: Option<Duration>,
+    open: BTreeMap<u64, Open>,
+    lanes: BTreeMap<LaneName, Lane>,
+    unordered: BTreeSet<u64>,
+    /// When something may be due; none when nothing can become due by itself.
+    look_at: Option<Duration>,
+}
+
+impl Link {
+    pub(crate) fn restore_lane(&mut self, name: LaneName, next_seq: u64) {
+        self.lanes.entry(name).or_default().next_seq = next_seq;
+    }
+
+    pub(crate) fn insert(&mut self, open: Open) {
+        if open.ordered {
+            self.lanes.entry(open.lane.clone()).or_default().queue.insert(open.pos);
+        } else {
+            self.unordered.insert(open.pos);
+        }
+        self.open.insert(open.pos, open);
+        self.look_at = Some(Duration::ZERO);
+    }
+
+    pub(crate) fn remove(&mut self, pos: u64) {
+        if let Some(open) = self.open.remove(&pos) {
+            self.unordered.remove(&pos);
+            if let Some(lane) = self.lanes.get_mut(&open.lane) {
+                lane.queue.remove(&pos);
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, pos: u64) -> Option<&Open> {
+        self.open.get(&pos)
+    }
+
+    pub(crate) fn get_mut(&mut self, pos: u64) -> Option<&mut Open> {
+        self.open.get_mut(&pos)
+    }
+
+    pub(crate) fn places(&self) -> Vec<u64> {
+        self.open.keys().copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Everything of this node with a smaller place is settled.
+    pub(crate) fn low(&self, next_pos: u64) -> u64 {
+        self.open.first_key_value().map_or(next_pos, |(pos, _)| *pos)
+    }
+
+    pub(crate) fn look_at(&self) -> Option<Duration> {
+        self.ready.and(self.look_at)
+    }
+
+    /// The node is away: nothing is sent until it speaks.
+    pub(crate) fn absent(&mut self) {
+        self.ready = None;
+    }
+
+    /// The node spoke: whatever it may not have is due.
+    pub(crate) fn present(&mut self, instance: InstanceId, contact: Contact, hello: &Hello, now: Moment) {
+        let returned = self.ready.is_none() || contact == Contact::Started;
+        self.ready = Some(instance);
+        let complete = hello.open.len() < limits::MAX_IDS && hello.unconfirmed.len() < limits::MAX_IDS;
+        let round_trip = self.round_trip();
+        for open in self.open.values_mut() {
+            let has_it = matches!(open.state, State::Received | State::Running);
+            let listed = || hello.open.contains(&open.id) || hello.unconfirmed.contains(&open.id);
+            let settled_in = open.schedule.sent.is_none_or(|sent| {
+                now.mono.saturating_sub(sent) > round_trip * 2 + Duration::from_secs(1)
+            });
+            let due = match contact {
+                Contact::Started => true,
+                // What it should have and does not know may have been lost with its answer.
+                Contact::Same if has_it => complete && settled_in && !listed(),
+                Contact::Same => returned,
+            };
+            if due {
+                open.schedule.due = Some(now.mono);
+                open.schedule.tries = 0;
+            }
+        }
+        for (name, lane) in &mut self.lanes {
+            let last = hello.lanes.iter().find(|(subject, _)| subject.ends_with(&name.to_string()));
+            if let Some((_, last)) = last {
+                lane.next_seq = lane.next_seq.max(*last);
+            }
+        }
+        self.look_at = Some(now.mono);
+    }
+
+    /// The broker is back: what was on its way may have been lost with it.
+    pub(crate) fn reconnected(&mut self, now: Moment) {
+        for open in self.open.values_mut() {
+            if matches!(open.state, State::Sent | State::Unknown) {
+                open.schedule.due = Some(now.mono);
+            }
+        }
+        self.look_at = Some(now.mono);
+    }
+
+    /// Sequence numbers start again.
+    pub(crate) fn reset_lanes(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.next_seq = 0;
+        }
+        for open in self.open.values_mut() {
+            open.seq = None;
+        }
+    }
+
+    /// Places of the deliveries about which word should have come by now.
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<u64> {
+        let late = |open: &&Open| open.schedule.review.is_some_and(|review| review <= now);
+        self.open.values().filter(late).map(|open| open.pos).collect()
+    }
+
+    /// The deadline has had its effect. What may be on the node goes on travelling as a tombstone.
+    pub(crate) fn reviewed(&mut self, pos: u64) {
+        if let Some(open) = self.open.get_mut(&pos) {
+            open.schedule.review = None;
+            open.schedule.due.get_or_insert(Duration::ZERO);
+            self.look_at = Some(Duration::ZERO);
+        }
+    }
+
+    /// The node said something about `pos`.
+    pub(crate) fn word(&mut self, pos: u64, word: Word, now: Moment) {
+        let round_trip = self.round_trip();
+        let Some(open) = self.open.get_mut(&pos) else { return };
+        if let (Some(sent), 1) = (open.schedule.sent, open.schedule.tries) {
+            let sample = now.mono.saturating_sub(sent);
+            // RFC 6298 smooths with one eighth.
+            self.round_trip = Some(self.round_trip.map_or(sample, |known| (known * 7 + sample) / 8));
+        }
+        open.schedule.deferral = word.deferral;
+        let lane = open.lane.clone();
+        match word.deferral {
+            None => {
+                open.schedule.due = None;
+                open.schedule.tries = 0;
+                let review = review_after_word(word.state, open.expires_at, open.timeout, now.wall);
+                open.schedule.review = Some(review);
+                self.unblock(&lane, now);
+            }
+            Some(Deferral::Gap) => {
+                open.schedule.due = Some(now.mono + RESEND.base);
+                self.resend_from(&lane, word.expected_seq.unwrap_or(0), round_trip, now);
+            }
+            Some(_) => {
+                let wait = RETRY.above(RETRY.base, open.schedule.tries.saturating_sub(1), now.dice);
+                open.schedule.due = Some(now.mono + wait);
+            }
+        }
+        self.look_at = Some(now.mono);
+    }
+
+    /// What waited for an earlier sequence number need not wait any more.
+    fn unblock(&mut self, lane: &LaneName, now: Moment) {
+        let Some(lane) = self.lanes.get(lane) else { return };
+        for pos in lane.queue.iter().take(limits::LANE_WINDOW) {
+            if let Some(open) = self.open.get_mut(pos)
+                && open.schedule.deferral == Some(Deferral::Gap)
+            {
+                open.schedule.due = Some(now.mono);
+            }
+        }
+    }
+
+    /// A gap was seen: what was lost goes out again, once per round trip.
+    fn resend_from(&mut self, lane: &LaneName, expected: u64, round_trip: Duration, now: Moment) {
+        let Some(lane) = self.lanes.get(lane) else { return };
+        for pos in lane.queue.iter().take(limits::LANE_WINDOW) {
+            let Some(open) = self.open.get_mut(pos) else { continue };
+            let stale = open.schedule.sent.is_none_or(|sent| now.mono.saturating_sub(sent) > round_trip);
+            let missing = matches!(open.state, State::Sent | State::Deferred | State::Unknown);
+            if missing && stale && open.seq.is_some_and(|seq| seq >= expected) {
+                open.schedule.due = Some(now.mono);
+            }
+        }
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(FIRST_ROUND_TRIP)
+    }
+
+    /// Sends what is due, within the windows and never past something the node put off.
+    pub(crate) fn pump(&mut self, node: &NodeName, reign: &Reigning<'_>, now: Moment, actions: &mut Vec<Action>) {
+        let Some(instance) = self.ready else { return };
+        let low = self.low(reign.next_pos);
+        for pos in self.eligible(now) {
+            let floor = (self.round_trip() * 3).clamp(RESEND.base, RESEND.cap);
+            let Some(open) = self.open.get_mut(&pos) else { continue };
+            if open.schedule.due.is_none_or(|due| due > now.mono) {
+                continue;
+            }
+            let first = open.attempts == 0;
+            let lane = if open.ordered { self.lanes.get_mut(&open.lane) } else { None };
+            let mut given = None;
+            if let (Some(lane), None) = (lane, open.seq) {
+                lane.next_seq += 1;
+                open.seq = Some(lane.next_seq);
+                given = Some((open.lane.clone(), lane.next_seq));
+            }
+            open.attempts += 1;
+            if first {
+                open.state = State::Sent;
+            }
+            open.schedule.sent = Some(now.mono);
+            open.schedule.deferral = None;
+            let wait = Backoff { base: floor, cap: RESEND.cap };
+            let dice = now.dice.wrapping_mul(pos | 1).wrapping_add(u64::from(open.attempts));
+            open.schedule.due = Some(now.mono + wait.above(floor, open.schedule.tries, dice));
+            open.schedule.tries += 1;
+            actions.push(Action::Record(Record::Attempt {
+                pos,
+                node: node.clone(),
+                attempt: open.attempts,
+                seq: given,
+                at: now.wall,
+                first_by: first.then(|| reign.station.clone()),
+            }));
+            let left = now.wall.duration_until(open.expires_at).as_millis();
+            let send = Send {
+                v: version::CURRENT,
+                ledger_id: reign.ledger_id,
+                epoch: reign.epoch,
+                instance,
+                pos,
+                low,
+                seq: open.seq,
+                seq_low: None,
+                attempt: open.attempts,
+                ttl_left_ms: u64::try_from(left).unwrap_or(0),
+            };
+            actions.push(Action::Order(Dispatch { node: node.clone(), digest: open.digest, send }));
+        }
+        self.fill_seq_low(actions);
+        self.look_at = self.eligible(now).into_iter().filter_map(|pos| self.open.get(&pos)?.schedule.due).min();
+    }
+
+    /// Every order says which sequence numbers of its lane are settled.
+    fn fill_seq_low(&self, actions: &mut [Action]) {
+        for action in actions {
+            if let Action::Order(dispatch) = action
+                && dispatch.send.seq.is_some()
+                && let Some(open) = self.open.get(&dispatch.send.pos)
+                && let Some(lane) = self.lanes.get(&open.lane)
+            {
+                let seqs = lane.queue.iter().filter_map(|pos| self.open.get(pos)?.seq);
+                dispatch.send.seq_low = seqs.take(1).next();
+            }
+        }
+    }
+
+    /// Places that may be on their way now: the front of every lane, lanes taking turns.
+    fn eligible(&self, now: Moment) -> Vec<u64> {
+        let mut ranked: Vec<(usize, u64)> = Vec::new();
+        for lane in self.lanes.values() {
+            for (rank, pos) in lane.queue.iter().take(limits::LANE_WINDOW).enumerate() {
+                ranked.push((rank, *pos));
+                let put_off = |open: &Open| {
+                    open.schedule.deferral.is_some() && open.schedule.due.is_some_and(|due| due > now.mono)
+                };
+                // What comes after something put off would only be seen as a gap.
+                if self.open.get(pos).is_some_and(put_off) {
+                    break;
+                }
+            }
+        }
+        let unordered = self.unordered.iter().take(limits::UNORDERED_WINDOW);
+        ranked.extend(unordered.enumerate().map(|(rank, pos)| (rank, *pos)));
+        ranked.sort_unstable();
+        ranked.into_iter().take(NODE_WINDOW).map(|(_, pos)| pos).collect()
+    }
+}

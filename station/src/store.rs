@@ -1,0 +1,210 @@
+//! The ledger's file: SQLite in WAL mode with `synchronous=FULL`, one writer.
+//!
+//! The ledger is an append-only list of events; every other table is derived from it in the same
+//! transaction and could be built again from it. Nothing outside `store` knows SQL.
+
+mod ledger;
+mod load;
+mod query;
+mod row;
+mod schema;
+
+pub use ledger::Known;
+pub use query::{MessageFilter, Reader};
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use steward_protocol::LedgerId;
+use uuid::Uuid;
+
+/// Name of the ledger's file in the state directory.
+pub const FILE: &str = "ledger.sqlite3";
+
+/// How long a statement waits for another connection's lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another station has this state directory.
+    #[error("lock {}: another station is using this state directory; stop it or choose another --state-dir", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file operation failed.
+    #[error("{what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The file was written by a newer program.
+    #[error("open {}: it was written by a newer version of steward (schema {found}, this program knows {known}); upgrade this program", path.display())]
+    Newer {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Schema version found.
+        found: i64,
+        /// Newest schema version this program knows.
+        known: i64,
+    },
+    /// The schema could not be brought up to date.
+    #[error("migrate {}", path.display())]
+    Migrate {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Why it failed.
+        source: Box<rusqlite_migration::Error>,
+    },
+    /// A statement failed.
+    #[error("{what} in the ledger")]
+    Sql {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: rusqlite::Error,
+    },
+    /// Something in the ledger cannot be read back.
+    #[error("read {what} from the ledger: {detail}")]
+    Corrupt {
+        /// What was read.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// Names what was being done when a statement failed.
+fn sql(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Sql { what, source }
+}
+
+fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::File { what, path, source }
+}
+
+/// The one writer of the ledger.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    ledger_id: LedgerId,
+    epoch: u64,
+    /// Held for as long as this station lives.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the ledger in `state_dir`, creating or upgrading it, and begins a new reign.
+    ///
+    /// # Errors
+    ///
+    /// Fails when another station has it, when it is newer than this program, or when the disk does.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(state_dir).map_err(file("create", state_dir))?;
+        let lock = lock(state_dir)?;
+        let path = state_dir.join(FILE);
+        if !path.exists() {
+            create(state_dir, &path)?;
+        }
+        let mut connection = connect(&path)?;
+        schema::migrate(&mut connection, &path)?;
+        let ledger_id = read_ledger_id(&connection)?;
+        let epoch = begin_reign(&connection)?;
+        Ok(Self { connection, path, ledger_id, epoch, _lock: lock })
+    }
+
+    /// Returns the ledger's id.
+    pub fn ledger_id(&self) -> LedgerId {
+        self.ledger_id
+    }
+
+    /// Returns the number of this reign, from 1.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns the ledger's file, for readers.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn lock(state_dir: &Path) -> Result<File, StoreError> {
+    let path = state_dir.join("station.lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(file("create", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
+        Err(fs::TryLockError::Error(source)) => {
+            Err(StoreError::File { what: "lock", path, source })
+        }
+    }
+}
+
+/// Creates the ledger under another name and renames it when it is whole: a database created in
+/// place cannot be opened after a power cut in the middle of it.
+fn create(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let temporary = state_dir.join(".ledger.new");
+    match fs::remove_file(&temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file("remove", &temporary)(error)),
+    }
+    let mut connection = Connection::open(&temporary).map_err(sql("create a database"))?;
+    schema::migrate(&mut connection, &temporary)?;
+    let ledger_id = Uuid::new_v4().to_string();
+    connection
+        .execute("INSERT INTO meta (key, value) VALUES ('ledger_id', ?1), ('epoch', '0')", [ledger_id])
+        .map_err(sql("name the ledger"))?;
+    connection.close().map_err(|(_, source)| StoreError::Sql { what: "close a database", source })?;
+    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(file("sync", path));
+    sync(&temporary)?;
+    fs::rename(&temporary, path).map_err(file("rename into place", path))?;
+    sync(state_dir)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path).map_err(sql("open a database"))?;
+    connection.busy_timeout(BUSY).map_err(sql("set a timeout"))?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(sql("switch to WAL"))?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(sql("set synchronous"))?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(sql("set foreign keys"))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn read_ledger_id(connection: &Connection) -> Result<LedgerId, StoreError> {
+    let text: String = connection
+        .query_row("SELECT value FROM meta WHERE key = 'ledger_id'", [], |row| row.get(0))
+        .map_err(sql("read the id"))?;
+    text.parse()
+        .map_err(|error: uuid::Error| StoreError::Corrupt { what: "ledger_id", detail: error.to_string() })
+}
+
+fn begin_reign(connection: &Connection) -> Result<u64, StoreError> {
+    let epoch: i64 = connection
+        .query_row(
+            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch' RETURNING CAST(value AS INTEGER)",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(sql("begin a reign"))?;
+    Ok(epoch.unsigned_abs())
+}
