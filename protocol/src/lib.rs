@@ -22,7 +22,7 @@ pub mod version;
 
 pub use crate::{
     ack::{Ack, Deferral, Outcome},
-    envelope::{DecodeError, Frame, Order, Origin, Reign, Sealed, Send},
+    envelope::{DecodeError, Envelope, Frame, Order, Origin, Reign, Sealed, Send},
     event::{Confirm, FaultEvent, Hello, ProcessState, ProcessView, Welcome},
     filter::SubjectFilter,
     id::{Digest, EventId, InstanceId, JournalId, LedgerId, MessageId},

@@ -10,7 +10,7 @@ mod row;
 mod schema;
 
 pub use ledger::Known;
-pub use query::{MessageFilter, Reader};
+pub use query::{Depth, MessageFilter, Named, Reader};
 
 use std::{
     fs::{self, File},

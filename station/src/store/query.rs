@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
+use rusqlite::{Connection, OpenFlags, Row, ToSql};
 use steward_protocol::{Ack, Digest, Domain, Kind, MessageId, MethodName, NodeName, State, Subject};
 
 use super::{

@@ -1,0 +1,101 @@
+//! `steward serve`: starts the parts in order, says when they are ready, and ends them in reverse.
+
+use std::{io, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    bus::{self, Address, BusError},
+    config::Config,
+    http::{self, About, Api, HttpError},
+    inbox::{self, Inbox},
+    signals::Stop,
+    station::{Settings, Station},
+    store::{Store, StoreError},
+};
+
+/// How long the parts may take to end before the program ends without them.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why the station cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The ledger.
+    #[error("open the ledger")]
+    Store(#[source] StoreError),
+    /// The broker.
+    #[error("use the broker")]
+    Bus(#[source] BusError),
+    /// The API.
+    #[error("serve the API")]
+    Http(#[source] HttpError),
+    /// The inbox.
+    #[error("watch the inbox")]
+    Inbox(#[source] inbox::InboxError),
+}
+
+/// Serves until told to stop. `ready` is called once, with a line for people, when everything listens.
+///
+/// # Errors
+///
+/// Fails when a part cannot start. An absent broker is not such a failure: it is waited for.
+pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Result<(), ServeError> {
+    let store = Store::open(&config.state_dir).map_err(ServeError::Store)?;
+    let about = About {
+        name: config.name.clone(),
+        ledger_id: store.ledger_id(),
+        epoch: store.epoch(),
+        started_at: Timestamp::now(),
+        ledger: store.path().to_owned(),
+        inbox: config.inbox_dir(),
+    };
+    let address = Address {
+        name: config.name.clone(),
+        url: config.nats.clone(),
+        shown: config.nats_shown(),
+        creds: config.creds.clone(),
+    };
+    let (bus, heard) = bus::connect(address).await.map_err(ServeError::Bus)?;
+    let settings = Settings {
+        name: config.name.clone(),
+        max_open: usize::try_from(config.max_open_deliveries).unwrap_or(usize::MAX),
+        keep_for: config.retention.age,
+        keep_bytes: config.retention.bytes,
+    };
+    let (station, handle) = Station::new(settings, store, bus.clone(), heard).map_err(ServeError::Store)?;
+    let socket = http::bind_socket(&config.socket()).map_err(ServeError::Http)?;
+    let port = match config.http {
+        Some(address) => Some(http::bind_port(address).await.map_err(ServeError::Http)?),
+        None => None,
+    };
+    let inbox = Inbox::open(&config).map_err(ServeError::Inbox)?;
+
+    // Whoever feeds the loop ends before the loop does.
+    let feeders = TaskTracker::new();
+    let loop_stop = Stop::new();
+    let looping = tokio::spawn(station.run(loop_stop.clone()));
+    let api = Api::new(handle.clone(), bus, about, stop.clone());
+    feeders.spawn(http::serve_socket(socket, api.clone()));
+    if let Some(port) = port {
+        feeders.spawn(http::serve_port(port, api));
+    }
+    feeders.spawn(inbox.run(handle, stop.clone()));
+    feeders.close();
+    ready(&ready_line(&config));
+
+    stop.draining().await;
+    tracing::info!("draining; a second signal ends at once");
+    let drain = async {
+        feeders.wait().await;
+        loop_stop.request();
+        // A panic of the loop has been logged by the runtime; there is nothing left to drain then.
+        looping.await.ok();
+    };
+    tokio::select! {
+        () = drain => tracing::info!("drained"),
+        () = stop.now() => tracing::warn!("ended on the spot, as asked"),
+        () = tokio::time::sleep(GRACE) => tracing::warn!("ended without waiting longer"),
+    }
+    Ok(())
+}

@@ -1,0 +1,414 @@
+//! The station's loop: the one owner of courier and ledger.
+//!
+//! It turns everything that happens into a [`Wake`], asks the courier what to do, makes the records
+//! durable in one commit for all that has come together, and only then acts. It decides nothing
+//! itself. If the ledger cannot be written, nothing is done: the courier is loaded again from what
+//! is durable, as after a restart, and everyone who waited is told.
+
+mod act;
+mod submit;
+mod uplink;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use steward_protocol::NodeName;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    bus::{self, Bus, Heard},
+    courier::{self, Action, Courier, Record},
+    inbox::{AcceptError, Submission},
+    roster::Moment,
+    signals::Stop,
+    store::{Store, StoreError},
+    view::{NodeView, Receipt},
+};
+
+/// Requests waiting for the loop; whoever sends one waits for room and for the answer.
+const REQUESTS: usize = 256;
+
+/// Wake-ups taken together into one commit: enough to make fsync cheap, few enough to answer soon.
+const BATCH: usize = 256;
+
+/// How often time is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How long a submitter waits for the loop before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pause after the ledger could not be read back, before it is tried again.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often settled messages are looked through for those to forget.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Settled messages forgotten in one transaction, so that the loop is never held up for long.
+const PRUNE_CHUNK: u32 = 500;
+
+/// What the loop needs besides its parts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The station's node name.
+    pub name: NodeName,
+    /// Deliveries that may be open at once.
+    pub max_open: usize,
+    /// How long settled messages are kept.
+    pub keep_for: Duration,
+    /// Up to how many bytes of ledger.
+    pub keep_bytes: u64,
+}
+
+/// Whether the station's parts work, for readiness.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why the ledger cannot be written, if it cannot.
+    pub ledger: Option<String>,
+}
+
+/// What the outside may ask of the loop.
+enum Request {
+    Submit { submission: Box<Submission>, answer: oneshot::Sender<Result<Receipt, AcceptError>> },
+    Nodes { answer: oneshot::Sender<Vec<NodeView>> },
+    Waiting { nodes: Vec<NodeName>, answer: oneshot::Sender<BTreeMap<NodeName, String>> },
+    Counters { answer: oneshot::Sender<BTreeMap<String, u64>> },
+}
+
+/// What can wake the loop.
+enum Wake {
+    Requests(Vec<Request>),
+    Heard(Vec<Heard>),
+    Tick,
+    Prune,
+    Stop,
+}
+
+/// The loop is gone: the station is ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ask the station: it is ending")]
+pub struct Gone;
+
+/// The way to ask the loop.
+#[derive(Debug, Clone)]
+pub struct StationHandle {
+    requests: mpsc::Sender<Request>,
+    changes: watch::Receiver<u64>,
+    health: watch::Receiver<Health>,
+}
+
+impl StationHandle {
+    /// Stores a submission and begins to deliver it. Returns only when it is durable.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
+    pub async fn submit(&self, submission: Submission) -> Result<Receipt, AcceptError> {
+        let (answer, waiting) = oneshot::channel();
+        let request = Request::Submit { submission: Box::new(submission), answer };
+        let asked = async {
+            self.requests.send(request).await.map_err(|_| Gone)?;
+            waiting.await.map_err(|_| Gone)
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(gone)) => Err(AcceptError::Unavailable(gone.to_string())),
+            Err(_) => Err(AcceptError::Unavailable(format!(
+                "the station did not answer within {} s; look whether it was stored before submitting again",
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    /// Returns every node and what is believed of it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, Gone> {
+        self.ask(|answer| Request::Nodes { answer }).await
+    }
+
+    /// Returns, for each of `nodes`, why something not sent yet is waiting.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn waiting(&self, nodes: Vec<NodeName>) -> Result<BTreeMap<NodeName, String>, Gone> {
+        self.ask(|answer| Request::Waiting { nodes, answer }).await
+    }
+
+    /// Returns what was counted since the start.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn counters(&self) -> Result<BTreeMap<String, u64>, Gone> {
+        self.ask(|answer| Request::Counters { answer }).await
+    }
+
+    /// Returns a number that changes with every commit.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Returns whether the station's parts work.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
+        let (answer, waiting) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| Gone)?;
+        waiting.await.map_err(|_| Gone)
+    }
+}
+
+/// The loop's state.
+pub struct Station {
+    settings: Settings,
+    store: Store,
+    courier: Courier,
+    bus: Bus,
+    heard: mpsc::Receiver<Heard>,
+    requests: mpsc::Receiver<Request>,
+    changes: watch::Sender<u64>,
+    health: watch::Sender<Health>,
+    counters: BTreeMap<&'static str, u64>,
+    born: Instant,
+}
+
+impl Station {
+    /// Loads the courier from the ledger and returns the loop with a handle to it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the ledger cannot be read.
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        bus: Bus,
+        heard: mpsc::Receiver<Heard>,
+    ) -> Result<(Self, StationHandle), StoreError> {
+        let born = Instant::now();
+        let courier = Courier::load(settings.name.clone(), store.load()?, moment(born));
+        let (request_sender, requests) = mpsc::channel(REQUESTS);
+        let (changes, changes_receiver) = watch::channel(0);
+        let (health, health_receiver) = watch::channel(Health::default());
+        let station = Self {
+            settings,
+            store,
+            courier,
+            bus,
+            heard,
+            requests,
+            changes,
+            health,
+            counters: BTreeMap::new(),
+            born,
+        };
+        let handle = StationHandle {
+            requests: request_sender,
+            changes: changes_receiver,
+            health: health_receiver,
+        };
+        Ok((station, handle))
+    }
+
+    /// Runs until told to stop.
+    pub async fn run(mut self, stop: Stop) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut prunes = tokio::time::interval(PRUNE_EVERY);
+        loop {
+            let mut requests = Vec::new();
+            let mut heard = Vec::new();
+            let wake = tokio::select! {
+                () = stop.draining() => Wake::Stop,
+                taken = self.requests.recv_many(&mut requests, BATCH) => match taken {
+                    0 => Wake::Stop,
+                    _ => Wake::Requests(requests),
+                },
+                taken = self.heard.recv_many(&mut heard, BATCH) => match taken {
+                    0 => Wake::Stop,
+                    _ => Wake::Heard(heard),
+                },
+                _ = ticks.tick() => Wake::Tick,
+                _ = prunes.tick() => Wake::Prune,
+            };
+            match wake {
+                Wake::Requests(requests) => self.on_requests(requests).await,
+                Wake::Heard(heard) => self.on_heard(heard).await,
+                Wake::Tick => {
+                    let actions = self.courier.on(courier::Event::Tick, moment(self.born));
+                    self.carry_out(actions).await;
+                }
+                Wake::Prune => self.prune(),
+                Wake::Stop => return self.end().await,
+            }
+        }
+    }
+
+    async fn on_requests(&mut self, requests: Vec<Request>) {
+        let mut submissions = Vec::new();
+        for request in requests {
+            // Whoever asked may have gone away; then nobody misses the answer.
+            match request {
+                Request::Submit { submission, answer } => submissions.push((*submission, answer)),
+                Request::Nodes { answer } => drop(answer.send(self.courier.nodes())),
+                Request::Waiting { nodes, answer } => {
+                    let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node));
+                    drop(answer.send(nodes.into_iter().map(why).collect()));
+                }
+                Request::Counters { answer } => drop(answer.send(self.counted())),
+            }
+        }
+        self.accept(submissions).await;
+    }
+
+    async fn on_heard(&mut self, heard: Vec<Heard>) {
+        let mut actions = Vec::new();
+        for heard in heard {
+            let event = match heard {
+                Heard::Connected => courier::Event::Connected,
+                Heard::Disconnected => courier::Event::Disconnected,
+                Heard::NoResponders { node } => courier::Event::NoResponders { node },
+                Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
+                    Ok(event) => event,
+                    Err(garbage) => {
+                        self.note_garbage(&subject, &garbage);
+                        continue;
+                    }
+                },
+            };
+            actions.extend(self.courier.on(event, moment(self.born)));
+        }
+        self.carry_out(actions).await;
+    }
+
+    /// Counts a frame that means nothing, and logs the first of each kind.
+    fn note_garbage(&mut self, subject: &str, garbage: &uplink::Garbage) {
+        let count = self.counters.entry(garbage.kind()).or_default();
+        *count += 1;
+        if *count == 1 {
+            let kind = garbage.kind();
+            let subject: String = subject.chars().take(200).flat_map(char::escape_default).collect();
+            tracing::warn!(kind, subject, reason = %garbage, "a frame was not understood; more of this kind are only counted");
+        }
+    }
+
+    fn counted(&self) -> BTreeMap<String, u64> {
+        let own = self.counters.iter().chain(self.courier.counters());
+        own.map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    /// Makes every record durable, then does the rest, in order.
+    async fn carry_out(&mut self, actions: Vec<Action>) {
+        if self.commit(&actions).await.is_ok() {
+            self.act(actions).await;
+        }
+    }
+
+    /// Commits the records among `actions`. On failure the courier is loaded afresh and nothing must be done.
+    async fn commit(&mut self, actions: &[Action]) -> Result<(), String> {
+        let record = |action: &Action| match action {
+            Action::Record(record) => Some(record.clone()),
+            _ => None,
+        };
+        let records: Vec<Record> = actions.iter().filter_map(record).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        match tokio::task::block_in_place(|| self.store.commit(&records)) {
+            Ok(()) => {
+                self.changes.send_modify(|n| *n += 1);
+                self.health.send_if_modified(|health| health.ledger.take().is_some());
+                Ok(())
+            }
+            Err(error) => {
+                let text = chain(&error);
+                tracing::error!(error = text, "the ledger cannot be written; nothing is sent until it can");
+                self.health.send_modify(|health| health.ledger = Some(text.clone()));
+                self.reload().await;
+                Err(text)
+            }
+        }
+    }
+
+    /// Throws away what is not durable.
+    async fn reload(&mut self) {
+        loop {
+            tokio::time::sleep(RELOAD_PAUSE).await;
+            let loaded = tokio::task::block_in_place(|| self.store.load());
+            let now = moment(self.born);
+            match loaded {
+                Ok(loaded) => {
+                    self.courier = Courier::load(self.settings.name.clone(), loaded, now);
+                    if self.bus.view().connected {
+                        // The nodes introduce themselves again with their next heartbeat.
+                        self.courier.on(courier::Event::Connected, now);
+                    }
+                    return;
+                }
+                Err(error) => tracing::error!(error = chain(&error), "the ledger cannot be read"),
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        let oldest = Timestamp::now().saturating_sub(self.settings.keep_for).unwrap_or(Timestamp::MIN);
+        let forgotten = tokio::task::block_in_place(|| {
+            let mut forgotten = self.store.prune(oldest, PRUNE_CHUNK)?;
+            while self.store.bytes()? > self.settings.keep_bytes {
+                let more = self.store.prune(Timestamp::MAX, PRUNE_CHUNK)?;
+                if more == 0 {
+                    break;
+                }
+                forgotten += more;
+            }
+            Ok::<_, StoreError>(forgotten)
+        });
+        match forgotten {
+            Ok(0) => {}
+            Ok(messages) => tracing::info!(messages, "settled messages were forgotten, as the retention says"),
+            Err(error) => tracing::error!(error = chain(&error), "the ledger cannot be cleaned"),
+        }
+    }
+
+    /// Takes what is already here, writes it down, and says no more.
+    async fn end(mut self) {
+        let mut heard = Vec::new();
+        while let Ok(one) = self.heard.try_recv() {
+            heard.push(one);
+        }
+        self.on_heard(heard).await;
+        self.bus.flush(Duration::from_secs(1)).await;
+        tracing::info!("the ledger is closed");
+    }
+}
+
+/// Reads the clocks.
+fn moment(born: Instant) -> Moment {
+    Moment { mono: born.elapsed(), wall: wall(), dice: bus::dice() }
+}
+
+/// The wall clock in whole milliseconds, as everything is kept.
+fn wall() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// Returns an error and its causes as one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A submission and who waits for the answer.
+type Waiting = (Submission, oneshot::Sender<Result<Receipt, AcceptError>>);
+
+/// Accepted messages are shared between the courier's state and the record of them.
+type AcceptedMessage = Arc<courier::Accepted>;

@@ -1,0 +1,127 @@
+//! Carrying out what the courier decided, after it is durable: frames are composed and published.
+
+use jiff::Timestamp;
+use steward_protocol::{
+    Confirm, Domain, Envelope, Frame, InstanceId, Kind, Method, NodeName, Reign, Sealed, Subject, Welcome,
+    version,
+};
+
+use super::{Station, chain};
+use crate::{
+    bus::Outgoing,
+    courier::{Action, Dispatch},
+};
+
+impl Station {
+    /// Does everything among `actions` that is not a record; those are durable by now.
+    pub(super) async fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            let outgoing = match action {
+                Action::Record(_) => None,
+                Action::Order(dispatch) => self.order(dispatch),
+                Action::Welcome { node, instance, low, hello_at } => {
+                    self.welcome(node, self.reign(instance, low), hello_at)
+                }
+                Action::Confirm { node, instance, low, domain, confirm } => {
+                    self.confirm(node, self.reign(instance, low), domain, confirm)
+                }
+                Action::AskLedger { node, instance, low, ack } => {
+                    let settled = tokio::task::block_in_place(|| self.store.is_settled(ack.id, &node, ack.digest));
+                    match settled {
+                        Ok(true) => {
+                            let confirm = Confirm { orders: vec![ack.id], events: Vec::new() };
+                            self.confirm(node, self.reign(instance, low), operating_system(), confirm)
+                        }
+                        Ok(false) => {
+                            *self.counters.entry("ack_unknown_order").or_default() += 1;
+                            None
+                        }
+                        Err(error) => {
+                            tracing::error!(error = chain(&error), "the ledger cannot be read");
+                            None
+                        }
+                    }
+                }
+            };
+            if let Some(outgoing) = outgoing
+                && !self.bus.publish(outgoing).await
+            {
+                *self.counters.entry("publish_no_room").or_default() += 1;
+            }
+        }
+    }
+
+    fn reign(&self, instance: InstanceId, low: u64) -> Reign {
+        Reign {
+            v: version::CURRENT,
+            ledger_id: self.store.ledger_id(),
+            epoch: self.store.epoch(),
+            instance,
+            low,
+        }
+    }
+
+    /// Composes the order's bytes again and makes sure they are the ones that were accepted.
+    fn order(&mut self, dispatch: Dispatch) -> Option<Outgoing> {
+        let Dispatch { node, digest, send } = dispatch;
+        let order = tokio::task::block_in_place(|| self.store.order(&self.settings.name, send.pos, &node));
+        let order = match order {
+            Ok(order) => order,
+            Err(error) => {
+                tracing::error!(error = chain(&error), node = %node, "an order cannot be read from the ledger");
+                return None;
+            }
+        };
+        let subject = order.subject.to_string();
+        let sealed = match Sealed::seal(order) {
+            Ok(sealed) if sealed.digest() == digest => sealed,
+            Ok(_) => {
+                *self.counters.entry("order_digest").or_default() += 1;
+                tracing::error!(node = %node, pos = send.pos, "an order's bytes differ from what was accepted; it is not sent");
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(node = %node, pos = send.pos, %error, "an order cannot be written");
+                return None;
+            }
+        };
+        outgoing(node, subject, Envelope { send, body: sealed }.encode())
+    }
+
+    fn welcome(&self, node: NodeName, send: Reign, hello_at: Timestamp) -> Option<Outgoing> {
+        let subject = event(node.clone(), Method::Welcome, the_node());
+        let body = Welcome { at: super::wall(), hello_at };
+        outgoing(node, subject, Frame { send, body }.encode())
+    }
+
+    fn confirm(&self, node: NodeName, send: Reign, domain: Domain, body: Confirm) -> Option<Outgoing> {
+        let subject = event(node.clone(), Method::Confirm, domain);
+        outgoing(node, subject, Frame { send, body }.encode())
+    }
+}
+
+fn event(node: NodeName, method: Method, domain: Domain) -> String {
+    Subject::new(node, Kind::Event, method, domain).to_string()
+}
+
+fn the_node() -> Domain {
+    "node".parse().expect("the word is a token by the rule of design section 4.1")
+}
+
+fn operating_system() -> Domain {
+    "operatingsystem".parse().expect("the word is a token by the rule of design section 4.1")
+}
+
+fn outgoing(
+    node: NodeName,
+    subject: String,
+    payload: Result<Vec<u8>, steward_protocol::envelope::EncodeError>,
+) -> Option<Outgoing> {
+    match payload {
+        Ok(payload) => Some(Outgoing { node, subject, payload }),
+        Err(error) => {
+            tracing::error!(node = %node, %error, "a frame cannot be written");
+            None
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What nodes say, decoded: bytes on a subject become an event for the courier, or garbage.
+//!
+//! Pure. Garbage is told apart by kind, so that it can be counted and logged once per kind.
+
+use steward_protocol::{
+    Ack, DecodeError, envelope::Body, FaultEvent, Frame, Hello, Kind, Method, Origin, SubjectError, Uplink,
+};
+
+use crate::courier::Event;
+
+/// A frame that means nothing here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Garbage {
+    /// The subject is not one towards a station.
+    #[error("the subject {0}")]
+    Subject(SubjectError),
+    /// No node says such a thing.
+    #[error("nobody says {0} to a station")]
+    Method(String),
+    /// The payload is not what the subject promises.
+    #[error("the payload {error}")]
+    Payload {
+        /// What kind of frame it should have been.
+        kind: &'static str,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The payload's own idea of its subject differs.
+    #[error("the hello of {0} arrived as another's")]
+    Sender(String),
+}
+
+impl Garbage {
+    /// Returns the name it is counted under.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Subject(_) => "garbage_subject",
+            Self::Method(_) => "garbage_method",
+            Self::Payload { kind, .. } => kind,
+            Self::Sender(_) => "garbage_sender",
+        }
+    }
+}
+
+/// Returns what `payload` on `subject` means.
+pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
+    let Uplink { address, sender: node } = subject.parse().map_err(Garbage::Subject)?;
+    let unknown = || Garbage::Method(format!("{}.{}", address.kind, address.method));
+    let method = Method::from_name(&address.method).ok_or_else(unknown)?;
+    match (address.kind, method) {
+        (Kind::Event, Method::Hello) => {
+            let frame = frame::<Hello>(payload, "garbage_hello")?;
+            let serves = |subject: &steward_protocol::Subject| subject.node == node || subject.node == address.node;
+            if !frame.body.processes.iter().all(|process| serves(&process.subject)) {
+                return Err(Garbage::Sender(node.to_string()));
+            }
+            Ok(Event::Hello { node, origin: frame.send, hello: Box::new(frame.body) })
+        }
+        (Kind::Event, Method::Ack) => {
+            let frame = frame::<Ack>(payload, "garbage_ack")?;
+            Ok(Event::Ack { node, origin: frame.send, ack: Box::new(frame.body) })
+        }
+        (Kind::Event, Method::Fault) => {
+            let frame = frame::<FaultEvent>(payload, "garbage_fault")?;
+            Ok(Event::Fault { node, origin: frame.send, fault: Box::new(frame.body) })
+        }
+        (Kind::Event, Method::Shellcommand | Method::Welcome | Method::Confirm) | (Kind::Command, _) => {
+            Err(unknown())
+        }
+    }
+}
+
+fn frame<B: Body>(payload: &[u8], kind: &'static str) -> Result<Frame<Origin, B>, Garbage> {
+    Frame::<Origin, B>::decode(payload).map_err(|error| Garbage::Payload { kind, error })
+}
