@@ -8,9 +8,11 @@
 mod link;
 mod record;
 
-pub use link::{LaneName, Open};
 pub(crate) use link::Schedule;
-pub use record::{Accepted, Action, Addressee, Dispatch, FaultRecord, Loaded, LoadedDelivery, LoadedLane, Record};
+pub use link::{LaneName, Open};
+pub use record::{
+    Accepted, Action, Addressee, Dispatch, FaultRecord, Loaded, LoadedDelivery, LoadedLane, Record,
+};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -108,12 +110,20 @@ impl Courier {
             counters: BTreeMap::new(),
         };
         for lane in loaded.lanes {
-            courier.links.entry(lane.node).or_default().restore_lane(lane.lane, lane.next_seq);
+            courier
+                .links
+                .entry(lane.node)
+                .or_default()
+                .restore_lane(lane.lane, lane.next_seq);
         }
         for delivery in loaded.deliveries {
             courier.roster.mention(&delivery.node, now);
             courier.place(delivery.open.id, delivery.open.pos);
-            courier.links.entry(delivery.node).or_default().insert(delivery.open);
+            courier
+                .links
+                .entry(delivery.node)
+                .or_default()
+                .insert(delivery.open);
             courier.open += 1;
         }
         courier
@@ -137,7 +147,10 @@ impl Courier {
     /// Returns what the outside sees of every node.
     pub fn nodes(&self) -> Vec<NodeView> {
         let open = |name: &NodeName| self.links.get(name).map_or(0, |link| link.len() as u64);
-        self.roster.iter().map(|node| node.view(open(&node.record.name))).collect()
+        self.roster
+            .iter()
+            .map(|node| node.view(open(&node.record.name)))
+            .collect()
     }
 
     /// Returns why a delivery to `node` that has not been sent is still waiting, in words.
@@ -148,8 +161,14 @@ impl Courier {
                 format!("waiting for the unknown node {node}: nobody has heard of it")
             }
             Some(known) => {
-                let conflict = known.view(0).conflict.map(|text| format!("; conflict: {text}"));
-                let why = known.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let conflict = known
+                    .view(0)
+                    .conflict
+                    .map(|text| format!("; conflict: {text}"));
+                let why = known
+                    .reason()
+                    .map(|reason| format!(" ({reason})"))
+                    .unwrap_or_default();
                 format!(
                     "waiting for its turn: {node} is {} since {:.0}{why}{}",
                     known.presence().as_str(),
@@ -182,7 +201,10 @@ impl Courier {
             if self.roster.mention(&target.node, now) {
                 let fault = FaultRecord {
                     kind: "unknown node".to_owned(),
-                    detail: format!("message {} is for {}, which nobody has heard of", accepted.id, target.node),
+                    detail: format!(
+                        "message {} is for {}, which nobody has heard of",
+                        accepted.id, target.node
+                    ),
                     verdict: "kept until the node speaks or the message expires".to_owned(),
                     ..FaultRecord::at(now.wall, Some(target.node.clone()))
                 };
@@ -215,11 +237,21 @@ impl Courier {
                 self.connected = false;
                 self.roster.listening(None);
             }
-            Event::Hello { node, origin, hello } => {
+            Event::Hello {
+                node,
+                origin,
+                hello,
+            } => {
                 self.on_hello(&node, &origin, &hello, now, &mut actions);
             }
-            Event::Ack { node, origin, ack } => self.on_ack(&node, &origin, *ack, now, &mut actions),
-            Event::Fault { node, origin, fault } => {
+            Event::Ack { node, origin, ack } => {
+                self.on_ack(&node, &origin, *ack, now, &mut actions)
+            }
+            Event::Fault {
+                node,
+                origin,
+                fault,
+            } => {
                 self.on_fault(&node, &origin, *fault, now, &mut actions);
             }
             Event::NoResponders { node } => {
@@ -266,7 +298,9 @@ impl Courier {
         if contact == Contact::Started || hello.leaving {
             self.record_node(node, actions);
         }
-        let ours = origin.ledger_id.is_none_or(|ledger| ledger == self.ledger_id);
+        let ours = origin
+            .ledger_id
+            .is_none_or(|ledger| ledger == self.ledger_id);
         let link = self.links.entry(node.clone()).or_default();
         if hello.leaving || !ours {
             link.absent();
@@ -285,19 +319,34 @@ impl Courier {
     }
 
     /// The node's journal is gone: nothing ever sent can be reconciled any more.
-    fn lose_journal(&mut self, node: &NodeName, reason: &str, now: Moment, actions: &mut Vec<Action>) {
+    fn lose_journal(
+        &mut self,
+        node: &NodeName,
+        reason: &str,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         let fault = FaultRecord {
             kind: "journal lost".to_owned(),
             detail: reason.to_owned(),
-            verdict: "open deliveries ever sent are interrupted; sequence numbers start again".to_owned(),
+            verdict: "open deliveries ever sent are interrupted; sequence numbers start again"
+                .to_owned(),
             ..FaultRecord::at(now.wall, Some(node.clone()))
         };
         actions.push(Action::Record(Record::Fault(fault)));
-        actions.push(Action::Record(Record::LanesReset { node: node.clone(), at: now.wall }));
+        actions.push(Action::Record(Record::LanesReset {
+            node: node.clone(),
+            at: now.wall,
+        }));
         let places = self.links.get(node).map(Link::places).unwrap_or_default();
         for pos in places {
             let why = Some(format!("journal lost: {reason}"));
-            let mover = Mover { event: delivery::Event::JournalLost, by: self.name.clone(), why, ack: None };
+            let mover = Mover {
+                event: delivery::Event::JournalLost,
+                by: self.name.clone(),
+                why,
+                ack: None,
+            };
             self.advance(node, pos, mover, now, actions);
         }
         if let Some(link) = self.links.get_mut(node) {
@@ -305,12 +354,20 @@ impl Courier {
         }
     }
 
-    fn on_ack(&mut self, node: &NodeName, origin: &Origin, ack: Ack, now: Moment, actions: &mut Vec<Action>) {
+    fn on_ack(
+        &mut self,
+        node: &NodeName,
+        origin: &Origin,
+        ack: Ack,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         if !self.roster.heard(node, origin, now) {
             return self.count("ack_foreign_journal");
         }
         let place = self.places.get(&ack.id).map(|place| place.pos);
-        let Some((pos, open)) = place.and_then(|pos| Some((pos, self.links.get(node)?.get(pos)?))) else {
+        let Some((pos, open)) = place.and_then(|pos| Some((pos, self.links.get(node)?.get(pos)?)))
+        else {
             // Settled or never ours: only the ledger can tell.
             actions.push(Action::AskLedger {
                 node: node.clone(),
@@ -351,7 +408,10 @@ impl Courier {
                 instance: origin.instance,
                 low: self.low(node),
                 domain,
-                confirm: Confirm { orders: vec![id], events: Vec::new() },
+                confirm: Confirm {
+                    orders: vec![id],
+                    events: Vec::new(),
+                },
             });
         }
         self.pump(node, now, actions);
@@ -383,14 +443,19 @@ impl Courier {
             instance: origin.instance,
             low: self.low(node),
             domain: domain.unwrap_or_else(record::agent_domain),
-            confirm: Confirm { orders: Vec::new(), events: vec![id] },
+            confirm: Confirm {
+                orders: Vec::new(),
+                events: vec![id],
+            },
         });
     }
 
     fn on_tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
         for node in self.roster.tick(now) {
-            let offline =
-                self.roster.get(&node).is_some_and(|known| known.presence() == Presence::Offline);
+            let offline = self
+                .roster
+                .get(&node)
+                .is_some_and(|known| known.presence() == Presence::Offline);
             if offline {
                 if let Some(link) = self.links.get_mut(&node) {
                     link.absent();
@@ -407,7 +472,12 @@ impl Courier {
         for (node, places) in overdue {
             for pos in places {
                 let why = Some("the deadline passed".to_owned());
-                let mover = Mover { event: delivery::Event::Deadline, by: self.name.clone(), why, ack: None };
+                let mover = Mover {
+                    event: delivery::Event::Deadline,
+                    by: self.name.clone(),
+                    why,
+                    ack: None,
+                };
                 self.advance(&node, pos, mover, now, actions);
                 if let Some(link) = self.links.get_mut(&node) {
                     link.reviewed(pos);
@@ -418,8 +488,17 @@ impl Courier {
     }
 
     /// Applies one event to one delivery and records what changed.
-    fn advance(&mut self, node: &NodeName, pos: u64, mover: Mover, now: Moment, actions: &mut Vec<Action>) {
-        let Some(open) = self.links.get_mut(node).and_then(|link| link.get_mut(pos)) else { return };
+    fn advance(
+        &mut self,
+        node: &NodeName,
+        pos: u64,
+        mover: Mover,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(open) = self.links.get_mut(node).and_then(|link| link.get_mut(pos)) else {
+            return;
+        };
         let state = match delivery::next(open.state, mover.event) {
             Ok(Step::Stay) => return,
             Ok(Step::To(state)) => state,
@@ -460,8 +539,12 @@ impl Courier {
 
     fn pump_all(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let due = |link: &Link| link.look_at().is_some_and(|at| at <= now.mono);
-        let nodes: Vec<NodeName> =
-            self.links.iter().filter(|(_, link)| due(link)).map(|(node, _)| node.clone()).collect();
+        let nodes: Vec<NodeName> = self
+            .links
+            .iter()
+            .filter(|(_, link)| due(link))
+            .map(|(node, _)| node.clone())
+            .collect();
         for node in nodes {
             self.pump(&node, now, actions);
         }
@@ -484,7 +567,9 @@ impl Courier {
     }
 
     fn low(&self, node: &NodeName) -> u64 {
-        self.links.get(node).map_or(self.next_pos, |link| link.low(self.next_pos))
+        self.links
+            .get(node)
+            .map_or(self.next_pos, |link| link.low(self.next_pos))
     }
 
     fn record_node(&self, node: &NodeName, actions: &mut Vec<Action>) {
@@ -538,7 +623,9 @@ pub(crate) fn review_after_word(
 ) -> Timestamp {
     /// Stopping a command, writing it down and telling us takes a while beyond its timeout.
     const SLACK: Duration = Duration::from_secs(60);
-    let ended = now.saturating_add(timeout + SLACK).unwrap_or(Timestamp::MAX);
+    let ended = now
+        .saturating_add(timeout + SLACK)
+        .unwrap_or(Timestamp::MAX);
     match state {
         State::Running => expires_at.max(ended),
         State::Received if now >= expires_at => ended,
@@ -546,3 +633,5 @@ pub(crate) fn review_after_word(
     }
 }
 
+#[cfg(test)]
+mod tests;

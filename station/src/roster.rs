@@ -121,7 +121,11 @@ impl Roster {
                 (record.name.clone(), Node::unheard(record, reason, now))
             })
             .collect();
-        Self { nodes, ledger_id, listening_since: None }
+        Self {
+            nodes,
+            ledger_id,
+            listening_since: None,
+        }
     }
 
     /// Notes that the station can hear from now on, or cannot any more.
@@ -144,7 +148,11 @@ impl Roster {
         self.nodes
             .values()
             .filter(|node| node.was_ever_heard())
-            .filter(|node| labels.iter().all(|(key, value)| node.record.labels.get(key) == Some(value)))
+            .filter(|node| {
+                labels
+                    .iter()
+                    .all(|(key, value)| node.record.labels.get(key) == Some(value))
+            })
             .map(|node| node.record.name.clone())
             .collect()
     }
@@ -156,25 +164,38 @@ impl Roster {
         }
         let record = NodeRecord::named(name.clone());
         let reason = Some("nobody has heard of it yet".to_owned());
-        self.nodes.insert(name.clone(), Node::unheard(record, reason, now));
+        self.nodes
+            .insert(name.clone(), Node::unheard(record, reason, now));
         true
     }
 
     /// Judges a hello and, unless it is held back, believes it.
-    pub fn hello(&mut self, name: &NodeName, origin: &Origin, hello: &Hello, now: Moment) -> Greeting {
+    pub fn hello(
+        &mut self,
+        name: &NodeName,
+        origin: &Origin,
+        hello: &Hello,
+        now: Moment,
+    ) -> Greeting {
         if !self.nodes.contains_key(name) {
             if self.nodes.len() >= MAX_NODES {
                 return Greeting::Full;
             }
             if let Some(twin) = self.twin_of(name) {
                 let reason = format!("{name} differs only in case from {twin}, which is known");
-                return Greeting::Conflict { reason, first: false };
+                return Greeting::Conflict {
+                    reason,
+                    first: false,
+                };
             }
             let record = NodeRecord::named(name.clone());
-            self.nodes.insert(name.clone(), Node::unheard(record, None, now));
+            self.nodes
+                .insert(name.clone(), Node::unheard(record, None, now));
         }
         let listening = self.listening_since;
-        let Some(node) = self.nodes.get_mut(name) else { return Greeting::Full };
+        let Some(node) = self.nodes.get_mut(name) else {
+            return Greeting::Full;
+        };
         let greeting = node.judge(origin, hello, listening, now);
         match &greeting {
             Greeting::Conflict { reason, .. } => node.hold_back(reason, origin.instance, now),
@@ -189,7 +210,9 @@ impl Roster {
 
     /// Notes word of a node that is not a hello. Returns whether it comes from the journal we know.
     pub fn heard(&mut self, name: &NodeName, origin: &Origin, now: Moment) -> bool {
-        let Some(node) = self.nodes.get_mut(name) else { return false };
+        let Some(node) = self.nodes.get_mut(name) else {
+            return false;
+        };
         if node.record.journal_id != Some(origin.journal_id) {
             return false;
         }
@@ -201,7 +224,9 @@ impl Roster {
 
     /// Lets silence tell. Returns the nodes whose presence changed.
     pub fn tick(&mut self, now: Moment) -> Vec<NodeName> {
-        let Some(listening) = self.listening_since else { return Vec::new() };
+        let Some(listening) = self.listening_since else {
+            return Vec::new();
+        };
         let mut changed = Vec::new();
         for node in self.nodes.values_mut() {
             if node.let_silence_tell(listening, now) {
@@ -292,8 +317,16 @@ impl Node {
         }
     }
 
-    fn judge(&self, origin: &Origin, hello: &Hello, listening: Option<Duration>, now: Moment) -> Greeting {
-        let Some(known) = self.record.journal_id else { return Greeting::Started };
+    fn judge(
+        &self,
+        origin: &Origin,
+        hello: &Hello,
+        listening: Option<Duration>,
+        now: Moment,
+    ) -> Greeting {
+        let Some(known) = self.record.journal_id else {
+            return Greeting::Started;
+        };
         let same_journal = known == origin.journal_id;
         let same_instance = self.record.instance == Some(origin.instance);
         if same_journal && same_instance {
@@ -308,10 +341,16 @@ impl Node {
                 origin.instance, hello.counter, self.record.counter
             )
         } else {
-            format!("instance {} has the journal {}, but {known} is known", origin.instance, origin.journal_id)
+            format!(
+                "instance {} has the journal {}, but {known} is known",
+                origin.instance, origin.journal_id
+            )
         };
         if self.may_be_alive(listening, now) {
-            let first = self.conflict.as_ref().is_none_or(|conflict| conflict.other != origin.instance);
+            let first = self
+                .conflict
+                .as_ref()
+                .is_none_or(|conflict| conflict.other != origin.instance);
             return Greeting::Conflict { reason, first };
         }
         Greeting::Reimaged { reason }
@@ -328,7 +367,11 @@ impl Node {
     }
 
     fn hold_back(&mut self, reason: &str, other: InstanceId, now: Moment) {
-        self.conflict = Some(Conflict { text: reason.to_owned(), other, seen: now.mono });
+        self.conflict = Some(Conflict {
+            text: reason.to_owned(),
+            other,
+            seen: now.mono,
+        });
     }
 
     fn believe(&mut self, origin: &Origin, hello: &Hello, now: Moment) {
@@ -339,13 +382,18 @@ impl Node {
         record.boot_id = Some(hello.boot_id.clone());
         record.version = Some(hello.version.clone());
         record.labels.clone_from(&hello.labels);
-        self.interval = Duration::from_millis(hello.interval_ms).clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
+        self.interval =
+            Duration::from_millis(hello.interval_ms).clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
         self.skew_ms = Some(hello.at.as_millisecond() - now.wall.as_millisecond());
         self.round_trip_us = hello.round_trip_us.or(self.round_trip_us);
         self.processes.clone_from(&hello.processes);
         self.mark_heard(now);
         if hello.leaving {
-            self.enter(Presence::Offline, Some("the agent said it was ending".to_owned()), now);
+            self.enter(
+                Presence::Offline,
+                Some("the agent said it was ending".to_owned()),
+                now,
+            );
         }
     }
 
@@ -375,20 +423,34 @@ impl Node {
     fn let_silence_tell(&mut self, listening: Duration, now: Moment) -> bool {
         let patience = |tenths| self.interval * tenths / 10;
         let (late, offline) = (patience(LATE_TENTHS), patience(OFFLINE_TENTHS));
-        if self.conflict.as_ref().is_some_and(|conflict| now.mono.saturating_sub(conflict.seen) > offline) {
+        if self
+            .conflict
+            .as_ref()
+            .is_some_and(|conflict| now.mono.saturating_sub(conflict.seen) > offline)
+        {
             self.conflict = None;
         }
-        let Some(heard) = self.heard else { return false };
+        let Some(heard) = self.heard else {
+            return false;
+        };
         // While we could not hear, silence proves nothing: count from when we could again.
         let silent = now.mono.saturating_sub(heard.max(listening));
         let presence = match self.presence {
             Presence::Online if silent > late => Presence::Late,
             Presence::Late if silent > offline => Presence::Offline,
-            Presence::Online | Presence::Late | Presence::Offline | Presence::Unknown => return false,
+            Presence::Online | Presence::Late | Presence::Offline | Presence::Unknown => {
+                return false;
+            }
         };
-        let reason = format!("silent for {:.1} s, heartbeat {:.1} s", silent.as_secs_f64(), self.interval.as_secs_f64());
+        let reason = format!(
+            "silent for {:.1} s, heartbeat {:.1} s",
+            silent.as_secs_f64(),
+            self.interval.as_secs_f64()
+        );
         self.enter(presence, Some(reason), now);
         true
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,8 @@ use std::{
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Deferral, Digest, Domain, Hello, InstanceId, Kind, LedgerId, MessageId, MethodName, NodeName,
-    Send, State, limits, retry::Backoff, version,
+    Ack, Deferral, Digest, Domain, Hello, InstanceId, Kind, LedgerId, MessageId, MethodName,
+    NodeName, Send, State, limits, retry::Backoff, version,
 };
 
 use crate::{
@@ -25,10 +25,16 @@ use crate::{
 const NODE_WINDOW: usize = 96;
 
 /// No answer while present: resend after three round trips, but within these bounds (design 4.4).
-const RESEND: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) };
+const RESEND: Backoff = Backoff {
+    base: Duration::from_secs(5),
+    cap: Duration::from_secs(300),
+};
 
 /// A node that asked to be tried later is tried after about this long.
-const RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+const RETRY: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
 
 /// Round trip assumed before one was measured.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(500);
@@ -121,7 +127,13 @@ impl Open {
 impl Schedule {
     /// Returns the schedule of something to be sent at the first opportunity.
     pub(crate) fn immediate(review: Option<Timestamp>) -> Self {
-        Self { due: Some(Duration::ZERO), sent: None, tries: 0, deferral: None, review }
+        Self {
+            due: Some(Duration::ZERO),
+            sent: None,
+            tries: 0,
+            deferral: None,
+            review,
+        }
     }
 }
 
@@ -145,7 +157,11 @@ pub(crate) struct Word {
 impl Word {
     /// Returns what `ack` means for the schedule.
     pub(crate) fn of(ack: &Ack) -> Self {
-        Self { state: ack.state, deferral: ack.deferral, expected_seq: ack.expected_seq }
+        Self {
+            state: ack.state,
+            deferral: ack.deferral,
+            expected_seq: ack.expected_seq,
+        }
     }
 }
 
@@ -187,7 +203,11 @@ impl Link {
 
     pub(crate) fn insert(&mut self, open: Open) {
         if open.ordered {
-            self.lanes.entry(open.lane.clone()).or_default().queue.insert(open.pos);
+            self.lanes
+                .entry(open.lane.clone())
+                .or_default()
+                .queue
+                .insert(open.pos);
         } else {
             self.unordered.insert(open.pos);
         }
@@ -222,7 +242,9 @@ impl Link {
 
     /// Everything of this node with a smaller place is settled.
     pub(crate) fn low(&self, next_pos: u64) -> u64 {
-        self.open.first_key_value().map_or(next_pos, |(pos, _)| *pos)
+        self.open
+            .first_key_value()
+            .map_or(next_pos, |(pos, _)| *pos)
     }
 
     pub(crate) fn look_at(&self) -> Option<Duration> {
@@ -235,10 +257,17 @@ impl Link {
     }
 
     /// The node spoke: whatever it may not have is due.
-    pub(crate) fn present(&mut self, instance: InstanceId, contact: Contact, hello: &Hello, now: Moment) {
+    pub(crate) fn present(
+        &mut self,
+        instance: InstanceId,
+        contact: Contact,
+        hello: &Hello,
+        now: Moment,
+    ) {
         let returned = self.ready.is_none() || contact == Contact::Started;
         self.ready = Some(instance);
-        let complete = hello.open.len() < limits::MAX_IDS && hello.unconfirmed.len() < limits::MAX_IDS;
+        let complete =
+            hello.open.len() < limits::MAX_IDS && hello.unconfirmed.len() < limits::MAX_IDS;
         let round_trip = self.round_trip();
         for open in self.open.values_mut() {
             let has_it = matches!(open.state, State::Received | State::Running);
@@ -258,7 +287,10 @@ impl Link {
             }
         }
         for (name, lane) in &mut self.lanes {
-            let last = hello.lanes.iter().find(|(subject, _)| subject.ends_with(&name.to_string()));
+            let last = hello
+                .lanes
+                .iter()
+                .find(|(subject, _)| subject.ends_with(&name.to_string()));
             if let Some((_, last)) = last {
                 lane.next_seq = lane.next_seq.max(*last);
             }
@@ -289,7 +321,11 @@ impl Link {
     /// Places of the deliveries about which word should have come by now.
     pub(crate) fn overdue(&self, now: Timestamp) -> Vec<u64> {
         let late = |open: &&Open| open.schedule.review.is_some_and(|review| review <= now);
-        self.open.values().filter(late).map(|open| open.pos).collect()
+        self.open
+            .values()
+            .filter(late)
+            .map(|open| open.pos)
+            .collect()
     }
 
     /// The deadline has had its effect. What may be on the node goes on travelling as a tombstone.
@@ -304,11 +340,16 @@ impl Link {
     /// The node said something about `pos`.
     pub(crate) fn word(&mut self, pos: u64, word: Word, now: Moment) {
         let round_trip = self.round_trip();
-        let Some(open) = self.open.get_mut(&pos) else { return };
+        let Some(open) = self.open.get_mut(&pos) else {
+            return;
+        };
         if let (Some(sent), 1) = (open.schedule.sent, open.schedule.tries) {
             let sample = now.mono.saturating_sub(sent);
             // RFC 6298 smooths with one eighth.
-            self.round_trip = Some(self.round_trip.map_or(sample, |known| (known * 7 + sample) / 8));
+            self.round_trip = Some(
+                self.round_trip
+                    .map_or(sample, |known| (known * 7 + sample) / 8),
+            );
         }
         open.schedule.deferral = word.deferral;
         let lane = open.lane.clone();
@@ -334,7 +375,9 @@ impl Link {
 
     /// What waited for an earlier sequence number need not wait any more.
     fn unblock(&mut self, lane: &LaneName, now: Moment) {
-        let Some(lane) = self.lanes.get(lane) else { return };
+        let Some(lane) = self.lanes.get(lane) else {
+            return;
+        };
         for pos in lane.queue.iter().take(limits::LANE_WINDOW) {
             if let Some(open) = self.open.get_mut(pos)
                 && open.schedule.deferral == Some(Deferral::Gap)
@@ -346,10 +389,17 @@ impl Link {
 
     /// A gap was seen: what was lost goes out again, once per round trip.
     fn resend_from(&mut self, lane: &LaneName, expected: u64, round_trip: Duration, now: Moment) {
-        let Some(lane) = self.lanes.get(lane) else { return };
+        let Some(lane) = self.lanes.get(lane) else {
+            return;
+        };
         for pos in lane.queue.iter().take(limits::LANE_WINDOW) {
-            let Some(open) = self.open.get_mut(pos) else { continue };
-            let stale = open.schedule.sent.is_none_or(|sent| now.mono.saturating_sub(sent) > round_trip);
+            let Some(open) = self.open.get_mut(pos) else {
+                continue;
+            };
+            let stale = open
+                .schedule
+                .sent
+                .is_none_or(|sent| now.mono.saturating_sub(sent) > round_trip);
             let missing = matches!(open.state, State::Sent | State::Deferred | State::Unknown);
             if missing && stale && open.seq.is_some_and(|seq| seq >= expected) {
                 open.schedule.due = Some(now.mono);
@@ -362,17 +412,29 @@ impl Link {
     }
 
     /// Sends what is due, within the windows and never past something the node put off.
-    pub(crate) fn pump(&mut self, node: &NodeName, reign: &Reigning<'_>, now: Moment, actions: &mut Vec<Action>) {
+    pub(crate) fn pump(
+        &mut self,
+        node: &NodeName,
+        reign: &Reigning<'_>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(instance) = self.ready else { return };
         let low = self.low(reign.next_pos);
         for pos in self.eligible(now) {
             let floor = (self.round_trip() * 3).clamp(RESEND.base, RESEND.cap);
-            let Some(open) = self.open.get_mut(&pos) else { continue };
+            let Some(open) = self.open.get_mut(&pos) else {
+                continue;
+            };
             if open.schedule.due.is_none_or(|due| due > now.mono) {
                 continue;
             }
             let first = open.attempts == 0;
-            let lane = if open.ordered { self.lanes.get_mut(&open.lane) } else { None };
+            let lane = if open.ordered {
+                self.lanes.get_mut(&open.lane)
+            } else {
+                None
+            };
             let mut given = None;
             if let (Some(lane), None) = (lane, open.seq) {
                 lane.next_seq += 1;
@@ -385,8 +447,14 @@ impl Link {
             }
             open.schedule.sent = Some(now.mono);
             open.schedule.deferral = None;
-            let wait = Backoff { base: floor, cap: RESEND.cap };
-            let dice = now.dice.wrapping_mul(pos | 1).wrapping_add(u64::from(open.attempts));
+            let wait = Backoff {
+                base: floor,
+                cap: RESEND.cap,
+            };
+            let dice = now
+                .dice
+                .wrapping_mul(pos | 1)
+                .wrapping_add(u64::from(open.attempts));
             open.schedule.due = Some(now.mono + wait.above(floor, open.schedule.tries, dice));
             open.schedule.tries += 1;
             actions.push(Action::Record(Record::Attempt {
@@ -410,10 +478,18 @@ impl Link {
                 attempt: open.attempts,
                 ttl_left_ms: u64::try_from(left).unwrap_or(0),
             };
-            actions.push(Action::Order(Dispatch { node: node.clone(), digest: open.digest, send }));
+            actions.push(Action::Order(Dispatch {
+                node: node.clone(),
+                digest: open.digest,
+                send,
+            }));
         }
         self.fill_seq_low(actions);
-        self.look_at = self.eligible(now).into_iter().filter_map(|pos| self.open.get(&pos)?.schedule.due).min();
+        self.look_at = self
+            .eligible(now)
+            .into_iter()
+            .filter_map(|pos| self.open.get(&pos)?.schedule.due)
+            .min();
     }
 
     /// Every order says which sequence numbers of its lane are settled.
@@ -437,7 +513,8 @@ impl Link {
             for (rank, pos) in lane.queue.iter().take(limits::LANE_WINDOW).enumerate() {
                 ranked.push((rank, *pos));
                 let put_off = |open: &Open| {
-                    open.schedule.deferral.is_some() && open.schedule.due.is_some_and(|due| due > now.mono)
+                    open.schedule.deferral.is_some()
+                        && open.schedule.due.is_some_and(|due| due > now.mono)
                 };
                 // What comes after something put off would only be seen as a gap.
                 if self.open.get(pos).is_some_and(put_off) {
@@ -448,6 +525,10 @@ impl Link {
         let unordered = self.unordered.iter().take(limits::UNORDERED_WINDOW);
         ranked.extend(unordered.enumerate().map(|(rank, pos)| (rank, *pos)));
         ranked.sort_unstable();
-        ranked.into_iter().take(NODE_WINDOW).map(|(_, pos)| pos).collect()
+        ranked
+            .into_iter()
+            .take(NODE_WINDOW)
+            .map(|(_, pos)| pos)
+            .collect()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Confirm, Digest, Domain, EventId, InstanceId, LedgerId, Message, MessageId, NodeName, Send,
-    State,
+    Ack, Confirm, Digest, Domain, EventId, InstanceId, LedgerId, Message, MessageId, NodeName,
+    Send, State,
 };
 use uuid::Uuid;
 
@@ -229,5 +229,7 @@ pub struct LoadedDelivery {
 
 /// The domain of what concerns an agent as a whole.
 pub(crate) fn agent_domain() -> Domain {
-    "agent".parse().expect("the word is a token by the rule of design section 4.1")
+    "agent"
+        .parse()
+        .expect("the word is a token by the rule of design section 4.1")
 }

@@ -1,0 +1,550 @@
+//! Tests of the courier: single decisions, and a seeded walk against simulated agents.
+
+mod walk;
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use steward_protocol::{
+    Deferral, Digest, InstanceId, JournalId, Kind, Message, Method, Options, Outcome, Output,
+    ShellBody, Subject, limits, version,
+};
+use uuid::Uuid;
+
+use super::*;
+
+const LEDGER: LedgerId = LedgerId(Uuid::from_u128(0x1ed6e7));
+
+fn now(seconds: u64) -> Moment {
+    Moment {
+        mono: Duration::from_secs(seconds),
+        wall: Timestamp::from_second(1_800_000_000 + seconds.cast_signed()).expect("a time"),
+        dice: 0x5eed,
+    }
+}
+
+fn ship(number: u32) -> NodeName {
+    format!("ship{number}").parse().expect("a name")
+}
+
+fn id(number: u128) -> MessageId {
+    MessageId(Uuid::from_u128(number))
+}
+
+fn digest(number: u128, node: &NodeName) -> Digest {
+    Digest::of(format!("{number} {node}").as_bytes())
+}
+
+fn courier() -> Courier {
+    let loaded = Loaded {
+        ledger_id: LEDGER,
+        epoch: 1,
+        next_pos: 1,
+        nodes: Vec::new(),
+        lanes: Vec::new(),
+        deliveries: Vec::new(),
+    };
+    let mut courier = Courier::load("central".parse().expect("a name"), loaded, now(0));
+    courier.on(Event::Connected, now(0));
+    courier
+}
+
+fn accepted(
+    courier: &Courier,
+    number: u128,
+    nodes: &[NodeName],
+    options: Options,
+) -> Arc<Accepted> {
+    let method = Method::Shellcommand.name();
+    let domain = "operatingsystem".parse().expect("a domain");
+    let expires = SignedDuration::try_from(options.expires).expect("in range");
+    let accepted_at = now(0).wall;
+    Arc::new(Accepted {
+        pos: courier.next_pos(),
+        id: id(number),
+        message: Message {
+            id: None,
+            name: None,
+            target: Target::Nodes(nodes.to_vec()),
+            kind: Kind::Command,
+            method,
+            domain,
+            options,
+            body: ShellBody::default(),
+        },
+        content: Digest::of(b"content"),
+        station: "central".parse().expect("a name"),
+        source: "test".to_owned(),
+        submitted_by: "uid:0".to_owned(),
+        accepted_at,
+        expires_at: accepted_at + expires,
+        intake: None,
+        targets: nodes
+            .iter()
+            .map(|node| Addressee {
+                node: node.clone(),
+                digest: digest(number, node),
+            })
+            .collect(),
+    })
+}
+
+fn submit(courier: &mut Courier, number: u128, options: Options) -> Vec<Action> {
+    let accepted = accepted(courier, number, &[ship(1)], options);
+    courier.accept(accepted, now(0))
+}
+
+fn origin(journal: u128, instance: u128) -> Origin {
+    Origin {
+        v: version::CURRENT,
+        instance: InstanceId(Uuid::from_u128(instance)),
+        journal_id: JournalId(Uuid::from_u128(journal)),
+        ledger_id: Some(LEDGER),
+    }
+}
+
+fn hello_of(counter: u64) -> Hello {
+    Hello {
+        counter,
+        boot_id: "boot".to_owned(),
+        version: "0.1.0".to_owned(),
+        at: now(0).wall,
+        started_at: now(0).wall,
+        interval_ms: 10_000,
+        round_trip_us: None,
+        labels: BTreeMap::new(),
+        lanes: BTreeMap::new(),
+        open: Vec::new(),
+        unconfirmed: Vec::new(),
+        processes: Vec::new(),
+        counters: BTreeMap::new(),
+        leaving: false,
+    }
+}
+
+fn greet(courier: &mut Courier, instance: u128, counter: u64, at: Moment) -> Vec<Action> {
+    let hello = Box::new(hello_of(counter));
+    courier.on(
+        Event::Hello {
+            node: ship(1),
+            origin: origin(1, instance),
+            hello,
+        },
+        at,
+    )
+}
+
+fn ack(number: u128, state: State) -> Ack {
+    let outcome = state.is_final().then(|| Outcome {
+        exit_code: Some(i32::from(state != State::Succeeded)),
+        signal: None,
+        started_at: now(0).wall,
+        finished_at: now(0).wall,
+        stdout: Some(Output::whole(b"")),
+        stderr: None,
+    });
+    Ack {
+        id: id(number),
+        digest: digest(number, &ship(1)),
+        state,
+        at: now(0).wall,
+        reason: None,
+        deferral: (state == State::Deferred).then_some(Deferral::Busy),
+        expected_seq: None,
+        outcome,
+    }
+}
+
+fn say(courier: &mut Courier, ack: Ack, at: Moment) -> Vec<Action> {
+    courier.on(
+        Event::Ack {
+            node: ship(1),
+            origin: origin(1, 1),
+            ack: Box::new(ack),
+        },
+        at,
+    )
+}
+
+fn orders(actions: &[Action]) -> Vec<&Dispatch> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Order(dispatch) => Some(dispatch),
+            _ => None,
+        })
+        .collect()
+}
+
+fn moves(actions: &[Action]) -> Vec<State> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Record(Record::Moved { state, .. }) => Some(*state),
+            _ => None,
+        })
+        .collect()
+}
+
+fn faults(actions: &[Action]) -> Vec<&str> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Record(Record::Fault(fault)) => Some(fault.kind.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_attempt_is_recorded_before_it_is_sent() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    let actions = submit(&mut courier, 1, Options::standard());
+    let attempt = actions
+        .iter()
+        .position(|action| matches!(action, Action::Record(Record::Attempt { .. })));
+    let order = actions
+        .iter()
+        .position(|action| matches!(action, Action::Order(_)));
+    assert!(attempt.expect("recorded") < order.expect("sent"));
+}
+
+#[test]
+fn a_message_for_a_node_nobody_has_heard_of_is_kept_raised_and_sent_when_it_speaks() {
+    let mut courier = courier();
+    let actions = submit(&mut courier, 1, Options::standard());
+    assert_eq!(
+        (orders(&actions).len(), faults(&actions)),
+        (0, vec!["unknown node"])
+    );
+    assert!(courier.waiting_for(&ship(1)).contains("unknown node"));
+    assert!(
+        faults(&submit(&mut courier, 2, Options::standard())).is_empty(),
+        "raised once per node"
+    );
+    let actions = greet(&mut courier, 1, 1, now(1));
+    assert_eq!(
+        orders(&actions)
+            .iter()
+            .map(|order| order.send.seq)
+            .collect::<Vec<_>>(),
+        [Some(1), Some(2)]
+    );
+}
+
+#[test]
+fn nothing_is_sent_while_the_broker_or_the_node_is_away() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    courier.on(Event::Disconnected, now(1));
+    assert!(orders(&submit(&mut courier, 1, Options::standard())).is_empty());
+    assert_eq!(orders(&courier.on(Event::Connected, now(2))).len(), 1);
+    courier.on(Event::NoResponders { node: ship(1) }, now(3));
+    assert!(
+        orders(&courier.on(Event::Tick, now(1000))).is_empty(),
+        "an absent node is not polled"
+    );
+    assert_eq!(
+        orders(&greet(&mut courier, 1, 1, now(1001))).len(),
+        1,
+        "its hello wakes the outbox"
+    );
+}
+
+#[test]
+fn a_final_state_is_recorded_before_it_is_confirmed_and_never_sent_again() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    let actions = say(&mut courier, ack(1, State::Succeeded), now(1));
+    assert!(matches!(
+        actions.as_slice(),
+        [
+            Action::Record(Record::Moved {
+                state: State::Succeeded,
+                ..
+            }),
+            Action::Confirm { .. }
+        ]
+    ));
+    assert!(orders(&courier.on(Event::Tick, now(10_000))).is_empty());
+    let again = say(&mut courier, ack(1, State::Succeeded), now(2));
+    assert!(
+        matches!(again.as_slice(), [Action::AskLedger { .. }]),
+        "the ledger confirms it again"
+    );
+    assert_eq!(courier.open(), 0);
+}
+
+#[test]
+fn an_ack_with_another_digest_proves_nothing() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    let forged = Ack {
+        digest: Digest::of(b"other"),
+        ..ack(1, State::Succeeded)
+    };
+    assert!(say(&mut courier, forged, now(1)).is_empty());
+    assert_eq!(courier.counters().get("ack_digest"), Some(&1));
+}
+
+#[test]
+fn a_success_without_a_successful_exit_code_is_raised_and_not_believed() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    let mut lie = ack(1, State::Succeeded);
+    lie.outcome = ack(1, State::Failed).outcome;
+    let actions = say(&mut courier, lie, now(1));
+    assert_eq!(
+        (moves(&actions), faults(&actions)),
+        (vec![], vec!["contradiction"])
+    );
+}
+
+#[test]
+fn silence_while_present_is_answered_with_a_resend_after_five_seconds_at_the_earliest() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    assert!(orders(&courier.on(Event::Tick, now(4))).is_empty());
+    let actions = courier.on(Event::Tick, now(301));
+    let sent = orders(&actions);
+    assert_eq!(
+        sent.iter()
+            .map(|order| order.send.attempt)
+            .collect::<Vec<_>>(),
+        [2]
+    );
+    assert_eq!(sent[0].send.seq, Some(1), "the same number for ever");
+}
+
+#[test]
+fn the_window_of_a_lane_is_eight_and_moves_on_with_every_end() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    let mut sent = 0;
+    for number in 1..=20 {
+        sent += orders(&submit(&mut courier, number, Options::standard())).len();
+    }
+    assert_eq!(sent, limits::LANE_WINDOW);
+    let actions = say(&mut courier, ack(1, State::Failed), now(1));
+    let next = orders(&actions);
+    assert_eq!(
+        next.iter().map(|order| order.send.seq).collect::<Vec<_>>(),
+        [Some(9)]
+    );
+    assert_eq!((next[0].send.low, next[0].send.seq_low), (2, Some(2)));
+}
+
+#[test]
+fn what_need_not_be_ordered_has_no_sequence_number() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    let options = Options {
+        ordered: false,
+        ..Options::standard()
+    };
+    let actions = submit(&mut courier, 1, options);
+    assert_eq!(
+        orders(&actions)
+            .iter()
+            .map(|order| order.send.seq)
+            .collect::<Vec<_>>(),
+        [None]
+    );
+}
+
+#[test]
+fn a_gap_is_closed_from_what_the_node_expects() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    submit(&mut courier, 2, Options::standard());
+    let gap = Ack {
+        deferral: Some(Deferral::Gap),
+        expected_seq: Some(1),
+        ..ack(2, State::Deferred)
+    };
+    let actions = say(&mut courier, gap, now(2));
+    let seqs: Vec<_> = orders(&actions)
+        .iter()
+        .map(|order| order.send.seq)
+        .collect();
+    assert_eq!(seqs, [Some(1), Some(2)]);
+}
+
+#[test]
+fn what_comes_after_something_put_off_waits_for_it() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    say(&mut courier, ack(1, State::Deferred), now(1));
+    assert!(orders(&submit(&mut courier, 2, Options::standard())).is_empty());
+    let actions = courier.on(Event::Tick, now(90));
+    assert_eq!(
+        orders(&actions)
+            .iter()
+            .map(|order| order.send.seq)
+            .collect::<Vec<_>>(),
+        [Some(1), Some(2)]
+    );
+}
+
+#[test]
+fn the_deadline_makes_expired_only_what_was_never_sent() {
+    let mut courier = courier();
+    let options = Options {
+        expires: Duration::from_secs(60),
+        ..Options::standard()
+    };
+    submit(&mut courier, 1, options.clone());
+    assert_eq!(moves(&courier.on(Event::Tick, now(61))), [State::Expired]);
+
+    let mut courier = self::courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, options);
+    let actions = courier.on(Event::Tick, now(61));
+    assert_eq!(moves(&actions), [State::Unknown]);
+    let tombstone = courier.on(Event::Tick, now(62));
+    let sent = orders(&actions)
+        .into_iter()
+        .chain(orders(&tombstone))
+        .last()
+        .expect("it goes on travelling");
+    assert_eq!(sent.send.ttl_left_ms, 0);
+    assert_eq!(
+        moves(&say(&mut courier, ack(1, State::Expired), now(63))),
+        [State::Expired]
+    );
+}
+
+#[test]
+fn an_unknown_delivery_reconciles_with_what_really_happened() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(
+        &mut courier,
+        1,
+        Options {
+            expires: Duration::from_secs(60),
+            ..Options::standard()
+        },
+    );
+    courier.on(Event::Tick, now(61));
+    assert_eq!(
+        moves(&say(&mut courier, ack(1, State::Succeeded), now(5000))),
+        [State::Succeeded]
+    );
+}
+
+#[test]
+fn a_running_command_may_outlive_the_deadline_of_its_start() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(
+        &mut courier,
+        1,
+        Options {
+            expires: Duration::from_secs(60),
+            ..Options::standard()
+        },
+    );
+    say(&mut courier, ack(1, State::Running), now(50));
+    assert!(moves(&courier.on(Event::Tick, now(61))).is_empty());
+    assert_eq!(
+        moves(&courier.on(Event::Tick, now(50 + 300 + 61))),
+        [State::Unknown]
+    );
+}
+
+#[test]
+fn a_lost_journal_interrupts_what_was_sent_and_starts_the_numbers_again() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    for second in [26, 36, 40] {
+        courier.on(Event::Tick, now(second));
+    }
+    submit(&mut courier, 2, Options::standard());
+    let hello = Box::new(hello_of(1));
+    let actions = courier.on(
+        Event::Hello {
+            node: ship(1),
+            origin: origin(2, 2),
+            hello,
+        },
+        now(50),
+    );
+    assert_eq!(
+        (moves(&actions), faults(&actions)),
+        (vec![State::Interrupted], vec!["journal lost"])
+    );
+    assert_eq!(
+        orders(&actions)
+            .iter()
+            .map(|order| order.send.seq)
+            .collect::<Vec<_>>(),
+        [Some(1)]
+    );
+}
+
+#[test]
+fn word_of_another_journal_is_not_believed() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    let forged = Event::Ack {
+        node: ship(1),
+        origin: origin(2, 2),
+        ack: Box::new(ack(1, State::Succeeded)),
+    };
+    assert!(courier.on(forged, now(1)).is_empty());
+}
+
+#[test]
+fn a_new_start_of_the_agent_is_asked_about_everything_it_may_have_lost() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    say(&mut courier, ack(1, State::Running), now(1));
+    let actions = greet(&mut courier, 2, 2, now(2));
+    let sent = orders(&actions);
+    assert_eq!(
+        sent.iter()
+            .map(|order| order.send.instance)
+            .collect::<Vec<_>>(),
+        [origin(1, 2).instance]
+    );
+}
+
+#[test]
+fn a_fault_is_stored_before_it_is_confirmed() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    let fault = FaultEvent {
+        id: EventId(Uuid::from_u128(9)),
+        at: now(0).wall,
+        kind: "panic".to_owned(),
+        subject: Some(Subject::new(
+            ship(1),
+            Kind::Command,
+            Method::Shellcommand,
+            "nginx".parse().expect("a domain"),
+        )),
+        detail: "it panicked".to_owned(),
+        verdict: "restart".to_owned(),
+    };
+    let event = Event::Fault {
+        node: ship(1),
+        origin: origin(1, 1),
+        fault: Box::new(fault),
+    };
+    let actions = courier.on(event, now(1));
+    assert!(matches!(
+        actions.as_slice(),
+        [Action::Record(Record::Fault(_)), Action::Confirm { .. }]
+    ));
+}
