@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use steward_protocol::{
-    Ack, Confirm, Deferral, Digest, Envelope, Frame, Hello, MessageId, Origin, Outcome, Output, Reign, State,
-    Subject, SubjectFilter, Uplink, Welcome,
+    Ack, Confirm, Deferral, Digest, Envelope, Frame, Hello, MessageId, Origin, Outcome, Output,
+    Reign, State, Subject, SubjectFilter, Uplink, Welcome,
 };
 use uuid::Uuid;
 
@@ -12,14 +12,24 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 fn subject() -> impl Strategy<Value = String> {
-    (token(), prop_oneof![Just("command"), Just("event")], token(), token())
+    (
+        token(),
+        prop_oneof![Just("command"), Just("event")],
+        token(),
+        token(),
+    )
         .prop_map(|(node, kind, method, domain)| format!("{node}.{kind}.{method}.{domain}"))
 }
 
 fn filter() -> impl Strategy<Value = String> {
     let part = prop_oneof![3 => "[ab]", 1 => Just("*".to_owned())];
-    (prop::collection::vec(part, 1..=4), any::<bool>())
-        .prop_map(|(parts, rest)| if rest { format!("{}.>", parts.join(".")) } else { parts.join(".") })
+    (prop::collection::vec(part, 1..=4), any::<bool>()).prop_map(|(parts, rest)| {
+        if rest {
+            format!("{}.>", parts.join("."))
+        } else {
+            parts.join(".")
+        }
+    })
 }
 
 /// The broker's rule, written down as plainly as possible.
@@ -28,7 +38,9 @@ fn naive(filter: &[&str], subject: &[&str]) -> bool {
         ([], []) => true,
         ([">"], [_, ..]) => true,
         (["*", filter @ ..], [_, subject @ ..]) => naive(filter, subject),
-        ([expected, filter @ ..], [found, subject @ ..]) => expected == found && naive(filter, subject),
+        ([expected, filter @ ..], [found, subject @ ..]) => {
+            expected == found && naive(filter, subject)
+        }
         ([], [_, ..]) | ([_, ..], []) => false,
     }
 }
@@ -42,8 +54,18 @@ fn output() -> impl Strategy<Value = Output> {
 }
 
 fn ack() -> impl Strategy<Value = Ack> {
-    let outcome = (any::<Option<i32>>(), any::<Option<i32>>(), prop::option::of(output()), prop::option::of(output()));
-    (any::<u128>(), prop::sample::select(State::ALL.to_vec()), any::<Option<String>>(), prop::option::of(outcome))
+    let outcome = (
+        any::<Option<i32>>(),
+        any::<Option<i32>>(),
+        prop::option::of(output()),
+        prop::option::of(output()),
+    );
+    (
+        any::<u128>(),
+        prop::sample::select(State::ALL.to_vec()),
+        any::<Option<String>>(),
+        prop::option::of(outcome),
+    )
         .prop_map(|(id, state, reason, outcome)| Ack {
             id: MessageId(Uuid::from_u128(id)),
             digest: Digest::of(&id.to_be_bytes()),

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame, Hello, InstanceId,
-    JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output, ProcessState, ProcessView, Reign, Sealed,
-    Send, State, Welcome, envelope::Body, version,
+    Ack, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame, Hello,
+    InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output, ProcessState,
+    ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body, version,
 };
 use uuid::Uuid;
 
@@ -29,7 +29,9 @@ fn order() -> Order {
         id: MESSAGE,
         from: "central".parse().expect("a name"),
         to: "ship2".parse().expect("a name"),
-        subject: "ship2.command.shellcommand.operatingsystem".parse().expect("a subject"),
+        subject: "ship2.command.shellcommand.operatingsystem"
+            .parse()
+            .expect("a subject"),
         issued_at: at("2026-11-21T08:00:00Z"),
         expires_at: at("2026-11-22T08:00:00Z"),
         submitted_by: "uid:1000".to_owned(),
@@ -56,15 +58,29 @@ fn envelope() -> Envelope {
         attempt: 1,
         ttl_left_ms: 86_400_000,
     };
-    Frame { send, body: Sealed::seal(order()).expect("small enough") }
+    Frame {
+        send,
+        body: Sealed::seal(order()).expect("small enough"),
+    }
 }
 
 fn reign() -> Reign {
-    Reign { v: version::CURRENT, ledger_id: LEDGER, epoch: 3, instance: INSTANCE, low: 40 }
+    Reign {
+        v: version::CURRENT,
+        ledger_id: LEDGER,
+        epoch: 3,
+        instance: INSTANCE,
+        low: 40,
+    }
 }
 
 fn origin() -> Origin {
-    Origin { v: version::CURRENT, instance: INSTANCE, journal_id: JOURNAL, ledger_id: Some(LEDGER) }
+    Origin {
+        v: version::CURRENT,
+        instance: INSTANCE,
+        journal_id: JOURNAL,
+        ledger_id: Some(LEDGER),
+    }
 }
 
 fn ack(state: State) -> Ack {
@@ -89,7 +105,10 @@ fn succeeded() -> Ack {
         stdout: Some(Output::whole(b"Linux\n")),
         stderr: Some(Output::whole(&[0xff, 0x00])),
     };
-    Ack { outcome: Some(outcome), ..ack(State::Succeeded) }
+    Ack {
+        outcome: Some(outcome),
+        ..ack(State::Succeeded)
+    }
 }
 
 fn hello() -> Hello {
@@ -106,7 +125,9 @@ fn hello() -> Hello {
         open: vec![MESSAGE],
         unconfirmed: vec![OTHER],
         processes: vec![ProcessView {
-            subject: "ship2.command.shellcommand.operatingsystem".parse().expect("a subject"),
+            subject: "ship2.command.shellcommand.operatingsystem"
+                .parse()
+                .expect("a subject"),
             state: ProcessState::Running,
             since: at("2026-11-21T08:00:00Z"),
             restarts: 1,
@@ -126,7 +147,9 @@ fn check<T: std::fmt::Debug>(
     decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
     same: impl Fn(&T) -> bool,
 ) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/v1").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/wire/v1")
+        .join(name);
     let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(
         String::from_utf8_lossy(&written),
@@ -150,9 +173,16 @@ where
 #[test]
 fn version_1_order() {
     let same = |read: &Envelope| {
-        read.send == envelope().send && read.body.text() == envelope().body.text() && read.body.order().to.as_str() == "ship2"
+        read.send == envelope().send
+            && read.body.text() == envelope().body.text()
+            && read.body.order().to.as_str() == "ship2"
     };
-    check("order.json", envelope().encode().expect("encodes"), Envelope::decode, same);
+    check(
+        "order.json",
+        envelope().encode().expect("encodes"),
+        Envelope::decode,
+        same,
+    );
 }
 
 #[test]
@@ -167,7 +197,11 @@ fn version_1_acks() {
     };
     check_body("ack-deferred.json", origin(), deferred);
     let mut cut = succeeded();
-    if let Some(stdout) = cut.outcome.as_mut().and_then(|outcome| outcome.stdout.as_mut()) {
+    if let Some(stdout) = cut
+        .outcome
+        .as_mut()
+        .and_then(|outcome| outcome.stdout.as_mut())
+    {
         stdout.shrink(4);
     }
     check_body("ack-cut.json", origin(), cut);
@@ -176,18 +210,32 @@ fn version_1_acks() {
 #[test]
 fn version_1_hello_and_welcome() {
     check_body("hello.json", origin(), hello());
-    let welcome = Welcome { at: at("2026-11-21T08:00:00.25Z"), hello_at: at("2026-11-21T08:00:00Z") };
+    let welcome = Welcome {
+        at: at("2026-11-21T08:00:00.25Z"),
+        hello_at: at("2026-11-21T08:00:00Z"),
+    };
     check_body("welcome.json", reign(), welcome);
 }
 
 #[test]
 fn version_1_confirm_and_fault() {
-    check_body("confirm.json", reign(), Confirm { orders: vec![MESSAGE], events: vec![EVENT] });
+    check_body(
+        "confirm.json",
+        reign(),
+        Confirm {
+            orders: vec![MESSAGE],
+            events: vec![EVENT],
+        },
+    );
     let fault = FaultEvent {
         id: EVENT,
         at: at("2026-11-21T08:00:00Z"),
         kind: "panic".to_owned(),
-        subject: Some("ship2.command.shellcommand.nginx".parse().expect("a subject")),
+        subject: Some(
+            "ship2.command.shellcommand.nginx"
+                .parse()
+                .expect("a subject"),
+        ),
         detail: "the process panicked".to_owned(),
         verdict: "restart after 1 s".to_owned(),
     };
@@ -199,7 +247,10 @@ fn a_newer_version_is_refused_by_name_and_not_guessed_at() {
     let text = String::from_utf8(envelope().encode().expect("encodes")).expect("JSON");
     let newer = text.replacen("\"v\":1", "\"v\":2", 1);
     match Envelope::decode(newer.as_bytes()) {
-        Err(DecodeError::Version { found: 2, order: Some((id, digest)) }) => {
+        Err(DecodeError::Version {
+            found: 2,
+            order: Some((id, digest)),
+        }) => {
             assert_eq!((id, digest), (MESSAGE, envelope().body.digest()));
         }
         other => panic!("expected a refusal of version 2, got {other:?}"),
@@ -209,7 +260,9 @@ fn a_newer_version_is_refused_by_name_and_not_guessed_at() {
 #[test]
 fn what_is_added_later_is_ignored_and_kept() {
     let text = String::from_utf8(envelope().encode().expect("encodes")).expect("JSON");
-    let grown = text.replacen("{\"id\"", "{\"colour\":\"red\",\"id\"", 1).replacen("{\"send\"", "{\"trace\":1,\"send\"", 1);
+    let grown = text
+        .replacen("{\"id\"", "{\"colour\":\"red\",\"id\"", 1)
+        .replacen("{\"send\"", "{\"trace\":1,\"send\"", 1);
     let read = Envelope::decode(grown.as_bytes()).expect("unknown fields are ignored");
     assert!(read.body.text().contains("\"colour\":\"red\""));
     assert_eq!(read.body.digest(), Digest::of(read.body.text().as_bytes()));
@@ -233,7 +286,11 @@ fn an_order_at_the_limit_is_sealed_and_one_beyond_is_not() {
     for (bytes, expected) in [(limit - 1, true), (limit, true), (limit + 1, false)] {
         let body = format!("\"{}\"", "x".repeat(bytes - overhead - 2));
         let body = serde_json::value::RawValue::from_string(body).expect("JSON");
-        assert_eq!(Sealed::seal(Order { body, ..order() }).is_ok(), expected, "{bytes} bytes");
+        assert_eq!(
+            Sealed::seal(Order { body, ..order() }).is_ok(),
+            expected,
+            "{bytes} bytes"
+        );
     }
 }
 
@@ -241,5 +298,8 @@ fn an_order_at_the_limit_is_sealed_and_one_beyond_is_not() {
 fn a_key_that_comes_twice_is_not_a_frame() {
     let text = String::from_utf8(envelope().encode().expect("encodes")).expect("JSON");
     let doubled = text.replacen("{\"send\"", "{\"order\":{},\"send\"", 1);
-    assert!(matches!(Envelope::decode(doubled.as_bytes()), Err(DecodeError::Json(_))));
+    assert!(matches!(
+        Envelope::decode(doubled.as_bytes()),
+        Err(DecodeError::Json(_))
+    ));
 }

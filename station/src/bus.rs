@@ -30,7 +30,10 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(10);
 
 /// Waits between attempts to connect.
-const RECONNECT: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
+const RECONNECT: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(300),
+};
 
 /// Why there can be no connection at all.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +112,10 @@ pub struct Bus {
 impl Bus {
     /// Hands a frame to the broker, waiting a moment for room. Returns whether it was taken.
     pub async fn publish(&self, outgoing: Outgoing) -> bool {
-        self.outgoing.send_timeout(outgoing, PUBLISH_PATIENCE).await.is_ok()
+        self.outgoing
+            .send_timeout(outgoing, PUBLISH_PATIENCE)
+            .await
+            .is_ok()
     }
 
     /// Returns what is known of the connection.
@@ -128,7 +134,9 @@ impl Bus {
     /// Writes out what is buffered, as far as the broker takes it within `patience`.
     pub async fn flush(&self, patience: Duration) {
         // Nobody depends on the outcome: what did not leave is due again after the restart.
-        tokio::time::timeout(patience, self.client.flush()).await.ok();
+        tokio::time::timeout(patience, self.client.flush())
+            .await
+            .ok();
     }
 }
 
@@ -141,10 +149,19 @@ pub async fn connect(address: Address) -> Result<(Bus, mpsc::Receiver<Heard>), B
     let (event_sender, events) = mpsc::channel(64);
     let client = client(&address, event_sender).await?;
     let inbox = format!("_INBOX.{}", Uuid::new_v4().simple());
-    let setup = |error: &dyn fmt::Display| BusError::Setup { url: address.shown.clone(), text: error.to_string() };
+    let setup = |error: &dyn fmt::Display| BusError::Setup {
+        url: address.shown.clone(),
+        text: error.to_string(),
+    };
     let filter = SubjectFilter::addressed_to(&address.name);
-    let frames = client.subscribe(filter.to_string()).await.map_err(|error| setup(&error))?;
-    let replies = client.subscribe(format!("{inbox}.*")).await.map_err(|error| setup(&error))?;
+    let frames = client
+        .subscribe(filter.to_string())
+        .await
+        .map_err(|error| setup(&error))?;
+    let replies = client
+        .subscribe(format!("{inbox}.*"))
+        .await
+        .map_err(|error| setup(&error))?;
 
     let (heard, incoming) = mpsc::channel(INCOMING);
     let (outgoing, to_write) = mpsc::channel(OUTGOING);
@@ -156,11 +173,23 @@ pub async fn connect(address: Address) -> Result<(Bus, mpsc::Receiver<Heard>), B
         reason: Some("not connected yet".to_owned()),
     };
     let (view_sender, view) = watch::channel(view);
-    tokio::spawn(follow_connection(client.clone(), events, view_sender, heard.clone()));
+    tokio::spawn(follow_connection(
+        client.clone(),
+        events,
+        view_sender,
+        heard.clone(),
+    ));
     tokio::spawn(read_frames(frames, filter, heard.clone()));
     tokio::spawn(read_replies(replies, heard));
     tokio::spawn(write_frames(client.clone(), inbox, to_write, view.clone()));
-    Ok((Bus { outgoing, view, client }, incoming))
+    Ok((
+        Bus {
+            outgoing,
+            view,
+            client,
+        },
+        incoming,
+    ))
 }
 
 async fn client(address: &Address, events: mpsc::Sender<Event>) -> Result<Client, BusError> {
@@ -171,7 +200,9 @@ async fn client(address: &Address, events: mpsc::Sender<Event>) -> Result<Client
         .retry_on_initial_connect()
         .max_reconnects(None)
         .reconnect_delay_callback(|attempts| {
-            let attempt = u32::try_from(attempts).unwrap_or(u32::MAX).saturating_sub(1);
+            let attempt = u32::try_from(attempts)
+                .unwrap_or(u32::MAX)
+                .saturating_sub(1);
             RECONNECT.full_jitter(attempt, dice())
         })
         .event_callback(move |event| {
@@ -183,16 +214,24 @@ async fn client(address: &Address, events: mpsc::Sender<Event>) -> Result<Client
         });
     let options = match &address.creds {
         None => options,
-        Some(path) => options.credentials_file(path).await.map_err(|error| BusError::Credentials {
-            path: path.clone(),
-            text: error.to_string(),
-        })?,
+        Some(path) => {
+            options
+                .credentials_file(path)
+                .await
+                .map_err(|error| BusError::Credentials {
+                    path: path.clone(),
+                    text: error.to_string(),
+                })?
+        }
     };
     let servers: Vec<&str> = address.url.split(',').map(str::trim).collect();
-    options.connect(servers).await.map_err(|error| BusError::Setup {
-        url: address.shown.clone(),
-        text: error.to_string(),
-    })
+    options
+        .connect(servers)
+        .await
+        .map_err(|error| BusError::Setup {
+            url: address.shown.clone(),
+            text: error.to_string(),
+        })
 }
 
 /// Returns a random number.
@@ -235,7 +274,12 @@ async fn follow_connection(
                 }
             }
             Event::Disconnected | Event::Closed => {
-                set(&view, false, None, Some("the connection was lost".to_owned()));
+                set(
+                    &view,
+                    false,
+                    None,
+                    Some("the connection was lost".to_owned()),
+                );
                 tracing::warn!("disconnected from the broker");
                 heard.send(Heard::Disconnected).await.ok();
             }
@@ -249,14 +293,21 @@ async fn follow_connection(
                 });
                 tracing::debug!(error = text, "broker client");
             }
-            Event::SlowConsumer(_) => tracing::warn!("frames came faster than they were read; some were dropped"),
+            Event::SlowConsumer(_) => {
+                tracing::warn!("frames came faster than they were read; some were dropped")
+            }
             Event::ServerError(error) => tracing::warn!(%error, "the broker complains"),
             Event::LameDuckMode | Event::Draining => tracing::info!(%event, "broker"),
         }
     }
 }
 
-fn set(view: &watch::Sender<BrokerView>, connected: bool, version: Option<String>, reason: Option<String>) {
+fn set(
+    view: &watch::Sender<BrokerView>,
+    connected: bool,
+    version: Option<String>,
+    reason: Option<String>,
+) {
     view.send_modify(|view| {
         if view.connected != connected {
             view.since = Timestamp::now();
@@ -289,7 +340,9 @@ async fn read_replies(mut replies: Subscriber, heard: mpsc::Sender<Heard>) {
         if message.status != Some(async_nats::StatusCode::NO_RESPONDERS) {
             continue;
         }
-        let Some((_, node)) = message.subject.rsplit_once('.') else { continue };
+        let Some((_, node)) = message.subject.rsplit_once('.') else {
+            continue;
+        };
         let Ok(node) = node.parse() else { continue };
         if heard.send(Heard::NoResponders { node }).await.is_err() {
             return;
@@ -303,14 +356,22 @@ async fn write_frames(
     mut to_write: mpsc::Receiver<Outgoing>,
     view: watch::Receiver<BrokerView>,
 ) {
-    while let Some(Outgoing { node, subject, payload }) = to_write.recv().await {
+    while let Some(Outgoing {
+        node,
+        subject,
+        payload,
+    }) = to_write.recv().await
+    {
         // While disconnected the client would buffer it and deliver it long after its time.
         let usable = view.borrow().connected && client.connection_state() == State::Connected;
         if !usable {
             continue;
         }
         let reply = format!("{inbox}.{node}");
-        if let Err(error) = client.publish_with_reply(subject, reply, payload.into()).await {
+        if let Err(error) = client
+            .publish_with_reply(subject, reply, payload.into())
+            .await
+        {
             tracing::warn!(node = %node, %error, "a frame could not be published; it is due again later");
         }
     }

@@ -97,14 +97,20 @@ mod tests {
 
     fn every_event() -> Vec<Event> {
         let said = State::ALL.into_iter().map(Event::Says);
-        [Event::Sent, Event::Deadline, Event::JournalLost].into_iter().chain(said).collect()
+        [Event::Sent, Event::Deadline, Event::JournalLost]
+            .into_iter()
+            .chain(said)
+            .collect()
     }
 
     #[test]
     fn a_final_state_never_changes() {
         for state in State::ALL.into_iter().filter(|state| state.is_final()) {
             for event in every_event() {
-                assert!(!matches!(next(state, event), Ok(Step::To(_))), "{state} {event:?}");
+                assert!(
+                    !matches!(next(state, event), Ok(Step::To(_))),
+                    "{state} {event:?}"
+                );
             }
         }
     }
@@ -131,7 +137,12 @@ mod tests {
 
     #[test]
     fn words_in_any_order_end_in_the_same_state() {
-        let words = [State::Received, State::Running, State::Failed, State::Deferred];
+        let words = [
+            State::Received,
+            State::Running,
+            State::Failed,
+            State::Deferred,
+        ];
         for first in words {
             for second in words {
                 for third in words {
@@ -150,6 +161,9 @@ mod tests {
     #[test]
     fn a_pair_that_cannot_occur_is_named() {
         let error = next(State::Succeeded, Event::Sent).expect_err("no resend after the end");
-        assert_eq!(error.to_string(), "apply Sent to a delivery that is succeeded");
+        assert_eq!(
+            error.to_string(),
+            "apply Sent to a delivery that is succeeded"
+        );
     }
 }

@@ -53,7 +53,13 @@ impl Api {
     /// Returns the API of a running station.
     pub fn new(station: StationHandle, bus: Bus, about: About, stop: Stop) -> Self {
         let readers = Arc::new(Semaphore::new(READERS));
-        Self { station, bus, about: Arc::new(about), stop, readers }
+        Self {
+            station,
+            bus,
+            about: Arc::new(about),
+            stop,
+            readers,
+        }
     }
 }
 
@@ -103,7 +109,13 @@ pub(crate) struct Peer {
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+        Self {
+            uid: stream
+                .io()
+                .peer_cred()
+                .ok()
+                .map(|credentials| credentials.uid()),
+        }
     }
 }
 
@@ -113,7 +125,10 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 ///
 /// Names the path and why.
 pub fn bind_socket(path: &Path) -> Result<UnixListener, HttpError> {
-    let failed = |source| HttpError::Socket { path: path.to_owned(), source };
+    let failed = |source| HttpError::Socket {
+        path: path.to_owned(),
+        source,
+    };
     let temporary = path.with_extension("new");
     for leftover in [&temporary, &path.to_owned()] {
         match fs::remove_file(leftover) {
@@ -133,7 +148,9 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, HttpError> {
 ///
 /// Names the address and why.
 pub async fn bind_port(address: SocketAddr) -> Result<TcpListener, HttpError> {
-    TcpListener::bind(address).await.map_err(|source| HttpError::Port { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| HttpError::Port { address, source })
 }
 
 /// Serves until told to stop; requests in hand are answered first.
@@ -156,8 +173,9 @@ pub async fn serve_port(listener: TcpListener, api: Api) {
         .layer(middleware::from_fn(check_host))
         .layer(MockConnectInfo(Peer { uid: None }))
         .with_state(api);
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(async move { stop.draining().await }).await;
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.draining().await })
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "the port is not served any more");
     }
@@ -165,7 +183,10 @@ pub async fn serve_port(listener: TcpListener, api: Api) {
 
 /// A page elsewhere can make a browser ask us under its own name (DNS rebinding); such a name is not loopback.
 async fn check_host(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     if host.is_some_and(is_loopback) {
         return harden(next.run(request).await);
     }
@@ -177,13 +198,19 @@ fn is_loopback(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let address = name
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<std::net::IpAddr>();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

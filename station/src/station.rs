@@ -72,10 +72,20 @@ pub struct Health {
 
 /// What the outside may ask of the loop.
 enum Request {
-    Submit { submission: Box<Submission>, answer: oneshot::Sender<Result<Receipt, AcceptError>> },
-    Nodes { answer: oneshot::Sender<Vec<NodeView>> },
-    Waiting { nodes: Vec<NodeName>, answer: oneshot::Sender<BTreeMap<NodeName, String>> },
-    Counters { answer: oneshot::Sender<BTreeMap<String, u64>> },
+    Submit {
+        submission: Box<Submission>,
+        answer: oneshot::Sender<Result<Receipt, AcceptError>>,
+    },
+    Nodes {
+        answer: oneshot::Sender<Vec<NodeView>>,
+    },
+    Waiting {
+        nodes: Vec<NodeName>,
+        answer: oneshot::Sender<BTreeMap<NodeName, String>>,
+    },
+    Counters {
+        answer: oneshot::Sender<BTreeMap<String, u64>>,
+    },
 }
 
 /// What can wake the loop.
@@ -108,7 +118,10 @@ impl StationHandle {
     /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, AcceptError> {
         let (answer, waiting) = oneshot::channel();
-        let request = Request::Submit { submission: Box::new(submission), answer };
+        let request = Request::Submit {
+            submission: Box::new(submission),
+            answer,
+        };
         let asked = async {
             self.requests.send(request).await.map_err(|_| Gone)?;
             waiting.await.map_err(|_| Gone)
@@ -162,7 +175,10 @@ impl StationHandle {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
         let (answer, waiting) = oneshot::channel();
-        self.requests.send(request(answer)).await.map_err(|_| Gone)?;
+        self.requests
+            .send(request(answer))
+            .await
+            .map_err(|_| Gone)?;
         waiting.await.map_err(|_| Gone)
     }
 }
@@ -295,14 +311,19 @@ impl Station {
         *count += 1;
         if *count == 1 {
             let kind = garbage.kind();
-            let subject: String = subject.chars().take(200).flat_map(char::escape_default).collect();
+            let subject: String = subject
+                .chars()
+                .take(200)
+                .flat_map(char::escape_default)
+                .collect();
             tracing::warn!(kind, subject, reason = %garbage, "a frame was not understood; more of this kind are only counted");
         }
     }
 
     fn counted(&self) -> BTreeMap<String, u64> {
         let own = self.counters.iter().chain(self.courier.counters());
-        own.map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        own.map(|(name, count)| ((*name).to_owned(), *count))
+            .collect()
     }
 
     /// Makes every record durable, then does the rest, in order.
@@ -325,13 +346,18 @@ impl Station {
         match tokio::task::block_in_place(|| self.store.commit(&records)) {
             Ok(()) => {
                 self.changes.send_modify(|n| *n += 1);
-                self.health.send_if_modified(|health| health.ledger.take().is_some());
+                self.health
+                    .send_if_modified(|health| health.ledger.take().is_some());
                 Ok(())
             }
             Err(error) => {
                 let text = chain(&error);
-                tracing::error!(error = text, "the ledger cannot be written; nothing is sent until it can");
-                self.health.send_modify(|health| health.ledger = Some(text.clone()));
+                tracing::error!(
+                    error = text,
+                    "the ledger cannot be written; nothing is sent until it can"
+                );
+                self.health
+                    .send_modify(|health| health.ledger = Some(text.clone()));
                 self.reload().await;
                 Err(text)
             }
@@ -359,7 +385,9 @@ impl Station {
     }
 
     fn prune(&mut self) {
-        let oldest = Timestamp::now().saturating_sub(self.settings.keep_for).unwrap_or(Timestamp::MIN);
+        let oldest = Timestamp::now()
+            .saturating_sub(self.settings.keep_for)
+            .unwrap_or(Timestamp::MIN);
         let forgotten = tokio::task::block_in_place(|| {
             let mut forgotten = self.store.prune(oldest, PRUNE_CHUNK)?;
             while self.store.bytes()? > self.settings.keep_bytes {
@@ -373,7 +401,10 @@ impl Station {
         });
         match forgotten {
             Ok(0) => {}
-            Ok(messages) => tracing::info!(messages, "settled messages were forgotten, as the retention says"),
+            Ok(messages) => tracing::info!(
+                messages,
+                "settled messages were forgotten, as the retention says"
+            ),
             Err(error) => tracing::error!(error = chain(&error), "the ledger cannot be cleaned"),
         }
     }
@@ -392,7 +423,11 @@ impl Station {
 
 /// Reads the clocks.
 fn moment(born: Instant) -> Moment {
-    Moment { mono: born.elapsed(), wall: wall(), dice: bus::dice() }
+    Moment {
+        mono: born.elapsed(),
+        wall: wall(),
+        dice: bus::dice(),
+    }
 }
 
 /// The wall clock in whole milliseconds, as everything is kept.

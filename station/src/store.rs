@@ -122,7 +122,13 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let ledger_id = read_ledger_id(&connection)?;
         let epoch = begin_reign(&connection)?;
-        Ok(Self { connection, path, ledger_id, epoch, _lock: lock })
+        Ok(Self {
+            connection,
+            path,
+            ledger_id,
+            epoch,
+            _lock: lock,
+        })
     }
 
     /// Returns the ledger's id.
@@ -152,9 +158,11 @@ fn lock(state_dir: &Path) -> Result<File, StoreError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-        Err(fs::TryLockError::Error(source)) => {
-            Err(StoreError::File { what: "lock", path, source })
-        }
+        Err(fs::TryLockError::Error(source)) => Err(StoreError::File {
+            what: "lock",
+            path,
+            source,
+        }),
     }
 }
 
@@ -171,10 +179,20 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
     schema::migrate(&mut connection, &temporary)?;
     let ledger_id = Uuid::new_v4().to_string();
     connection
-        .execute("INSERT INTO meta (key, value) VALUES ('ledger_id', ?1), ('epoch', '0')", [ledger_id])
+        .execute(
+            "INSERT INTO meta (key, value) VALUES ('ledger_id', ?1), ('epoch', '0')",
+            [ledger_id],
+        )
         .map_err(sql("name the ledger"))?;
-    connection.close().map_err(|(_, source)| StoreError::Sql { what: "close a database", source })?;
-    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(file("sync", path));
+    connection.close().map_err(|(_, source)| StoreError::Sql {
+        what: "close a database",
+        source,
+    })?;
+    let sync = |path: &Path| {
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .map_err(file("sync", path))
+    };
     sync(&temporary)?;
     fs::rename(&temporary, path).map_err(file("rename into place", path))?;
     sync(state_dir)
@@ -182,20 +200,35 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(sql("open a database"))?;
-    connection.busy_timeout(BUSY).map_err(sql("set a timeout"))?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(sql("switch to WAL"))?;
-    connection.pragma_update(None, "synchronous", "FULL").map_err(sql("set synchronous"))?;
-    connection.pragma_update(None, "foreign_keys", true).map_err(sql("set foreign keys"))?;
+    connection
+        .busy_timeout(BUSY)
+        .map_err(sql("set a timeout"))?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(sql("switch to WAL"))?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(sql("set synchronous"))?;
+    connection
+        .pragma_update(None, "foreign_keys", true)
+        .map_err(sql("set foreign keys"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 
 fn read_ledger_id(connection: &Connection) -> Result<LedgerId, StoreError> {
     let text: String = connection
-        .query_row("SELECT value FROM meta WHERE key = 'ledger_id'", [], |row| row.get(0))
+        .query_row(
+            "SELECT value FROM meta WHERE key = 'ledger_id'",
+            [],
+            |row| row.get(0),
+        )
         .map_err(sql("read the id"))?;
     text.parse()
-        .map_err(|error: uuid::Error| StoreError::Corrupt { what: "ledger_id", detail: error.to_string() })
+        .map_err(|error: uuid::Error| StoreError::Corrupt {
+            what: "ledger_id",
+            detail: error.to_string(),
+        })
 }
 
 fn begin_reign(connection: &Connection) -> Result<u64, StoreError> {
@@ -208,3 +241,6 @@ fn begin_reign(connection: &Connection) -> Result<u64, StoreError> {
         .map_err(sql("begin a reign"))?;
     Ok(epoch.unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,13 @@ pub(super) struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, view: ErrorView { error: error.into(), problems: Vec::new() } }
+        Self {
+            status,
+            view: ErrorView {
+                error: error.into(),
+                problems: Vec::new(),
+            },
+        }
     }
 
     pub(super) fn bad_request(error: impl Into<String>) -> Self {
@@ -34,12 +40,21 @@ impl ApiError {
     }
 
     pub(super) fn ambiguous(prefix: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, format!("several messages begin with {prefix:?}; write more of the id"))
+        Self::new(
+            StatusCode::CONFLICT,
+            format!("several messages begin with {prefix:?}; write more of the id"),
+        )
     }
 
     pub(super) fn rejected(problems: Vec<Problem>) -> Self {
-        let view = ErrorView { error: "nothing was accepted".to_owned(), problems };
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, view }
+        let view = ErrorView {
+            error: "nothing was accepted".to_owned(),
+            problems,
+        };
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            view,
+        }
     }
 
     pub(super) fn host() -> Self {

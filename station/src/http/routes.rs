@@ -19,8 +19,8 @@ use crate::{
     inbox::{self, Format, MAX_FILE, Submission, Unreadable},
     store::{Depth, MessageFilter, Named, Reader, StoreError},
     view::{
-        BrokerView, DeliveryView, EventView, FaultView, InboxFileView, MessageLine, MessageView, NodeView,
-        Presence, Problem, Receipt, StatusView,
+        BrokerView, DeliveryView, EventView, FaultView, InboxFileView, MessageLine, MessageView,
+        NodeView, Presence, Problem, Receipt, StatusView,
     },
 };
 
@@ -80,7 +80,10 @@ async fn readyz(State(api): State<Api>) -> (StatusCode, String) {
     if problems.is_empty() {
         return (StatusCode::OK, "ready\n".to_owned());
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", problems.join("; ")))
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {}\n", problems.join("; ")),
+    )
 }
 
 fn problems(api: &Api, broker: &BrokerView) -> Vec<String> {
@@ -90,7 +93,10 @@ fn problems(api: &Api, broker: &BrokerView) -> Vec<String> {
     }
     if !broker.connected {
         let reason = broker.reason.as_deref().unwrap_or("no reason known");
-        problems.push(format!("the broker at {} is not connected: {reason}", broker.url));
+        problems.push(format!(
+            "the broker at {} is not connected: {reason}",
+            broker.url
+        ));
     }
     problems
 }
@@ -101,7 +107,10 @@ async fn status(State(api): State<Api>) -> Answer<StatusView> {
     for node in &nodes {
         *by_presence.entry(node.state).or_default() += 1;
     }
-    let (open, faults) = read(&api, |reader| Ok((reader.open_by_state()?, reader.faults(STATUS_FAULTS)?))).await?;
+    let (open, faults) = read(&api, |reader| {
+        Ok((reader.open_by_state()?, reader.faults(STATUS_FAULTS)?))
+    })
+    .await?;
     let broker = api.bus.view();
     let problems = problems(&api, &broker);
     Ok(Json(StatusView {
@@ -127,10 +136,16 @@ async fn read<T: Send + 'static>(
     api: &Api,
     query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let _turn = api.readers.acquire().await.map_err(|error| ApiError::internal(error.to_string()))?;
+    let _turn = api
+        .readers
+        .acquire()
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?;
     let path = api.about.ledger.clone();
     let reading = tokio::task::spawn_blocking(move || query(&Reader::open(&path)?));
-    Ok(reading.await.map_err(|error| ApiError::internal(error.to_string()))??)
+    Ok(reading
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))??)
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,8 +157,14 @@ struct ListQuery {
     since: Option<Timestamp>,
 }
 
-async fn messages(State(api): State<Api>, Query(query): Query<ListQuery>) -> Answer<Vec<MessageLine>> {
-    let state = query.state.map(|state| state.parse::<DeliveryState>()).transpose();
+async fn messages(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Vec<MessageLine>> {
+    let state = query
+        .state
+        .map(|state| state.parse::<DeliveryState>())
+        .transpose();
     let node = query.node.as_deref().map(node_name).transpose()?;
     let filter = MessageFilter {
         limit: query.limit.unwrap_or(DEFAULT_LIMIT),
@@ -151,11 +172,14 @@ async fn messages(State(api): State<Api>, Query(query): Query<ListQuery>) -> Ans
         node,
         since: query.since,
     };
-    Ok(Json(read(&api, move |reader| reader.messages(&filter)).await?))
+    Ok(Json(
+        read(&api, move |reader| reader.messages(&filter)).await?,
+    ))
 }
 
 fn node_name(text: &str) -> Result<NodeName, ApiError> {
-    text.parse().map_err(|error| ApiError::bad_request(format!("the node name {text:?} {error}")))
+    text.parse()
+        .map_err(|error| ApiError::bad_request(format!("the node name {text:?} {error}")))
 }
 
 #[derive(Debug, Deserialize)]
@@ -173,13 +197,18 @@ async fn message(
     Query(query): Query<ShowQuery>,
 ) -> Answer<MessageView> {
     let id = find(&api, prefix).await?;
-    let depth = if query.brief { Depth::Brief } else { Depth::Full };
+    let depth = if query.brief {
+        Depth::Brief
+    } else {
+        Depth::Full
+    };
     let deadline = deadline(query.wait);
     let mut changes = api.station.changes();
     loop {
         changes.mark_unchanged();
         let view = read(&api, move |reader| reader.message(id, None, depth)).await?;
-        let mut view = view.ok_or_else(|| ApiError::not_found(format!("the message {id} was forgotten")))?;
+        let mut view =
+            view.ok_or_else(|| ApiError::not_found(format!("the message {id} was forgotten")))?;
         let is_new = query.after.is_none_or(|after| view.version > after);
         if is_new || !changed(&api, &mut changes, deadline).await {
             explain_waiting(&api, &mut view.deliveries).await?;
@@ -193,7 +222,11 @@ fn deadline(wait: Option<u64>) -> Instant {
 }
 
 /// Waits for the next commit. Returns false when the wait is over or the station is ending.
-async fn changed(api: &Api, changes: &mut tokio::sync::watch::Receiver<u64>, deadline: Instant) -> bool {
+async fn changed(
+    api: &Api,
+    changes: &mut tokio::sync::watch::Receiver<u64>,
+    deadline: Instant,
+) -> bool {
     tokio::select! {
         () = api.stop.draining() => false,
         waited = timeout_at(deadline, changes.changed()) => matches!(waited, Ok(Ok(()))),
@@ -214,13 +247,19 @@ async fn find(api: &Api, prefix: String) -> Result<MessageId, ApiError> {
 /// What has not been sent yet has no reason in the ledger; the loop knows what it waits for.
 async fn explain_waiting(api: &Api, deliveries: &mut [DeliveryView]) -> Result<(), ApiError> {
     let is_waiting = |delivery: &DeliveryView| delivery.state == DeliveryState::Accepted;
-    let waiting: Vec<NodeName> =
-        deliveries.iter().filter(|delivery| is_waiting(delivery)).map(|delivery| delivery.node.clone()).collect();
+    let waiting: Vec<NodeName> = deliveries
+        .iter()
+        .filter(|delivery| is_waiting(delivery))
+        .map(|delivery| delivery.node.clone())
+        .collect();
     if waiting.is_empty() {
         return Ok(());
     }
     let mut reasons = api.station.waiting(waiting).await?;
-    for delivery in deliveries.iter_mut().filter(|delivery| is_waiting(delivery)) {
+    for delivery in deliveries
+        .iter_mut()
+        .filter(|delivery| is_waiting(delivery))
+    {
         delivery.reason = reasons.remove(&delivery.node);
     }
     Ok(())
@@ -232,11 +271,16 @@ async fn delivery(
 ) -> Answer<DeliveryView> {
     let id = find(&api, prefix).await?;
     let name = node_name(&node)?;
-    let view = read(&api, move |reader| reader.message(id, Some(&name), Depth::Full)).await?;
+    let view = read(&api, move |reader| {
+        reader.message(id, Some(&name), Depth::Full)
+    })
+    .await?;
     let mut deliveries = view.map(|view| view.deliveries).unwrap_or_default();
     explain_waiting(&api, &mut deliveries).await?;
     let found = deliveries.into_iter().next();
-    found.map(Json).ok_or_else(|| ApiError::not_found(format!("the message {id} does not go to {node:?}")))
+    found
+        .map(Json)
+        .ok_or_else(|| ApiError::not_found(format!("the message {id} does not go to {node:?}")))
 }
 
 async fn nodes(State(api): State<Api>) -> Answer<Vec<NodeView>> {
@@ -247,7 +291,9 @@ async fn node(State(api): State<Api>, Path(name): Path<String>) -> Answer<NodeVi
     let nodes = api.station.nodes().await?;
     let found = nodes.into_iter().find(|node| node.name.as_str() == name);
     found.map(Json).ok_or_else(|| {
-        ApiError::not_found(format!("nobody has heard of a node {name:?}, and no message is for it; see `steward node ls`"))
+        ApiError::not_found(format!(
+            "nobody has heard of a node {name:?}, and no message is for it; see `steward node ls`"
+        ))
     })
 }
 
@@ -256,7 +302,10 @@ async fn inbox_files(State(api): State<Api>) -> Answer<Vec<InboxFileView>> {
     let listing = tokio::task::spawn_blocking(move || inbox::list(&directory)).await;
     let listing = listing.map_err(|error| ApiError::internal(error.to_string()))?;
     listing.map(Json).map_err(|error| {
-        ApiError::internal(format!("the inbox {} cannot be listed: {error}", api.about.inbox.display()))
+        ApiError::internal(format!(
+            "the inbox {} cannot be listed: {error}",
+            api.about.inbox.display()
+        ))
     })
 }
 
@@ -266,7 +315,10 @@ struct FaultsQuery {
     limit: Option<u32>,
 }
 
-async fn faults(State(api): State<Api>, Query(query): Query<FaultsQuery>) -> Answer<Vec<FaultView>> {
+async fn faults(
+    State(api): State<Api>,
+    Query(query): Query<FaultsQuery>,
+) -> Answer<Vec<FaultView>> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     Ok(Json(read(&api, move |reader| reader.faults(limit)).await?))
 }
@@ -280,7 +332,10 @@ struct EventsQuery {
     wait: Option<u64>,
 }
 
-async fn events(State(api): State<Api>, Query(query): Query<EventsQuery>) -> Answer<Vec<EventView>> {
+async fn events(
+    State(api): State<Api>,
+    Query(query): Query<EventsQuery>,
+) -> Answer<Vec<EventView>> {
     let limit = query.limit.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
     let deadline = deadline(query.wait);
     let mut changes = api.station.changes();
@@ -309,21 +364,36 @@ async fn submit(
     let format = match query.format.as_deref() {
         None | Some("json") => Format::Json,
         Some("yaml") => Format::Yaml,
-        Some(other) => return Err(ApiError::bad_request(format!("the format {other:?} is neither json nor yaml"))),
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "the format {other:?} is neither json nor yaml"
+            )));
+        }
     };
     let messages = match inbox::read(&body, format) {
         Ok(messages) => messages,
         Err(Unreadable::Rejected(problems)) => return Err(ApiError::rejected(problems)),
         Err(Unreadable::Incomplete) => return Err(ApiError::rejected(vec![cut_short()])),
     };
-    let name: String = query.name.as_deref().unwrap_or("-").chars().take(255).collect();
+    let name: String = query
+        .name
+        .as_deref()
+        .unwrap_or("-")
+        .chars()
+        .take(255)
+        .collect();
     let submission = Submission {
         messages,
         source: format!("api:{name}"),
-        submitted_by: peer.uid.map_or_else(|| "unknown".to_owned(), |uid| format!("uid:{uid}")),
+        submitted_by: peer
+            .uid
+            .map_or_else(|| "unknown".to_owned(), |uid| format!("uid:{uid}")),
         intake: None,
     };
-    Ok((StatusCode::CREATED, Json(api.station.submit(submission).await?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(api.station.submit(submission).await?),
+    ))
 }
 
 /// In the inbox such a file may still be growing; here it has ended.

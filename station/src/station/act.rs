@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Confirm, Domain, Envelope, Frame, InstanceId, Kind, Method, NodeName, Reign, Sealed, Subject, Welcome,
-    version,
+    Confirm, Domain, Envelope, Frame, InstanceId, Kind, Method, NodeName, Reign, Sealed, Subject,
+    Welcome, version,
 };
 
 use super::{Station, chain};
@@ -19,18 +19,40 @@ impl Station {
             let outgoing = match action {
                 Action::Record(_) => None,
                 Action::Order(dispatch) => self.order(dispatch),
-                Action::Welcome { node, instance, low, hello_at } => {
-                    self.welcome(node, self.reign(instance, low), hello_at)
-                }
-                Action::Confirm { node, instance, low, domain, confirm } => {
-                    self.confirm(node, self.reign(instance, low), domain, confirm)
-                }
-                Action::AskLedger { node, instance, low, ack } => {
-                    let settled = tokio::task::block_in_place(|| self.store.is_settled(ack.id, &node, ack.digest));
+                Action::Welcome {
+                    node,
+                    instance,
+                    low,
+                    hello_at,
+                } => self.welcome(node, self.reign(instance, low), hello_at),
+                Action::Confirm {
+                    node,
+                    instance,
+                    low,
+                    domain,
+                    confirm,
+                } => self.confirm(node, self.reign(instance, low), domain, confirm),
+                Action::AskLedger {
+                    node,
+                    instance,
+                    low,
+                    ack,
+                } => {
+                    let settled = tokio::task::block_in_place(|| {
+                        self.store.is_settled(ack.id, &node, ack.digest)
+                    });
                     match settled {
                         Ok(true) => {
-                            let confirm = Confirm { orders: vec![ack.id], events: Vec::new() };
-                            self.confirm(node, self.reign(instance, low), operating_system(), confirm)
+                            let confirm = Confirm {
+                                orders: vec![ack.id],
+                                events: Vec::new(),
+                            };
+                            self.confirm(
+                                node,
+                                self.reign(instance, low),
+                                operating_system(),
+                                confirm,
+                            )
                         }
                         Ok(false) => {
                             *self.counters.entry("ack_unknown_order").or_default() += 1;
@@ -64,7 +86,8 @@ impl Station {
     /// Composes the order's bytes again and makes sure they are the ones that were accepted.
     fn order(&mut self, dispatch: Dispatch) -> Option<Outgoing> {
         let Dispatch { node, digest, send } = dispatch;
-        let order = tokio::task::block_in_place(|| self.store.order(&self.settings.name, send.pos, &node));
+        let order =
+            tokio::task::block_in_place(|| self.store.order(&self.settings.name, send.pos, &node));
         let order = match order {
             Ok(order) => order,
             Err(error) => {
@@ -90,11 +113,20 @@ impl Station {
 
     fn welcome(&self, node: NodeName, send: Reign, hello_at: Timestamp) -> Option<Outgoing> {
         let subject = event(node.clone(), Method::Welcome, the_node());
-        let body = Welcome { at: super::wall(), hello_at };
+        let body = Welcome {
+            at: super::wall(),
+            hello_at,
+        };
         outgoing(node, subject, Frame { send, body }.encode())
     }
 
-    fn confirm(&self, node: NodeName, send: Reign, domain: Domain, body: Confirm) -> Option<Outgoing> {
+    fn confirm(
+        &self,
+        node: NodeName,
+        send: Reign,
+        domain: Domain,
+        body: Confirm,
+    ) -> Option<Outgoing> {
         let subject = event(node.clone(), Method::Confirm, domain);
         outgoing(node, subject, Frame { send, body }.encode())
     }
@@ -105,11 +137,15 @@ fn event(node: NodeName, method: Method, domain: Domain) -> String {
 }
 
 fn the_node() -> Domain {
-    "node".parse().expect("the word is a token by the rule of design section 4.1")
+    "node"
+        .parse()
+        .expect("the word is a token by the rule of design section 4.1")
 }
 
 fn operating_system() -> Domain {
-    "operatingsystem".parse().expect("the word is a token by the rule of design section 4.1")
+    "operatingsystem"
+        .parse()
+        .expect("the word is a token by the rule of design section 4.1")
 }
 
 fn outgoing(
@@ -118,7 +154,11 @@ fn outgoing(
     payload: Result<Vec<u8>, steward_protocol::envelope::EncodeError>,
 ) -> Option<Outgoing> {
     match payload {
-        Ok(payload) => Some(Outgoing { node, subject, payload }),
+        Ok(payload) => Some(Outgoing {
+            node,
+            subject,
+            payload,
+        }),
         Err(error) => {
             tracing::error!(node = %node, %error, "a frame cannot be written");
             None

@@ -84,7 +84,9 @@ impl Station {
                 None => self.store.find_intake(intake).map_err(unavailable)?,
             };
             if !known.is_empty() {
-                return Ok(Receipt { messages: known.into_iter().map(recognised).collect() });
+                return Ok(Receipt {
+                    messages: known.into_iter().map(recognised).collect(),
+                });
             }
         }
         let mut verdicts = Vec::new();
@@ -92,7 +94,13 @@ impl Station {
         let mut next_pos = self.courier.next_pos();
         let mut new: HashMap<MessageId, Known> = HashMap::new();
         for (index, message) in submission.messages.iter().enumerate() {
-            let place = Place { index, submission, pos: next_pos, planned, new: &new };
+            let place = Place {
+                index,
+                submission,
+                pos: next_pos,
+                planned,
+                new: &new,
+            };
             match self.judge(message, &place)? {
                 Ok(Verdict::New(accepted)) => {
                     next_pos += 1;
@@ -165,7 +173,12 @@ impl Station {
         message: &Message,
         place: &Place<'_>,
     ) -> Result<Result<Verdict, Vec<Problem>>, AcceptError> {
-        let Place { index, planned, new, .. } = *place;
+        let Place {
+            index,
+            planned,
+            new,
+            ..
+        } = *place;
         let content = content_digest(message);
         if let Some(id) = message.id {
             let earlier = match planned.by_id.get(&id).or_else(|| new.get(&id)) {
@@ -186,7 +199,11 @@ impl Station {
         match accepted {
             Ok(accepted) if problems.is_empty() => return Ok(Ok(Verdict::New(Arc::new(accepted)))),
             Ok(_) => {}
-            Err(reason) => problems.push(problem(format!("/{index}"), reason, Some("send the bulk as a file, or split it"))),
+            Err(reason) => problems.push(problem(
+                format!("/{index}"),
+                reason,
+                Some("send the bulk as a file, or split it"),
+            )),
         }
         Ok(Err(problems))
     }
@@ -194,22 +211,36 @@ impl Station {
     fn check_targets(&self, index: usize, target: &Target, nodes: &[NodeName]) -> Vec<Problem> {
         if nodes.is_empty() {
             let reason = match target {
-                Target::Labels(labels) if labels.is_empty() => "no node has been heard yet, so there is nobody to send it to".to_owned(),
+                Target::Labels(labels) if labels.is_empty() => {
+                    "no node has been heard yet, so there is nobody to send it to".to_owned()
+                }
                 Target::Labels(labels) => {
-                    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                    let labels: Vec<String> = labels
+                        .iter()
+                        .map(|(key, value)| format!("{key}={value}"))
+                        .collect();
                     format!("no known node carries the labels {}", labels.join(", "))
                 }
                 Target::Nodes(_) => "it names no node".to_owned(),
             };
-            return vec![problem(format!("/{index}/to"), reason, Some("see `steward node ls -o wide` for nodes and labels"))];
+            return vec![problem(
+                format!("/{index}/to"),
+                reason,
+                Some("see `steward node ls -o wide` for nodes and labels"),
+            )];
         }
         let twin = |node: &NodeName| self.courier.twin_of(node).map(|twin| (node.clone(), twin));
         nodes
             .iter()
             .filter_map(twin)
             .map(|(node, twin)| {
-                let reason = format!("the node {node} differs only in case from {twin}, which is known");
-                problem(format!("/{index}/to"), reason, Some("names are case-sensitive; write the known one"))
+                let reason =
+                    format!("the node {node} differs only in case from {twin}, which is known");
+                problem(
+                    format!("/{index}/to"),
+                    reason,
+                    Some("names are case-sensitive; write the known one"),
+                )
             })
             .collect()
     }
@@ -221,10 +252,14 @@ impl Station {
         place: &Place<'_>,
         nodes: Vec<NodeName>,
     ) -> Result<Accepted, String> {
-        let Place { submission, pos, .. } = *place;
+        let Place {
+            submission, pos, ..
+        } = *place;
         let accepted_at = wall();
         // In whole milliseconds, as the ledger keeps it: the order's bytes must come out the same again.
-        let expires = SignedDuration::from_millis(i64::try_from(message.options.expires.as_millis()).unwrap_or(i64::MAX));
+        let expires = SignedDuration::from_millis(
+            i64::try_from(message.options.expires.as_millis()).unwrap_or(i64::MAX),
+        );
         let mut accepted = Accepted {
             pos,
             id: message.id.unwrap_or_else(|| MessageId(Uuid::now_v7())),
@@ -234,20 +269,28 @@ impl Station {
             source: submission.source.clone(),
             submitted_by: submission.submitted_by.clone(),
             accepted_at,
-            expires_at: accepted_at.saturating_add(expires).unwrap_or(jiff::Timestamp::MAX),
+            expires_at: accepted_at
+                .saturating_add(expires)
+                .unwrap_or(jiff::Timestamp::MAX),
             intake: submission.intake,
             targets: Vec::new(),
         };
         let limit = MAX_ORDER.min(self.bus.max_payload().saturating_sub(FRAME_OVERHEAD));
         let mut targets = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let sealed = order(&accepted, &node).and_then(|order| Sealed::seal(order).map_err(|error| error.to_string()));
+            let sealed = order(&accepted, &node)
+                .and_then(|order| Sealed::seal(order).map_err(|error| error.to_string()));
             let sealed = sealed.map_err(|text| format!("the order for {node} {text}"))?;
             let bytes = sealed.text().len();
             if bytes > limit {
-                return Err(format!("the order for {node} would be {bytes} bytes long; at most {limit} can travel"));
+                return Err(format!(
+                    "the order for {node} would be {bytes} bytes long; at most {limit} can travel"
+                ));
             }
-            targets.push(Addressee { node, digest: sealed.digest() });
+            targets.push(Addressee {
+                node,
+                digest: sealed.digest(),
+            });
         }
         accepted.targets = targets;
         Ok(accepted)
@@ -285,12 +328,21 @@ fn known(accepted: &Accepted) -> Known {
         id: accepted.id,
         name: accepted.message.name.clone(),
         content: accepted.content,
-        nodes: accepted.targets.iter().map(|target| target.node.clone()).collect(),
+        nodes: accepted
+            .targets
+            .iter()
+            .map(|target| target.node.clone())
+            .collect(),
     }
 }
 
 fn recognised(known: Known) -> ReceiptLine {
-    ReceiptLine { id: known.id, name: known.name, nodes: known.nodes, recognised: true }
+    ReceiptLine {
+        id: known.id,
+        name: known.name,
+        nodes: known.nodes,
+        recognised: true,
+    }
 }
 
 fn other_content(index: usize, id: MessageId) -> Problem {
@@ -302,10 +354,19 @@ fn other_content(index: usize, id: MessageId) -> Problem {
 }
 
 fn problem(path: String, reason: String, hint: Option<&str>) -> Problem {
-    Problem { line: None, column: None, path, reason, hint: hint.map(str::to_owned) }
+    Problem {
+        line: None,
+        column: None,
+        path,
+        reason,
+        hint: hint.map(str::to_owned),
+    }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is a function for map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is a function for map_err"
+)]
 fn unavailable(error: StoreError) -> AcceptError {
     AcceptError::Unavailable(chain(&error))
 }

@@ -3,7 +3,8 @@
 //! Pure. Garbage is told apart by kind, so that it can be counted and logged once per kind.
 
 use steward_protocol::{
-    Ack, DecodeError, envelope::Body, FaultEvent, Frame, Hello, Kind, Method, Origin, SubjectError, Uplink,
+    Ack, DecodeError, FaultEvent, Frame, Hello, Kind, Method, Origin, SubjectError, Uplink,
+    envelope::Body,
 };
 
 use crate::courier::Event;
@@ -44,29 +45,50 @@ impl Garbage {
 
 /// Returns what `payload` on `subject` means.
 pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
-    let Uplink { address, sender: node } = subject.parse().map_err(Garbage::Subject)?;
+    let Uplink {
+        address,
+        sender: node,
+    } = subject.parse().map_err(Garbage::Subject)?;
     let unknown = || Garbage::Method(format!("{}.{}", address.kind, address.method));
     let method = Method::from_name(&address.method).ok_or_else(unknown)?;
     match (address.kind, method) {
         (Kind::Event, Method::Hello) => {
             let frame = frame::<Hello>(payload, "garbage_hello")?;
-            let serves = |subject: &steward_protocol::Subject| subject.node == node || subject.node == address.node;
-            if !frame.body.processes.iter().all(|process| serves(&process.subject)) {
+            let serves = |subject: &steward_protocol::Subject| {
+                subject.node == node || subject.node == address.node
+            };
+            if !frame
+                .body
+                .processes
+                .iter()
+                .all(|process| serves(&process.subject))
+            {
                 return Err(Garbage::Sender(node.to_string()));
             }
-            Ok(Event::Hello { node, origin: frame.send, hello: Box::new(frame.body) })
+            Ok(Event::Hello {
+                node,
+                origin: frame.send,
+                hello: Box::new(frame.body),
+            })
         }
         (Kind::Event, Method::Ack) => {
             let frame = frame::<Ack>(payload, "garbage_ack")?;
-            Ok(Event::Ack { node, origin: frame.send, ack: Box::new(frame.body) })
+            Ok(Event::Ack {
+                node,
+                origin: frame.send,
+                ack: Box::new(frame.body),
+            })
         }
         (Kind::Event, Method::Fault) => {
             let frame = frame::<FaultEvent>(payload, "garbage_fault")?;
-            Ok(Event::Fault { node, origin: frame.send, fault: Box::new(frame.body) })
+            Ok(Event::Fault {
+                node,
+                origin: frame.send,
+                fault: Box::new(frame.body),
+            })
         }
-        (Kind::Event, Method::Shellcommand | Method::Welcome | Method::Confirm) | (Kind::Command, _) => {
-            Err(unknown())
-        }
+        (Kind::Event, Method::Shellcommand | Method::Welcome | Method::Confirm)
+        | (Kind::Command, _) => Err(unknown()),
     }
 }
 

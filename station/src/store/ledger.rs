@@ -42,7 +42,8 @@ pub(super) struct StoredOptions {
 
 impl From<&Options> for StoredOptions {
     fn from(options: &Options) -> Self {
-        let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             timeout_ms: milliseconds(options.timeout),
             expires_ms: milliseconds(options.expires),
@@ -63,7 +64,10 @@ impl Store {
         if records.is_empty() {
             return Ok(());
         }
-        let transaction = self.connection.transaction().map_err(sql("begin a transaction"))?;
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(sql("begin a transaction"))?;
         for record in records {
             write(&transaction, record)?;
         }
@@ -91,17 +95,32 @@ impl Store {
 
     fn known(&self, filter: &str, argument: &str) -> Result<Vec<Known>, StoreError> {
         let query = format!("SELECT pos, id, name, content FROM message {filter}");
-        let mut statement = self.connection.prepare_cached(&query).map_err(sql("look up a message"))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&query)
+            .map_err(sql("look up a message"))?;
         let rows = statement
             .query_map([argument], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get::<_, [u8; 32]>(3)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get(2)?,
+                    row.get::<_, [u8; 32]>(3)?,
+                ))
             })
             .map_err(sql("look up a message"))?;
         let mut found = Vec::new();
         for row in rows {
             let (pos, id, name, content) = row.map_err(sql("look up a message"))?;
-            let id = id.parse().map_err(|error: uuid::Error| corrupt("a message id", &error))?;
-            found.push(Known { id, name, content: content.into(), nodes: self.nodes_of(pos)? });
+            let id = id
+                .parse()
+                .map_err(|error: uuid::Error| corrupt("a message id", &error))?;
+            found.push(Known {
+                id,
+                name,
+                content: content.into(),
+                nodes: self.nodes_of(pos)?,
+            });
         }
         Ok(found)
     }
@@ -127,7 +146,12 @@ impl Store {
     /// # Errors
     ///
     /// Fails when the database does.
-    pub fn is_settled(&self, id: MessageId, node: &NodeName, digest: Digest) -> Result<bool, StoreError> {
+    pub fn is_settled(
+        &self,
+        id: MessageId,
+        node: &NodeName,
+        digest: Digest,
+    ) -> Result<bool, StoreError> {
         let found: Option<(bool, [u8; 32])> = self
             .connection
             .prepare_cached(
@@ -148,7 +172,10 @@ impl Store {
     ///
     /// Fails when the database or the disk does.
     pub fn prune(&mut self, before: Timestamp, limit: u32) -> Result<usize, StoreError> {
-        let transaction = self.connection.transaction().map_err(sql("begin a transaction"))?;
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(sql("begin a transaction"))?;
         let positions: Vec<i64> = {
             let mut statement = transaction
                 .prepare_cached(
@@ -160,11 +187,18 @@ impl Store {
             let rows = statement
                 .query_map(params![before.as_millisecond(), limit], |row| row.get(0))
                 .map_err(sql("find old messages"))?;
-            rows.collect::<Result<_, _>>().map_err(sql("find old messages"))?
+            rows.collect::<Result<_, _>>()
+                .map_err(sql("find old messages"))?
         };
         for pos in &positions {
-            for query in ["DELETE FROM event WHERE pos = ?1", "DELETE FROM message WHERE pos = ?1"] {
-                transaction.prepare_cached(query).and_then(|mut statement| statement.execute([pos])).map_err(sql("forget an old message"))?;
+            for query in [
+                "DELETE FROM event WHERE pos = ?1",
+                "DELETE FROM message WHERE pos = ?1",
+            ] {
+                transaction
+                    .prepare_cached(query)
+                    .and_then(|mut statement| statement.execute([pos]))
+                    .map_err(sql("forget an old message"))?;
             }
         }
         if let Some(last) = positions.last() {
@@ -275,9 +309,18 @@ fn write_accepted(transaction: &Transaction<'_>, accepted: &Accepted) -> Result<
     Ok(())
 }
 
-
 fn write_attempt(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
-    let Record::Attempt { pos, node, attempt, seq, at, first_by } = record else { return Ok(()) };
+    let Record::Attempt {
+        pos,
+        node,
+        attempt,
+        seq,
+        at,
+        first_by,
+    } = record
+    else {
+        return Ok(());
+    };
     let (pos, at) = (integer(*pos), at.as_millisecond());
     let lane = seq.as_ref().map(|(lane, _)| lane.to_string());
     let seq = seq.as_ref().map(|(_, seq)| integer(*seq));
@@ -287,7 +330,16 @@ fn write_attempt(transaction: &Transaction<'_>, record: &Record) -> Result<(), S
         "record an attempt",
         "INSERT INTO event (at, kind, pos, node, state, by_whom, attempt, lane, seq)
          VALUES (?1, 'attempt', ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![at, pos, node.as_str(), by.map(|_| State::Sent.as_str()), by, attempt, lane, seq],
+        params![
+            at,
+            pos,
+            node.as_str(),
+            by.map(|_| State::Sent.as_str()),
+            by,
+            attempt,
+            lane,
+            seq
+        ],
     )?;
     let version = transaction.last_insert_rowid();
     execute(
@@ -317,7 +369,18 @@ fn write_attempt(transaction: &Transaction<'_>, record: &Record) -> Result<(), S
 }
 
 fn write_moved(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
-    let Record::Moved { pos, node, state, at, by, why, ack } = record else { return Ok(()) };
+    let Record::Moved {
+        pos,
+        node,
+        state,
+        at,
+        by,
+        why,
+        ack,
+    } = record
+    else {
+        return Ok(());
+    };
     let (pos, at) = (integer(*pos), at.as_millisecond());
     let ack_json = ack.as_ref().map(json).transpose()?;
     let has_outcome = ack.as_ref().is_some_and(|ack| ack.outcome.is_some());
@@ -326,7 +389,15 @@ fn write_moved(transaction: &Transaction<'_>, record: &Record) -> Result<(), Sto
         "record a state",
         "INSERT INTO event (at, kind, pos, node, state, by_whom, why, ack)
          VALUES (?1, 'moved', ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![at, pos, node.as_str(), state.as_str(), by.as_str(), why, ack_json],
+        params![
+            at,
+            pos,
+            node.as_str(),
+            state.as_str(),
+            by.as_str(),
+            why,
+            ack_json
+        ],
     )?;
     let version = transaction.last_insert_rowid();
     let result = has_outcome.then_some(version);
@@ -356,7 +427,12 @@ fn write_lanes_reset(
         "DELETE FROM lane WHERE node = ?1",
         "UPDATE delivery SET seq = NULL WHERE node = ?1 AND final = 0",
     ] {
-        execute(transaction, "reset sequence numbers", query, params![node.as_str()])?;
+        execute(
+            transaction,
+            "reset sequence numbers",
+            query,
+            params![node.as_str()],
+        )?;
     }
     Ok(())
 }
@@ -403,7 +479,12 @@ fn write_fault(transaction: &Transaction<'_>, fault: &FaultRecord) -> Result<(),
     )?;
     if written > 0 {
         let oldest = transaction.last_insert_rowid() - MAX_FAULTS;
-        execute(transaction, "forget old faults", "DELETE FROM fault WHERE n <= ?1", params![oldest])?;
+        execute(
+            transaction,
+            "forget old faults",
+            "DELETE FROM fault WHERE n <= ?1",
+            params![oldest],
+        )?;
     }
     Ok(())
 }
@@ -412,10 +493,20 @@ fn write_fault(transaction: &Transaction<'_>, fault: &FaultRecord) -> Result<(),
 pub(super) fn lane_name(text: &str) -> Result<LaneName, StoreError> {
     let bad = |detail: &dyn std::fmt::Display| corrupt("a lane", detail);
     let mut tokens = text.splitn(3, '.');
-    let mut token = || tokens.next().ok_or_else(|| bad(&format!("{text:?} is too short")));
+    let mut token = || {
+        tokens
+            .next()
+            .ok_or_else(|| bad(&format!("{text:?} is too short")))
+    };
     Ok(LaneName {
-        kind: token()?.parse().map_err(|error: steward_protocol::SubjectError| bad(&error))?,
-        method: token()?.parse().map_err(|error: steward_protocol::NameError| bad(&error))?,
-        domain: token()?.parse().map_err(|error: steward_protocol::NameError| bad(&error))?,
+        kind: token()?
+            .parse()
+            .map_err(|error: steward_protocol::SubjectError| bad(&error))?,
+        method: token()?
+            .parse()
+            .map_err(|error: steward_protocol::NameError| bad(&error))?,
+        domain: token()?
+            .parse()
+            .map_err(|error: steward_protocol::NameError| bad(&error))?,
     })
 }

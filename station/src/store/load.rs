@@ -68,15 +68,19 @@ impl Store {
     }
 
     fn load_lanes(&self) -> Result<Vec<LoadedLane>, StoreError> {
-        self.collect("load the lanes", "SELECT node, lane, next_seq FROM lane", |row| {
-            let lane: String = get(row, 1)?;
-            let next_seq: i64 = get(row, 2)?;
-            Ok(LoadedLane {
-                node: parse(row, 0, "a lane's node")?,
-                lane: lane_name(&lane)?,
-                next_seq: next_seq.unsigned_abs(),
-            })
-        })
+        self.collect(
+            "load the lanes",
+            "SELECT node, lane, next_seq FROM lane",
+            |row| {
+                let lane: String = get(row, 1)?;
+                let next_seq: i64 = get(row, 2)?;
+                Ok(LoadedLane {
+                    node: parse(row, 0, "a lane's node")?,
+                    lane: lane_name(&lane)?,
+                    next_seq: next_seq.unsigned_abs(),
+                })
+            },
+        )
     }
 
     fn load_open(&self) -> Result<Vec<LoadedDelivery>, StoreError> {
@@ -84,32 +88,36 @@ impl Store {
                             attempts, seq
                      FROM delivery JOIN message USING (pos) WHERE final = 0 ORDER BY pos";
         self.collect("load the open deliveries", query, |row| {
-            let (pos, options, digest): (i64, String, [u8; 32]) = (get(row, 1)?, get(row, 6)?, get(row, 8)?);
-            let options: StoredOptions =
-                serde_json::from_str(&options).map_err(|error| corrupt("a message's options", &error))?;
+            let (pos, options, digest): (i64, String, [u8; 32]) =
+                (get(row, 1)?, get(row, 6)?, get(row, 8)?);
+            let options: StoredOptions = serde_json::from_str(&options)
+                .map_err(|error| corrupt("a message's options", &error))?;
             let expires_at = timestamp(get(row, 7)?)?;
             let seq: Option<i64> = get(row, 11)?;
             let state: State = parse(row, 9, "a state")?;
             // The deadline of what is already unknown has had its effect.
             let review = (state != State::Unknown).then_some(expires_at);
-            Ok(LoadedDelivery { node: parse(row, 0, "a node's name")?, open: Open {
-                id: parse(row, 2, "a message id")?,
-                pos: pos.unsigned_abs(),
-                lane: LaneName {
-                    kind: parse(row, 3, "a kind")?,
-                    method: parse(row, 4, "a method")?,
-                    domain: parse(row, 5, "a domain")?,
+            Ok(LoadedDelivery {
+                node: parse(row, 0, "a node's name")?,
+                open: Open {
+                    id: parse(row, 2, "a message id")?,
+                    pos: pos.unsigned_abs(),
+                    lane: LaneName {
+                        kind: parse(row, 3, "a kind")?,
+                        method: parse(row, 4, "a method")?,
+                        domain: parse(row, 5, "a domain")?,
+                    },
+                    ordered: options.ordered,
+                    digest: Digest::from(digest),
+                    success_codes: options.success_codes,
+                    timeout: Duration::from_millis(options.timeout_ms),
+                    expires_at,
+                    state,
+                    attempts: get(row, 10)?,
+                    seq: seq.map(i64::unsigned_abs),
+                    schedule: Schedule::immediate(review),
                 },
-                ordered: options.ordered,
-                digest: Digest::from(digest),
-                success_codes: options.success_codes,
-                timeout: Duration::from_millis(options.timeout_ms),
-                expires_at,
-                state,
-                attempts: get(row, 10)?,
-                seq: seq.map(i64::unsigned_abs),
-                schedule: Schedule::immediate(review),
-            } })
+            })
         })
     }
 
@@ -118,11 +126,21 @@ impl Store {
     /// # Errors
     ///
     /// Fails when the database does, or holds something that cannot be read.
-    pub fn order(&self, station: &NodeName, pos: u64, node: &NodeName) -> Result<Order, StoreError> {
+    pub fn order(
+        &self,
+        station: &NodeName,
+        pos: u64,
+        node: &NodeName,
+    ) -> Result<Order, StoreError> {
         let query = "SELECT id, kind, method, domain, accepted_at, expires_at, submitted_by, retry_of, options, body
                      FROM message WHERE pos = ?1";
-        let mut statement = self.connection.prepare_cached(query).map_err(sql("load an order"))?;
-        let mut rows = statement.query([integer(pos)]).map_err(sql("load an order"))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(query)
+            .map_err(sql("load an order"))?;
+        let mut rows = statement
+            .query([integer(pos)])
+            .map_err(sql("load an order"))?;
         let row = rows
             .next()
             .map_err(sql("load an order"))?

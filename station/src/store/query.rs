@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
-use steward_protocol::{Ack, Digest, Domain, Kind, MessageId, MethodName, NodeName, State, Subject};
+use steward_protocol::{
+    Ack, Digest, Domain, Kind, MessageId, MethodName, NodeName, State, Subject,
+};
 
 use super::{
     BUSY, StoreError,
@@ -62,7 +64,9 @@ impl Reader {
     pub fn open(path: &std::path::Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(sql("open a reader"))?;
-        connection.busy_timeout(BUSY).map_err(sql("set a timeout"))?;
+        connection
+            .busy_timeout(BUSY)
+            .map_err(sql("set a timeout"))?;
         Ok(Self { connection })
     }
 
@@ -73,11 +77,16 @@ impl Reader {
     /// Fails when the database does.
     pub fn name(&self, prefix: &str) -> Result<Named, StoreError> {
         let prefix = prefix.to_ascii_lowercase();
-        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+        if prefix.is_empty()
+            || !prefix
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+        {
             return Ok(Named::None);
         }
         let query = "SELECT id FROM message WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2";
-        let ids: Vec<MessageId> = self.collect(query, &[&prefix], |row| parse(row, 0, "a message id"))?;
+        let ids: Vec<MessageId> =
+            self.collect(query, &[&prefix], |row| parse(row, 0, "a message id"))?;
         Ok(match ids.as_slice() {
             [] => Named::None,
             [one] => Named::One(*one),
@@ -91,7 +100,11 @@ impl Reader {
     ///
     /// Fails when the database does.
     pub fn messages(&self, filter: &MessageFilter) -> Result<Vec<MessageLine>, StoreError> {
-        let limit = if filter.limit == 0 { -1 } else { i64::from(filter.limit) };
+        let limit = if filter.limit == 0 {
+            -1
+        } else {
+            i64::from(filter.limit)
+        };
         let state = filter.state.map(State::as_str);
         let node = filter.node.as_ref().map(NodeName::as_str);
         let since = filter.since.map(Timestamp::as_millisecond);
@@ -102,7 +115,8 @@ impl Reader {
                AND (?3 IS NULL OR EXISTS (SELECT 1 FROM delivery d WHERE d.pos = message.pos AND d.node = ?3))
              ORDER BY pos DESC LIMIT ?4";
         self.collect(query, &[&since, &state, &node, &limit], |row| {
-            let (kind, method, domain): (String, String, String) = (get(row, 6)?, get(row, 7)?, get(row, 8)?);
+            let (kind, method, domain): (String, String, String) =
+                (get(row, 6)?, get(row, 7)?, get(row, 8)?);
             Ok(MessageLine {
                 id: parse(row, 1, "a message id")?,
                 name: get(row, 2)?,
@@ -152,8 +166,11 @@ impl Reader {
         let query = "SELECT pos, id, name, source, submitted_by, accepted_at, expires_at, retry_of, kind, method, domain
                      FROM message WHERE id = ?1";
         let heads = self.collect(query, &[&id.to_string()], |row| {
-            let lane: (Kind, MethodName, Domain) =
-                (parse(row, 8, "a kind")?, parse(row, 9, "a method")?, parse(row, 10, "a domain")?);
+            let lane: (Kind, MethodName, Domain) = (
+                parse(row, 8, "a kind")?,
+                parse(row, 9, "a method")?,
+                parse(row, 10, "a domain")?,
+            );
             let view = MessageView {
                 id: parse(row, 1, "a message id")?,
                 name: get(row, 2)?,
@@ -167,7 +184,9 @@ impl Reader {
             };
             Ok((get::<i64>(row, 0)?, lane, view))
         })?;
-        let Some((pos, lane, mut view)) = heads.into_iter().next() else { return Ok(None) };
+        let Some((pos, lane, mut view)) = heads.into_iter().next() else {
+            return Ok(None);
+        };
         view.deliveries = self.deliveries(pos, &lane, node, &mut view.version)?;
         if depth == Depth::Full {
             for delivery in &mut view.deliveries {
@@ -190,12 +209,18 @@ impl Reader {
                      WHERE delivery.pos = ?1 AND (?2 IS NULL OR delivery.node = ?2) ORDER BY delivery.node";
         let node = node.map(NodeName::as_str);
         self.collect(query, &[&pos, &node], |row| {
-            let (digest, n, ack): ([u8; 32], i64, Option<String>) = (get(row, 6)?, get(row, 7)?, get(row, 8)?);
+            let (digest, n, ack): ([u8; 32], i64, Option<String>) =
+                (get(row, 6)?, get(row, 7)?, get(row, 8)?);
             *version = n.unsigned_abs().max(*version);
             let node: NodeName = parse(row, 0, "a node's name")?;
             let (kind, method, domain) = lane.clone();
             let mut view = DeliveryView {
-                subject: Subject { node: node.clone(), kind, method, domain },
+                subject: Subject {
+                    node: node.clone(),
+                    kind,
+                    method,
+                    domain,
+                },
                 node,
                 state: parse(row, 1, "a state")?,
                 since: timestamp(get(row, 2)?)?,
@@ -212,7 +237,8 @@ impl Reader {
                 transitions: Vec::new(),
             };
             if let Some(ack) = ack {
-                let ack: Ack = serde_json::from_str(&ack).map_err(|error| corrupt("an ACK", &error))?;
+                let ack: Ack =
+                    serde_json::from_str(&ack).map_err(|error| corrupt("an ACK", &error))?;
                 take_outcome(&mut view, ack);
             }
             Ok(view)
@@ -220,7 +246,12 @@ impl Reader {
     }
 
     /// Adds every change of state.
-    fn fill(&self, pos: i64, accepted_at: Timestamp, view: &mut DeliveryView) -> Result<(), StoreError> {
+    fn fill(
+        &self,
+        pos: i64,
+        accepted_at: Timestamp,
+        view: &mut DeliveryView,
+    ) -> Result<(), StoreError> {
         let query = "SELECT at, state, by_whom, why FROM event
                      WHERE pos = ?1 AND (node = ?2 OR node IS NULL) AND state IS NOT NULL ORDER BY n";
         view.transitions = self.collect(query, &[&pos, &view.node.as_str()], |row| {
@@ -231,7 +262,11 @@ impl Reader {
                 reason: get(row, 3)?,
             })
         })?;
-        if let Some(first) = view.transitions.first_mut().filter(|first| first.state == State::Accepted) {
+        if let Some(first) = view
+            .transitions
+            .first_mut()
+            .filter(|first| first.state == State::Accepted)
+        {
             first.at = accepted_at;
         }
         Ok(())
@@ -270,7 +305,9 @@ impl Reader {
     ///
     /// Fails when the database does.
     pub fn last_event(&self) -> Result<u64, StoreError> {
-        let last = self.collect("SELECT coalesce(max(n), 0) FROM event", &[], |row| get::<i64>(row, 0))?;
+        let last = self.collect("SELECT coalesce(max(n), 0) FROM event", &[], |row| {
+            get::<i64>(row, 0)
+        })?;
         Ok(last.first().map_or(0, |n| n.unsigned_abs()))
     }
 
@@ -301,7 +338,10 @@ impl Reader {
         values: &[&dyn ToSql],
         mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self.connection.prepare_cached(query).map_err(sql("prepare a query"))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(query)
+            .map_err(sql("prepare a query"))?;
         let mut rows = statement.query(values).map_err(sql("query"))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(sql("query"))? {

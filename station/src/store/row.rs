@@ -8,7 +8,10 @@ use rusqlite::{Row, types::FromSql};
 use super::{StoreError, sql};
 
 pub(super) fn corrupt(what: &'static str, error: &dyn Display) -> StoreError {
-    StoreError::Corrupt { what, detail: error.to_string() }
+    StoreError::Corrupt {
+        what,
+        detail: error.to_string(),
+    }
 }
 
 pub(super) fn get<T: FromSql>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
@@ -32,7 +35,8 @@ where
     T: FromStr<Err: Display>,
 {
     let text: Option<String> = get(row, column)?;
-    text.map(|text| text.parse().map_err(|error| corrupt(what, &error))).transpose()
+    text.map(|text| text.parse().map_err(|error| corrupt(what, &error)))
+        .transpose()
 }
 
 /// Times are kept as milliseconds since 1970, UTC.

@@ -111,11 +111,18 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
         .map_err(sql("read the schema version"))?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if found > known {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
     }
     MIGRATIONS
         .to_latest(connection)
-        .map_err(|source| StoreError::Migrate { path: path.to_owned(), source: Box::new(source) })
+        .map_err(|source| StoreError::Migrate {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
 }
 
 #[cfg(test)]
@@ -124,6 +131,8 @@ mod tests {
 
     #[test]
     fn the_migrations_are_valid() {
-        MIGRATIONS.validate().expect("every step applies to the one before");
+        MIGRATIONS
+            .validate()
+            .expect("every step applies to the one before");
     }
 }

@@ -1,0 +1,498 @@
+//! The main job with real neighbours: a file in the inbox becomes an ACK with output.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Stdio,
+};
+
+use rustix::process::Signal;
+use serde_json::json;
+use steward_station::broker::Broker;
+
+use crate::support::{World, code, delivery_to, eventually, nats_server, state_of};
+
+/// A message file that appends a line to `file` on every node and says hello.
+fn appending(name: &str, nodes: &[&str], file: &std::path::Path, then: &str) -> String {
+    let script = format!(
+        "echo \"$STEWARD_NODE $STEWARD_ATTEMPT\" >> '{}'; {then}",
+        file.display()
+    );
+    json!([{ "to": nodes, "method": "shellcommand", "domain": "operatingsystem", "name": name,
+             "data": ["sh", "-c", script] }])
+    .to_string()
+}
+
+#[test]
+fn a_dropped_file_becomes_an_ack_with_output() {
+    let world = World::new();
+    let _station = world.station();
+    let _agents = ["ship1", "ship2", "ship3"].map(|name| world.agent(name));
+    world.await_online(&["ship1", "ship2", "ship3"]);
+    let truth = world.folder.path().join("truth");
+    world.drop_file(
+        "hello.json",
+        &appending(
+            "hello",
+            &["ship1", "ship2", "ship3"],
+            &truth,
+            "echo hi from $STEWARD_NODE",
+        ),
+    );
+
+    let message = world.await_final("hello");
+    for node in ["ship1", "ship2", "ship3"] {
+        let delivery = delivery_to(&message, node);
+        assert_eq!(delivery["state"], "succeeded");
+        assert_eq!(delivery["exit_code"], 0);
+        assert_eq!(delivery["attempts"], 1);
+        assert_eq!(delivery["stdout"]["text"], format!("hi from {node}\n"));
+        assert_eq!(
+            delivery["subject"],
+            format!("{node}.command.shellcommand.operatingsystem")
+        );
+        let transitions = delivery["transitions"].as_array().expect("transitions");
+        let steps: Vec<_> = transitions
+            .iter()
+            .map(|step| (step["state"].as_str(), step["observed_by"].as_str()))
+            .collect();
+        assert_eq!(steps.first(), Some(&(Some("accepted"), Some("central"))));
+        assert_eq!(steps.last(), Some(&(Some("succeeded"), Some(node))));
+    }
+    assert_eq!(world.lines_of(&truth).len(), 3, "each node ran it once");
+    assert_eq!(message["source"], "inbox:hello.json");
+    let uid = fs::metadata(world.folder.path()).expect("a folder").uid();
+    assert_eq!(message["submitted_by"], format!("uid:{uid}"));
+}
+
+#[test]
+fn one_node_fails_and_the_others_do_not() {
+    let world = World::new();
+    let _station = world.station();
+    let _agents = ["ship1", "ship2"].map(|name| world.agent(name));
+    world.await_online(&["ship1", "ship2"]);
+    let run = [
+        "run",
+        "--to",
+        "ship1,ship2",
+        "-o",
+        "json",
+        "--",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; [ $STEWARD_NODE = ship1 ] || exit 7",
+    ];
+    let output = world.steward(&run);
+    assert_eq!(code(output.status), 3, "{output:?}");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let message = &answer["messages"][0];
+    assert_eq!(state_of(message, "ship1"), "succeeded");
+    assert_eq!(
+        (
+            state_of(message, "ship2"),
+            &delivery_to(message, "ship2")["exit_code"]
+        ),
+        ("failed", &json!(7))
+    );
+    assert_eq!(delivery_to(message, "ship2")["stderr"]["text"], "err\n");
+}
+
+#[test]
+fn what_was_pending_survives_the_stations_restart_and_a_kill() {
+    let world = World::new();
+    let station = world.station();
+    let truth = world.folder.path().join("truth");
+    world.drop_file(
+        "later.json",
+        &appending("later", &["ship1"], &truth, "true"),
+    );
+    let id = eventually("the message to be accepted", || {
+        world.message_called("later")
+    });
+    let waiting = world.json(&["msg", "show", &id, "-o", "json"]);
+    assert_eq!(state_of(&waiting, "ship1"), "accepted");
+    let reason = delivery_to(&waiting, "ship1")["reason"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(reason.contains("unknown node"), "{reason}");
+    let status = world.json(&["status", "-o", "json"]);
+    assert_eq!(status["faults"][0]["kind"], "unknown node");
+
+    assert_eq!(code(station.terminate()), 0);
+    let station = world.station();
+    station.kill();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    let message = world.await_final("later");
+    assert_eq!(state_of(&message, "ship1"), "succeeded");
+    assert_eq!(world.lines_of(&truth).len(), 1);
+}
+
+#[test]
+fn a_command_goes_on_while_the_broker_is_away_and_its_result_arrives() {
+    let mut world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let truth = world.folder.path().join("truth");
+    let gate = world.folder.path().join("gate");
+    let wait = format!(
+        "while [ ! -e '{}' ]; do sleep 0.05; done; echo done",
+        gate.display()
+    );
+    world.drop_file("long.json", &appending("long", &["ship1"], &truth, &wait));
+    eventually("the command to start", || {
+        (world.lines_of(&truth).len() == 1).then_some(())
+    });
+
+    let port: u16 = world
+        .url
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .expect("a port");
+    drop(world.broker.take());
+    fs::write(&gate, "").expect("opened");
+    let place = world.folder.path().join("broker-again");
+    fs::create_dir(&place).expect("a folder");
+    world.broker = Some(
+        Broker::start_on(nats_server(), &place, port).unwrap_or_else(|error| panic!("{error}")),
+    );
+    let message = world.await_final("long");
+    assert_eq!(state_of(&message, "ship1"), "succeeded");
+    assert_eq!(delivery_to(&message, "ship1")["stdout"]["text"], "done\n");
+    assert_eq!(world.lines_of(&truth).len(), 1);
+}
+
+#[test]
+fn an_agent_killed_in_mid_command_leaves_interrupted_and_does_not_run_it_again() {
+    let world = World::new();
+    let _station = world.station();
+    let agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let truth = world.folder.path().join("truth");
+    // The command ends by itself soon after its agent, so that nothing is left of it.
+    let script = "echo $$ > \"$0.pid\"; while kill -0 $PPID 2>/dev/null; do sleep 0.05; [ $(cut -d' ' -f4 /proc/$$/stat) = 1 ] && exit; done";
+    world.drop_file(
+        "killed.json",
+        &appending("killed", &["ship1"], &truth, script),
+    );
+    eventually("the command to start", || {
+        (world.lines_of(&truth).len() == 1).then_some(())
+    });
+    agent.kill();
+    let _again = world.agent("ship1");
+    let message = world.await_final("killed");
+    assert_eq!(state_of(&message, "ship1"), "interrupted");
+    assert_eq!(world.lines_of(&truth).len(), 1);
+    let then = world.steward(&["run", "--to", "ship1", "--", "true"]);
+    assert_eq!(code(then.status), 0, "the node works on: {then:?}");
+}
+
+#[test]
+fn output_that_is_not_text_comes_back_byte_for_byte() {
+    let world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    world.drop_file(
+        "bytes.json",
+        &json!([{ "subject": "ship1.command.shellcommand.operatingsystem", "name": "bytes",
+                  "data": ["printf", "\\377\\000\\033[31m\\n"] }])
+        .to_string(),
+    );
+    let message = world.await_final("bytes");
+    let id = message["id"].as_str().expect("an id");
+    let output = world.steward(&["msg", "output", &id[..13], "ship1"]);
+    assert_eq!(output.stdout, b"\xff\x00\x1b[31m\n");
+    let shown = world.steward(&["msg", "show", id]);
+    assert!(
+        !shown.stdout.contains(&0x1b),
+        "escape codes never reach a terminal raw"
+    );
+}
+
+#[test]
+fn what_cannot_start_is_failed_with_the_shells_codes() {
+    let world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let plain = world.folder.path().join("plain");
+    fs::write(&plain, "#!/bin/sh\n").expect("written");
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).expect("not executable");
+    let plain = plain.display().to_string();
+    let rows = [
+        (json!({"data": ["no-such-program-here"]}), 127),
+        (json!({"data": [plain]}), 126),
+        (json!({"data": ["true"], "cwd": "/no/such/place"}), 126),
+    ];
+    for (index, (body, expected)) in rows.into_iter().enumerate() {
+        let mut message = body;
+        message["name"] = json!(format!("row {index}"));
+        message["subject"] = json!("ship1.command.shellcommand.operatingsystem");
+        world.drop_file(&format!("row{index}.json"), &message.to_string());
+        let message = world.await_final(&format!("row {index}"));
+        let delivery = delivery_to(&message, "ship1");
+        assert_eq!(
+            (delivery["state"].as_str(), &delivery["exit_code"]),
+            (Some("failed"), &json!(expected))
+        );
+        assert!(delivery["reason"].is_string(), "{delivery}");
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_happened() {
+    let world = World::new();
+    assert_eq!(code(world.steward(&["node", "ls"]).status), 6, "no station");
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let bad = world.folder.path().join("bad.json");
+    fs::write(&bad, r#"[{"to": ["ship1"], "domian": "x"}]"#).expect("written");
+    let bad = bad.display().to_string();
+    for (arguments, expected) in [
+        (&["run", "--to", "ship1", "--", "true"][..], 0),
+        (&["run", "--to", "*", "--", "true"][..], 0),
+        (&["run", "--to", "ship1", "--", "false"][..], 3),
+        (
+            &["run", "--to", "ghost", "--timeout", "300ms", "--", "true"][..],
+            4,
+        ),
+        (&["run", "-l", "site=nowhere", "--", "true"][..], 5),
+        (&["submit", &bad][..], 5),
+        (&["run", "--to", "ship1"][..], 2),
+        (&["no-such-verb"][..], 2),
+        (&["msg", "show", "ffffffff"][..], 1),
+        (&["status"][..], 0),
+    ] {
+        let output = world.steward(arguments);
+        assert_eq!(code(output.status), expected, "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_same_id_is_recognised_and_another_content_refused() {
+    let world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let truth = world.folder.path().join("truth");
+    let submit = |text: &str| {
+        let path = world.folder.path().join("same.json");
+        fs::write(&path, text).expect("written");
+        let file = fs::File::open(&path).expect("readable");
+        world.steward_with(&["submit", "-", "--wait", "-o", "json"], Stdio::from(file))
+    };
+    let id = "01934d6a-7b00-7000-8000-000000000001";
+    let with_id = |text: String| text.replacen("[{", &format!("[{{\"id\":\"{id}\","), 1);
+    let first = with_id(appending("same", &["ship1"], &truth, "true"));
+    let second = with_id(appending("same", &["ship1"], &truth, "false"));
+    assert_eq!(code(submit(&first).status), 0);
+    assert_eq!(code(submit(&first).status), 0);
+    let refused = submit(&second);
+    assert_eq!(code(refused.status), 5);
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("another content"),
+        "{refused:?}"
+    );
+    assert_eq!(world.lines_of(&truth).len(), 1);
+}
+
+#[test]
+fn the_socket_is_the_owners_alone_and_the_port_only_reads() {
+    let world = World::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|probe| probe.local_addr())
+        .expect("a port")
+        .port();
+    let address = format!("127.0.0.1:{port}");
+    let _station = world.station_with(&["--http", &address]);
+    let mode = fs::metadata(world.state_dir().join("steward.sock"))
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for (request, expected) in [
+        (
+            format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n"),
+            "200",
+        ),
+        (
+            format!("GET /api/v1/nodes HTTP/1.1\r\nHost: localhost:{port}\r\n"),
+            "200",
+        ),
+        (
+            format!("POST /api/v1/messages HTTP/1.1\r\nHost: {address}\r\nContent-Length: 2\r\n"),
+            "405",
+        ),
+        (
+            "GET /api/v1/nodes HTTP/1.1\r\nHost: evil.example\r\n".to_owned(),
+            "421",
+        ),
+        (
+            format!("GET /nothing HTTP/1.1\r\nHost: {address}\r\n"),
+            "404",
+        ),
+    ] {
+        let answer = ask(&address, &request);
+        assert_eq!(
+            answer.split(' ').nth(1),
+            Some(expected),
+            "{request}: {answer}"
+        );
+    }
+}
+
+fn ask(address: &str, request: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    let body = if request.starts_with("POST") {
+        "[]"
+    } else {
+        ""
+    };
+    write!(stream, "{request}Connection: close\r\n\r\n{body}").expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn garbage_on_the_stations_subjects_is_counted_and_disturbs_nobody() {
+    let world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = async_nats::connect(&world.url).await.expect("connects");
+        for (subject, payload) in [
+            ("central.event.ack.operatingsystem.ship1", &b"not json"[..]),
+            (
+                "central.event.ack.operatingsystem.ship1",
+                b"{\"send\":{\"v\":99},\"ack\":{}}",
+            ),
+            ("central.event.hello.node.ship1", b"\xff\xfe"),
+            ("central.event.nonsense.node.ship1", b"{}"),
+            ("central.command.shellcommand.operatingsystem", b"{}"),
+            ("central.too.short", b""),
+        ] {
+            client
+                .publish(subject, payload.into())
+                .await
+                .expect("published");
+        }
+        client.flush().await.expect("flushed");
+    });
+    let counters = eventually("the garbage to be counted", || {
+        let counters = world.json(&["status", "-o", "json"])["counters"].clone();
+        (counters["garbage_subject"] == 2).then_some(counters)
+    });
+    assert_eq!(
+        (
+            &counters["garbage_ack"],
+            &counters["garbage_hello"],
+            &counters["garbage_method"]
+        ),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!(
+        code(
+            world
+                .steward(&["run", "--to", "ship1", "--", "true"])
+                .status
+        ),
+        0
+    );
+}
+
+#[test]
+fn a_station_waits_for_its_broker_and_says_so() {
+    let mut world = World::new();
+    let port: u16 = world
+        .url
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .expect("a port");
+    drop(world.broker.take());
+    let station = world.station();
+    let _agent = world.agent("ship1");
+    let output = world.steward(&["status", "-o", "json"]);
+    assert_eq!(code(output.status), 1, "not ready");
+    world.drop_file(
+        "early.json",
+        &appending(
+            "early",
+            &["ship1"],
+            &world.folder.path().join("truth"),
+            "true",
+        ),
+    );
+    eventually("the message to be accepted without a broker", || {
+        world.message_called("early")
+    });
+    let place = world.folder.path().join("broker-late");
+    fs::create_dir(&place).expect("a folder");
+    world.broker = Some(
+        Broker::start_on(nats_server(), &place, port).unwrap_or_else(|error| panic!("{error}")),
+    );
+    assert_eq!(state_of(&world.await_final("early"), "ship1"), "succeeded");
+    assert_eq!(code(station.terminate()), 0);
+}
+
+#[test]
+fn a_second_station_in_the_same_directory_refuses_to_start() {
+    let world = World::new();
+    let _station = world.station();
+    let state_dir = world.state_dir().display().to_string();
+    let output = world.steward(&["serve", "--state-dir", &state_dir, "--nats", &world.url]);
+    assert_eq!(code(output.status), 1, "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("another station"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn nodes_are_shown_with_their_presence_and_processes() {
+    let world = World::new();
+    let _station = world.station();
+    let agent = world.agent_with("ship1", &["--label", "site=bergen"]);
+    world.await_online(&["ship1"]);
+    assert_eq!(
+        code(
+            world
+                .steward(&["run", "-l", "site=bergen", "--", "true"])
+                .status
+        ),
+        0
+    );
+    let processes = eventually("the process to be listed", || {
+        let nodes = world.json(&["node", "ls", "-o", "json"]);
+        let processes = nodes[0]["processes"].as_array()?.clone();
+        processes
+            .iter()
+            .any(|process| process["subject"] == "ship1.command.shellcommand.operatingsystem")
+            .then_some(processes)
+    });
+    assert!(
+        processes.iter().all(|process| process["restarts"] == 0),
+        "{processes:?}"
+    );
+    agent.signal(Signal::STOP);
+    for state in ["late", "offline"] {
+        eventually(&format!("the stopped agent to be {state}"), || {
+            (world.json(&["node", "ls", "-o", "json"])[0]["state"] == state).then_some(())
+        });
+    }
+    agent.signal(Signal::CONT);
+    world.await_online(&["ship1"]);
+    assert!(agent.pid() > 0);
+    assert_eq!(code(agent.terminate()), 0);
+    eventually("the agent that left to be offline", || {
+        (world.json(&["node", "ls", "-o", "json"])[0]["state"] == "offline").then_some(())
+    });
+}
