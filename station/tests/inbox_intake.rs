@@ -96,7 +96,7 @@ fn a_bad_file_is_refused_with_place_reason_and_hint() {
         ("{NODE, \"labels\": {\"a\": \"b\"}}", "1:63", "one kind of target", "keep one"),
         ("{\"subject\": \"a.command.hello.os\", \"to\": \"b\"}", "1:35", "which says it already", "either"),
         ("{\"toNode\": \"a\", \"toNodes\": [\"b\"], \"method\": \"hello\"}", "1:17", "means the same", "keep one"),
-        ("{\"toNode\": \"a\", \"to\": \"b\", \"method\": \"hello\"}", "1:17", "no field \"to\"", ""),
+        ("{\"toNode\": \"a\", \"to\": \"b\", \"method\": \"hello\"}", "1:17", "no field \"to\"", "canonical form"),
         // Options.
         ("{NODE, \"data\": [\"x\"], \"timeout\": \"soon\"}", "1:89", "\"soon\" is not a duration", "\"30s\""),
         ("{NODE, \"data\": [\"x\"], \"timeout\": \"0s\"}", "1:89", "no time at all", "\"30s\""),

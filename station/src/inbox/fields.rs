@@ -112,7 +112,7 @@ const DOMAIN: Field = field(
 
 /// The canonical form.
 pub(super) static CANONICAL: Shape = Shape {
-    title: "message",
+    title: "canonical form",
     about: "A message in canonical form: who (subject, to or labels), what (method and domain, if there is no subject), and with what.",
     required: &[
         &["subject"],
