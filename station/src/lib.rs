@@ -1,11 +1,15 @@
 //! The station: takes messages, delivers them to nodes that are sometimes away, and knows what became of each.
 
+pub mod broker;
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod courier;
 pub mod delivery;
 pub mod http;
+pub mod inbox;
 pub mod roster;
+pub mod serve;
 pub mod signals;
 pub mod station;
 pub mod store;

@@ -1,0 +1,386 @@
+//! The fields of a message file: one table per shape.
+//!
+//! The tables drive the check for unknown fields, its did-you-mean, and the JSON Schema, so that
+//! these cannot disagree. What a field means is read in `canonical_shape` and `older_shapes`.
+
+use serde_json::{Map, Value, json};
+use steward_protocol::{limits, name::MAX_TOKEN};
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Holds {
+    /// A UUID.
+    Id,
+    /// One line of text for people.
+    Name,
+    /// `node.command|event.method.domain`.
+    Subject,
+    /// Node names, one or several, or `*`.
+    Targets,
+    /// One node name, in the older shapes.
+    Node,
+    /// Node names, in the older shapes.
+    Nodes,
+    /// Labels a node must carry.
+    Labels,
+    /// A token of a subject.
+    Token,
+    /// `command` or `event`.
+    Kind,
+    /// A command or event, in the older spellings.
+    OldKind,
+    /// A program and its arguments.
+    Command,
+    /// The same; a single word may stand alone, in the older shapes.
+    OldCommand,
+    /// A directory.
+    Directory,
+    /// Environment variables.
+    Environment,
+    /// Any text.
+    Text,
+    /// A duration such as `30s`.
+    Duration,
+    /// A number of seconds or a duration, in the older shapes.
+    OldDuration,
+    /// `true` or `false`.
+    Flag,
+    /// Exit codes.
+    Codes,
+    /// A whole number from 0.
+    Count,
+    /// Anything; not looked at.
+    Ignored,
+    /// An object with fields of its own.
+    Shape(&'static Shape),
+}
+
+/// One field of a shape.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) holds: Holds,
+    about: &'static str,
+}
+
+/// One way of writing a message, or a part of it.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) title: &'static str,
+    about: &'static str,
+    pub(super) fields: &'static [Field],
+    /// Sets of fields of which one must be complete.
+    required: &'static [&'static [&'static str]],
+}
+
+impl Shape {
+    /// Returns the field called `name`.
+    pub(super) fn field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+const fn field(name: &'static str, holds: Holds, about: &'static str) -> Field {
+    Field { name, holds, about }
+}
+
+const SCHEMA: Field = field(
+    "$schema",
+    Holds::Ignored,
+    "Where editors find the schema of message files; ignored otherwise.",
+);
+const ID: Field = field(
+    "id",
+    Holds::Id,
+    "The message's id, a UUID. The same id with the same content is recognised and not run again; left out, the station draws one.",
+);
+const NAME: Field = field(
+    "name",
+    Holds::Name,
+    "What people call it; shown in every list.",
+);
+const METHOD: Field = field(
+    "method",
+    Holds::Token,
+    "What to do: shellcommand, hello.",
+);
+const DOMAIN: Field = field(
+    "domain",
+    Holds::Token,
+    "What it is for, such as operatingsystem; messages of one domain run one after the other on a node.",
+);
+
+/// The canonical form.
+pub(super) static CANONICAL: Shape = Shape {
+    title: "canonical form",
+    about: "A message in canonical form: who (subject, to or labels), what (method and domain, if there is no subject), and with what.",
+    required: &[
+        &["subject"],
+        &["to", "method", "domain"],
+        &["labels", "method", "domain"],
+    ],
+    fields: &[
+        SCHEMA,
+        ID,
+        NAME,
+        field(
+            "subject",
+            Holds::Subject,
+            "For one node: <node>.<command|event>.<method>.<domain>, all in one.",
+        ),
+        field(
+            "to",
+            Holds::Targets,
+            "For one node or a list of nodes; \"*\" means every node the station knows.",
+        ),
+        field(
+            "labels",
+            Holds::Labels,
+            "For every known node that carries all of these labels.",
+        ),
+        field(
+            "kind",
+            Holds::Kind,
+            "Whether it is a command (default) or an event.",
+        ),
+        METHOD,
+        DOMAIN,
+        field(
+            "data",
+            Holds::Command,
+            "The program and its arguments; no shell looks at them unless the program is one.",
+        ),
+        field(
+            "cwd",
+            Holds::Directory,
+            "The directory to run in; the agent's own if left out.",
+        ),
+        field("env", Holds::Environment, "Variables added to the environment."),
+        field(
+            "stdin",
+            Holds::Text,
+            "Text for standard input; nothing if left out.",
+        ),
+        field(
+            "timeout",
+            Holds::Duration,
+            "How long the command may run, such as \"30s\"; default 5m, at most 1day.",
+        ),
+        field(
+            "expires",
+            Holds::Duration,
+            "How long the message may wait for its node, such as \"24h\"; default 1day, at most 90days.",
+        ),
+        field(
+            "ordered",
+            Holds::Flag,
+            "Whether it waits for earlier messages of its subject (default true).",
+        ),
+        field(
+            "idempotent",
+            Holds::Flag,
+            "Whether it may be started again when its end is unknown (default false).",
+        ),
+        field(
+            "success_codes",
+            Holds::Codes,
+            "Exit codes that count as success (default [0]).",
+        ),
+    ],
+};
+
+const OLD_KIND: Holds = Holds::OldKind;
+const OLD_DATA: Field = field(
+    "data",
+    Holds::OldCommand,
+    "The program and its arguments.",
+);
+const OLD_ARGS: Field = field(
+    "methodArgs",
+    Holds::OldCommand,
+    "The program and its arguments.",
+);
+const OLD_TIMEOUT: Field = field(
+    "methodTimeout",
+    Holds::OldDuration,
+    "How long the command may run, in seconds.",
+);
+const OLD_RETRIES: Field = field(
+    "retries",
+    Holds::Count,
+    "Accepted and not used: the station keeps on until the message expires.",
+);
+const OLD_ACK: Field = field(
+    "ACKTimeout",
+    Holds::OldDuration,
+    "Accepted and not used: the station keeps on until the message expires.",
+);
+
+/// The `subject` object of the older shape.
+pub(super) static OLD_SUBJECT: Shape = Shape {
+    title: "older subject",
+    about: "Who and what, in the older shape.",
+    required: &[&["node", "method"]],
+    fields: &[
+        field("node", Holds::Node, "The node."),
+        field("messageType", OLD_KIND, "Whether it is a command (default) or an event."),
+        field("commandOrEvent", OLD_KIND, "Whether it is a command (default) or an event."),
+        METHOD,
+        DOMAIN,
+    ],
+};
+
+/// The `message` object of the older shape.
+pub(super) static OLD_MESSAGE: Shape = Shape {
+    title: "older message",
+    about: "With what, in the older shape.",
+    required: &[],
+    fields: &[OLD_DATA, OLD_ARGS, OLD_TIMEOUT, OLD_RETRIES, OLD_ACK],
+};
+
+/// The older shape: a `subject` object beside a `message` object.
+pub(super) static SUBJECT_OBJECT: Shape = Shape {
+    title: "older shape: subject and message",
+    about: "An older shape, accepted; steward check shows it in canonical form.",
+    required: &[&["subject", "message"]],
+    fields: &[
+        SCHEMA,
+        ID,
+        NAME,
+        field("subject", Holds::Shape(&OLD_SUBJECT), "Who and what."),
+        field("message", Holds::Shape(&OLD_MESSAGE), "With what."),
+    ],
+};
+
+/// The flat older shape.
+pub(super) static FLAT: Shape = Shape {
+    title: "older shape: flat",
+    about: "An older shape, accepted; steward check shows it in canonical form.",
+    required: &[&["toNode", "method"], &["toNodes", "method"]],
+    fields: &[
+        SCHEMA,
+        ID,
+        NAME,
+        field("toNode", Holds::Node, "The node."),
+        field("toNodes", Holds::Nodes, "The nodes."),
+        field("commandOrEvent", OLD_KIND, "Whether it is a command (default) or an event."),
+        METHOD,
+        DOMAIN,
+        OLD_ARGS,
+        OLD_DATA,
+        OLD_TIMEOUT,
+        OLD_RETRIES,
+        OLD_ACK,
+    ],
+};
+
+/// Every way of writing a message.
+pub(super) static SHAPES: [&Shape; 3] = [&CANONICAL, &SUBJECT_OBJECT, &FLAT];
+
+/// Returns the JSON Schema (draft-07) of message files, for editors.
+pub fn schema() -> Value {
+    let shapes: Vec<Value> = SHAPES.iter().map(|shape| shape_schema(shape)).collect();
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Steward message file",
+        "description": "What to drop into a station's inbox: one message, or a list of them.",
+        "definitions": { "message": { "anyOf": shapes } },
+        "oneOf": [
+            { "$ref": "#/definitions/message" },
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": super::intake::MAX_MESSAGES,
+                "items": { "$ref": "#/definitions/message" }
+            }
+        ]
+    })
+}
+
+fn shape_schema(shape: &Shape) -> Value {
+    let properties: Map<String, Value> = shape
+        .fields
+        .iter()
+        .map(|field| {
+            let mut schema = holds_schema(field.holds);
+            schema.insert("description".to_owned(), json!(field.about));
+            (field.name.to_owned(), Value::Object(schema))
+        })
+        .collect();
+    let required: Vec<Value> = shape
+        .required
+        .iter()
+        .map(|names| json!({ "required": names }))
+        .collect();
+    let mut schema = Map::new();
+    schema.insert("title".to_owned(), json!(shape.title));
+    schema.insert("description".to_owned(), json!(shape.about));
+    schema.insert("type".to_owned(), json!("object"));
+    schema.insert("additionalProperties".to_owned(), json!(false));
+    if !required.is_empty() {
+        schema.insert("oneOf".to_owned(), json!(required));
+    }
+    schema.insert("properties".to_owned(), Value::Object(properties));
+    Value::Object(schema)
+}
+
+fn holds_schema(holds: Holds) -> Map<String, Value> {
+    let token = format!("[A-Za-z0-9][A-Za-z0-9_-]{{0,{}}}", MAX_TOKEN - 1);
+    let name = json!({ "type": "string", "pattern": format!("^{token}$") });
+    let strings = json!({ "type": "array", "items": { "type": "string" } });
+    let schema = match holds {
+        Holds::Id => json!({ "type": "string", "format": "uuid" }),
+        Holds::Name => {
+            json!({ "type": "string", "minLength": 1, "maxLength": super::values::MAX_NAME })
+        }
+        Holds::Subject => json!({
+            "type": "string",
+            "pattern": format!("^{token}\\.(command|event)\\.{token}\\.{token}$")
+        }),
+        Holds::Targets => json!({ "oneOf": [
+            { "const": "*" },
+            name,
+            { "type": "array", "items": name, "minItems": 1, "uniqueItems": true }
+        ] }),
+        Holds::Node | Holds::Token => name,
+        Holds::Nodes => {
+            json!({ "type": "array", "items": name, "minItems": 1, "uniqueItems": true })
+        }
+        Holds::Labels => json!({
+            "type": "object", "minProperties": 1, "additionalProperties": { "type": "string" }
+        }),
+        Holds::Kind => json!({ "enum": ["command", "event"] }),
+        Holds::OldKind => json!({
+            "type": "string", "pattern": "^([cC][oO][mM][mM][aA][nN][dD]|[eE][vV][eE][nN][tT])([nN]?[aA][cC][kK])?$"
+        }),
+        Holds::Command => strings,
+        Holds::OldCommand => json!({ "oneOf": [strings, { "type": "string" }] }),
+        Holds::Environment => {
+            json!({ "type": "object", "additionalProperties": { "type": "string" } })
+        }
+        Holds::Directory => json!({ "type": "string", "minLength": 1 }),
+        Holds::Text => json!({ "type": "string" }),
+        Holds::Duration => json!({ "type": "string", "examples": ["500ms", "30s", "1h 30m"] }),
+        Holds::OldDuration => json!({ "type": ["number", "string"], "minimum": 0 }),
+        Holds::Flag => json!({ "type": "boolean" }),
+        Holds::Codes => json!({
+            "type": "array", "minItems": 1, "uniqueItems": true,
+            "items": { "type": "integer", "minimum": 0, "maximum": 255 }
+        }),
+        Holds::Count => json!({ "type": "integer", "minimum": 0 }),
+        Holds::Ignored => json!({ "type": "string" }),
+        Holds::Shape(shape) => shape_schema(shape),
+    };
+    match schema {
+        Value::Object(schema) => schema,
+        _ => Map::new(),
+    }
+}
+
+/// The longest wait and the longest run stated in the tables above, as the limits have them.
+const _: () = assert!(
+    limits::DEFAULT_TIMEOUT.as_secs() == 300
+        && limits::MAX_TIMEOUT.as_secs() == 24 * 3600
+        && limits::DEFAULT_EXPIRY.as_secs() == 24 * 3600
+        && limits::MAX_EXPIRY.as_secs() == 90 * 24 * 3600
+);

@@ -1,0 +1,461 @@
+//! Reads one message in canonical form, or in one of the older shapes (design section 4.5).
+//!
+//! It knows which fields make a message and which exclude each other. How single values are read is
+//! the business of `values`.
+
+use std::time::Duration;
+
+use steward_protocol::{
+    Domain, Kind, Message, MessageId, Method, MethodName, NodeName, Options, ShellBody, Subject,
+    SubjectError, Target, limits,
+};
+
+use super::{
+    fields,
+    findings::{Findings, closest, quote},
+    tree::Value,
+    values::{self, Fields, MAX_NAME, NO_TARGET, Slot},
+};
+
+/// Largest body of a message, in bytes of its JSON text: the rest of an order (ids, subject, times,
+/// who asked) needs a little room below [`limits::MAX_ORDER`] too.
+pub const MAX_BODY: usize = limits::MAX_ORDER - 8 * 1024;
+
+/// The domain of a message in an older shape that names none.
+const OLD_DOMAIN: &str = "operatingsystem";
+
+/// Field names that only the flat older shape has.
+const FLAT_MARKS: [&str; 7] = [
+    "toNode",
+    "toNodes",
+    "commandOrEvent",
+    "methodArgs",
+    "methodTimeout",
+    "retries",
+    "ACKTimeout",
+];
+
+/// Reads one message; `None` after noting what is wrong with it.
+pub(super) fn message(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
+    let before = findings.count();
+    let message = match &slot.node.value {
+        Value::Object(entries) => {
+            let has = |name: &str| entries.iter().any(|entry| entry.key == name);
+            let subject_object = entries.iter().any(|entry| {
+                entry.key == "subject" && matches!(entry.node.value, Value::Object(_))
+            });
+            if subject_object || has("message") {
+                subject_object_shape(slot, findings)?
+            } else if FLAT_MARKS.into_iter().any(has) {
+                flat_shape(slot, findings)?
+            } else {
+                canonical_shape(slot, findings)?
+            }
+        }
+        value => {
+            let reason = format!("is {}; expected a message, an object", value.kind());
+            findings.value(&slot.path, reason, None);
+            return None;
+        }
+    };
+    if findings.count() == before {
+        check_body(slot, &message, findings);
+    }
+    Some(message)
+}
+
+fn canonical_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
+    let fields = Fields::read(slot, &fields::CANONICAL, findings)?;
+    let address = canonical_address(&fields, findings);
+    let options = options(&fields, findings);
+    let body = body(&fields, findings);
+    let id = id(&fields, findings);
+    let name = name(&fields, findings);
+    let address = address?;
+    Some(Message {
+        id,
+        name,
+        target: address.target,
+        kind: address.kind,
+        method: address.method,
+        domain: address.domain,
+        options,
+        body,
+    })
+}
+
+/// Who is meant, and what is asked.
+struct Address {
+    target: Target,
+    kind: Kind,
+    method: MethodName,
+    domain: Domain,
+}
+
+fn canonical_address(fields: &Fields<'_>, findings: &mut Findings) -> Option<Address> {
+    if let Some(slot) = fields.get("subject") {
+        for name in ["to", "labels", "kind", "method", "domain"] {
+            if let Some(other) = fields.get(name) {
+                let reason = format!("\"{name}\" stands beside \"subject\", which says it already");
+                let hint = "write either \"subject\", or \"to\" (or \"labels\") with \"method\" and \"domain\"";
+                findings.key(&other.path, reason, Some(hint.to_owned()));
+            }
+        }
+        return subject(slot, findings);
+    }
+    let target = target(fields, findings);
+    let kind = fields
+        .get("kind")
+        .map_or(Some(Kind::Command), |slot| values::kind(slot, findings));
+    let method_hint = "say what to do: \"method\": \"shellcommand\"";
+    let method = fields
+        .need("method", method_hint, findings)
+        .and_then(|slot| method(slot, findings));
+    let domain_hint = "say what it is for: \"domain\": \"operatingsystem\"";
+    let domain = fields
+        .need("domain", domain_hint, findings)
+        .and_then(|slot| slot.token(findings));
+    Some(Address {
+        target: target?,
+        kind: kind?,
+        method: method?,
+        domain: domain?,
+    })
+}
+
+fn subject(slot: &Slot<'_>, findings: &mut Findings) -> Option<Address> {
+    let text = slot.any_text(findings)?;
+    match text.parse::<Subject>() {
+        Ok(subject) => {
+            reserved(slot, &subject.method, findings)?;
+            Some(Address {
+                target: Target::Nodes(vec![subject.node]),
+                kind: subject.kind,
+                method: subject.method,
+                domain: subject.domain,
+            })
+        }
+        Err(error) => {
+            let hint = subject_hint(text, &error);
+            // The parser's own words quote a token as it stands; ours may be long or hostile.
+            let reason = match error {
+                SubjectError::Tokens { .. } => format!("{} {error}", quote(text)),
+                SubjectError::Kind { found } => format!(
+                    "has {} as its second token; expected command or event",
+                    quote(&found)
+                ),
+                SubjectError::Name {
+                    part,
+                    found,
+                    source,
+                } => format!("{part} {} {source}", quote(&found)),
+            };
+            findings.value(&slot.path, reason, Some(hint));
+            None
+        }
+    }
+}
+
+fn subject_hint(text: &str, error: &SubjectError) -> String {
+    let example = "write it like \"ship1.command.shellcommand.operatingsystem\"";
+    match error {
+        SubjectError::Name { part: "node", found, .. } if found == "*" => {
+            "for every known node write \"to\": \"*\" with \"method\" and \"domain\" instead of \"subject\"".to_owned()
+        }
+        SubjectError::Kind { found } => match closest(found, ["command", "event"]) {
+            Some(kind) => format!("did you mean {kind}?"),
+            None => example.to_owned(),
+        },
+        _ if text.trim() != text => "remove the blanks around it".to_owned(),
+        _ => example.to_owned(),
+    }
+}
+
+fn target(fields: &Fields<'_>, findings: &mut Findings) -> Option<Target> {
+    match (fields.get("to"), fields.get("labels")) {
+        (Some(_), Some(labels)) => {
+            let hint = "keep one of them";
+            let reason = "\"labels\" stands beside \"to\"; a message has one kind of target";
+            findings.key(&labels.path, reason, Some(hint.to_owned()));
+            None
+        }
+        (Some(to), None) => to_target(to, findings),
+        (None, Some(labels)) => {
+            let labels = labels.labels(findings)?;
+            Some(Target::Labels(labels.into_iter().collect()))
+        }
+        (None, None) => {
+            findings.value(&fields.path, "has no target", Some(NO_TARGET.to_owned()));
+            None
+        }
+    }
+}
+
+fn to_target(slot: &Slot<'_>, findings: &mut Findings) -> Option<Target> {
+    match &slot.node.value {
+        Value::Text(text) if text == "*" => Some(Target::Labels([].into())),
+        Value::Text(_) => Some(Target::Nodes(vec![slot.token::<NodeName>(findings)?])),
+        Value::List(items) if matches!(items.as_slice(), [item] if item.value == Value::Text("*".to_owned())) => {
+            Some(Target::Labels([].into()))
+        }
+        _ => Some(Target::Nodes(slot.nodes(findings)?)),
+    }
+}
+
+fn method(slot: &Slot<'_>, findings: &mut Findings) -> Option<MethodName> {
+    let method: MethodName = slot.token(findings)?;
+    reserved(slot, &method, findings)?;
+    Some(method)
+}
+
+/// Refuses the methods in which station and agent speak to each other. A method this station does
+/// not know is left to the node: it may be newer.
+fn reserved(slot: &Slot<'_>, method: &MethodName, findings: &mut Findings) -> Option<()> {
+    match Method::from_name(method) {
+        Some(known) if !Method::ORDERABLE.contains(&known) => {
+            let orderable = Method::ORDERABLE.map(Method::as_str).join(", ");
+            let reason = format!("method \"{method}\" is spoken between station and agent only");
+            let hint = format!("what can be asked for: {orderable}");
+            findings.value(&slot.path, reason, Some(hint));
+            None
+        }
+        _ => Some(()),
+    }
+}
+
+fn id(fields: &Fields<'_>, findings: &mut Findings) -> Option<MessageId> {
+    let slot = fields.get("id")?;
+    let text = slot.any_text(findings)?;
+    match text.parse::<MessageId>() {
+        Ok(id) if !id.0.is_nil() => Some(id),
+        _ => {
+            let hint = "leave \"id\" out and the station draws one";
+            let reason = format!("{} is not a UUID", quote(text));
+            findings.value(&slot.path, reason, Some(hint.to_owned()));
+            None
+        }
+    }
+}
+
+fn name(fields: &Fields<'_>, findings: &mut Findings) -> Option<String> {
+    fields.get("name")?.line(MAX_NAME, findings)
+}
+
+fn options(fields: &Fields<'_>, findings: &mut Findings) -> Options {
+    let standard = Options::standard();
+    let duration = |name: &str, longest: Duration, findings: &mut Findings| {
+        fields
+            .get(name)
+            .and_then(|slot| slot.duration(longest, findings))
+    };
+    let timeout = duration("timeout", limits::MAX_TIMEOUT, findings);
+    let expires = duration("expires", limits::MAX_EXPIRY, findings);
+    let flag = |name: &str, findings: &mut Findings| {
+        fields.get(name).and_then(|slot| slot.flag(findings))
+    };
+    let ordered = flag("ordered", findings);
+    let idempotent = flag("idempotent", findings);
+    let codes = fields
+        .get("success_codes")
+        .and_then(|slot| slot.codes(findings));
+    Options {
+        timeout: timeout.unwrap_or(standard.timeout),
+        expires: expires.unwrap_or(standard.expires),
+        ordered: ordered.unwrap_or(standard.ordered),
+        idempotent: idempotent.unwrap_or(standard.idempotent),
+        success_codes: codes.unwrap_or(standard.success_codes),
+    }
+}
+
+fn body(fields: &Fields<'_>, findings: &mut Findings) -> ShellBody {
+    let data = fields.get("data").and_then(|slot| slot.command(findings));
+    let env = fields
+        .get("env")
+        .and_then(|slot| slot.environment(findings));
+    ShellBody {
+        data: data.unwrap_or_default(),
+        cwd: fields.get("cwd").and_then(|slot| slot.directory(findings)),
+        env: env.unwrap_or_default().into_iter().collect(),
+        stdin: fields
+            .get("stdin")
+            .and_then(|slot| slot.any_text(findings))
+            .map(str::to_owned),
+    }
+}
+
+/// Checks what only the whole message shows: that there is something to run, and that it fits.
+fn check_body(slot: &Slot<'_>, message: &Message, findings: &mut Findings) {
+    let runs = Method::from_name(&message.method) == Some(Method::Shellcommand);
+    if runs {
+        let data = message.body.data.first();
+        if data.is_none_or(String::is_empty) {
+            let reason = match data {
+                None => "\"data\" is empty; there is nothing to run",
+                Some(_) => "the first string of \"data\" is empty; it is the program to run",
+            };
+            let hint = "write the program and its arguments: \"data\": [\"uname\", \"-a\"]";
+            let path = data_path(slot);
+            findings.value(&path, reason, Some(hint.to_owned()));
+        }
+    }
+    let bytes = serde_json::to_vec(&message.body).map_or(usize::MAX, |text| text.len());
+    if bytes > MAX_BODY {
+        let reason = format!("is {bytes} bytes as it travels; at most {MAX_BODY} are allowed");
+        let hint = "send a large script as a file by other means and run it by name";
+        findings.value(&slot.path, reason, Some(hint.to_owned()));
+    }
+}
+
+/// Returns the path of the field that should hold the command, or of the message if it has none.
+fn data_path(slot: &Slot<'_>) -> Vec<usize> {
+    let mut path = slot.path.clone();
+    if let Value::Object(entries) = &slot.node.value
+        && let Some(step) = entries
+            .iter()
+            .position(|entry| matches!(entry.key.as_str(), "data" | "methodArgs"))
+    {
+        path.push(step);
+    }
+    path
+}
+
+fn subject_object_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
+    let fields = Fields::read(slot, &fields::SUBJECT_OBJECT, findings)?;
+    let subject = fields
+        .need("subject", "write an object with \"node\" and \"method\"", findings)
+        .and_then(|slot| Fields::read(slot, &fields::OLD_SUBJECT, findings));
+    let message = fields
+        .need("message", "write an object with \"data\"", findings)
+        .and_then(|slot| Fields::read(slot, &fields::OLD_MESSAGE, findings));
+    let id = id(&fields, findings);
+    let name = name(&fields, findings);
+    let (subject, message) = (subject?, message?);
+    let node = subject
+        .need("node", "name the node: \"node\": \"ship1\"", findings)
+        .and_then(|slot| slot.token(findings));
+    let kind_field = one_of(&subject, ["messageType", "commandOrEvent"], findings);
+    let parts = old_parts(&subject, kind_field, &message, findings);
+    let parts = parts?;
+    Some(parts.message(id, name, vec![node?]))
+}
+
+fn flat_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
+    let fields = Fields::read(slot, &fields::FLAT, findings)?;
+    let target = one_of(&fields, ["toNode", "toNodes"], findings);
+    let nodes = match (target, fields.get("toNode")) {
+        (None, _) => {
+            let hint = "name who is meant: \"toNode\": \"ship1\" or \"toNodes\": [\"ship1\", \"ship2\"]";
+            findings.value(&fields.path, "has no target", Some(hint.to_owned()));
+            None
+        }
+        (Some(_), Some(node)) => node.token(findings).map(|node| vec![node]),
+        (Some(nodes), None) => nodes.nodes(findings),
+    };
+    let id = id(&fields, findings);
+    let name = name(&fields, findings);
+    let parts = old_parts(&fields, fields.get("commandOrEvent"), &fields, findings)?;
+    Some(parts.message(id, name, nodes?))
+}
+
+/// What the older shapes have in common.
+struct OldParts {
+    kind: Kind,
+    method: MethodName,
+    domain: Domain,
+    data: Vec<String>,
+    timeout: Option<Duration>,
+}
+
+impl OldParts {
+    fn message(self, id: Option<MessageId>, name: Option<String>, nodes: Vec<NodeName>) -> Message {
+        let mut options = Options::standard();
+        options.timeout = self.timeout.unwrap_or(options.timeout);
+        Message {
+            id,
+            name,
+            target: Target::Nodes(nodes),
+            kind: self.kind,
+            method: self.method,
+            domain: self.domain,
+            options,
+            body: ShellBody {
+                data: self.data,
+                ..ShellBody::default()
+            },
+        }
+    }
+}
+
+fn old_parts(
+    subject: &Fields<'_>,
+    kind: Option<&Slot<'_>>,
+    message: &Fields<'_>,
+    findings: &mut Findings,
+) -> Option<OldParts> {
+    let kind = kind.map_or(Some(Kind::Command), |slot| values::old_kind(slot, findings));
+    let method_hint = "say what to do: \"method\": \"shellcommand\"";
+    let method = subject
+        .need("method", method_hint, findings)
+        .and_then(|slot| old_method(slot, findings));
+    let domain = match subject.get("domain") {
+        Some(slot) => slot.token(findings),
+        None => Some(OLD_DOMAIN.parse().expect("the constant is a token")),
+    };
+    let data = one_of(message, ["data", "methodArgs"], findings)
+        .map_or(Some(Vec::new()), |slot| old_command(slot, findings));
+    let timeout = message
+        .get("methodTimeout")
+        .and_then(|slot| slot.old_duration(limits::MAX_TIMEOUT, findings));
+    // These two are checked so that a slip in them is told, and then not used.
+    if let Some(slot) = message.get("retries") {
+        slot.count(findings);
+    }
+    if let Some(slot) = message.get("ACKTimeout") {
+        slot.old_duration(limits::MAX_EXPIRY, findings);
+    }
+    Some(OldParts {
+        kind: kind?,
+        method: method?,
+        domain: domain?,
+        data: data?,
+        timeout,
+    })
+}
+
+/// Returns whichever of two fields for the same thing is there, and refuses both at once.
+fn one_of<'f, 't>(
+    fields: &'f Fields<'t>,
+    names: [&str; 2],
+    findings: &mut Findings,
+) -> Option<&'f Slot<'t>> {
+    let [first, second] = names.map(|name| fields.get(name));
+    if let (Some(_), Some(second)) = (first, second) {
+        let [first, other] = names;
+        let reason = format!("\"{other}\" stands beside \"{first}\", which means the same");
+        findings.key(&second.path, reason, Some("keep one of them".to_owned()));
+    }
+    first.or(second)
+}
+
+fn old_method(slot: &Slot<'_>, findings: &mut Findings) -> Option<MethodName> {
+    let text = slot.any_text(findings)?;
+    let lower = text.to_ascii_lowercase();
+    let name = match lower.as_str() {
+        "clicommand" | "reqclicommand" | "reqshellcommand" => Method::Shellcommand.as_str(),
+        "reqhello" => Method::Hello.as_str(),
+        other => other,
+    };
+    let method: MethodName = slot.parsed_token(name, findings)?;
+    reserved(slot, &method, findings)?;
+    Some(method)
+}
+
+fn old_command(slot: &Slot<'_>, findings: &mut Findings) -> Option<Vec<String>> {
+    match &slot.node.value {
+        // A single word may stand alone. Several words would be taken for one program's name.
+        Value::Text(text) if !text.contains(char::is_whitespace) && !text.contains('\0') => {
+            Some(vec![text.clone()])
+        }
+        _ => slot.command(findings),
+    }
+}

@@ -1,0 +1,6 @@
+//! The station's integration tests: one binary, one module per subject.
+
+mod inbox_examples;
+mod inbox_files;
+mod inbox_intake;
+mod inbox_laws;
