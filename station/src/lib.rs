@@ -1,3 +1,4 @@
 //! The station: takes messages, delivers them to nodes that are sometimes away, and knows what became of each.
 
+pub mod broker;
 pub mod view;
