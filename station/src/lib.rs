@@ -1,4 +1,6 @@
 //! The station: takes messages, delivers them to nodes that are sometimes away, and knows what became of each.
 
 pub mod broker;
+pub mod config;
+pub mod signals;
 pub mod view;

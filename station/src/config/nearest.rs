@@ -1,0 +1,74 @@
+//! "Did you mean …?"
+
+/// Returns the candidate closest to `found`, if one is close enough to be what was meant.
+pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let written = fold(found);
+    // One slip in a short word, two or three in a longer one; more is another word.
+    let allowed = (written.len() / 3).clamp(1, 3);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&written, &fold(candidate)), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Case and the spelling of word borders are the commonest slips and count for nothing.
+fn fold(text: &str) -> Vec<char> {
+    text.chars()
+        .filter(|character| !matches!(character, '_' | '-'))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// Levenshtein distance with swapped neighbours counted once.
+fn distance(one: &[char], other: &[char]) -> usize {
+    let width = other.len() + 1;
+    let mut table = vec![0; (one.len() + 1) * width];
+    for row in 0..=one.len() {
+        for column in 0..=other.len() {
+            let at = |up: usize, left: usize| (row - up) * width + column - left;
+            table[row * width + column] = match (row, column) {
+                (0, distance) | (distance, 0) => distance,
+                _ => {
+                    let differs = usize::from(one[row - 1] != other[column - 1]);
+                    let mut least = (table[at(1, 0)] + 1)
+                        .min(table[at(0, 1)] + 1)
+                        .min(table[at(1, 1)] + differs);
+                    if row > 1
+                        && column > 1
+                        && one[row - 1] == other[column - 2]
+                        && one[row - 2] == other[column - 1]
+                    {
+                        least = least.min(table[at(2, 2)] + 1);
+                    }
+                    least
+                }
+            };
+        }
+    }
+    table[one.len() * width + other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_its_word_and_another_word_finds_nothing() {
+        let words = ["name", "state_dir", "nats", "inbox.rescan", "http"];
+        for (found, expected) in [
+            ("nmae", Some("name")),
+            ("Name", Some("name")),
+            ("stateDir", Some("state_dir")),
+            ("state-dir", Some("state_dir")),
+            ("inbox.recsan", Some("inbox.rescan")),
+            ("htp", Some("http")),
+            ("nat", Some("nats")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(found, words), expected, "{found:?}");
+        }
+    }
+}
