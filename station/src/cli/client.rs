@@ -25,12 +25,12 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// Nobody listens.
-    #[error("reach the station at {}: {}", socket.display(), advice(socket, source))]
+    #[error("reach the station at {}: {}", socket.display(), advice(socket, cause))]
     Unreachable {
         /// The socket tried.
         socket: PathBuf,
-        /// What the system said; its advice is in the text.
-        source: io::Error,
+        /// What the system said. Not a source: the text already says what it means.
+        cause: io::Error,
     },
     /// The connection broke, or nothing came in time.
     #[error("get an answer from the station at {}: {what}", socket.display())]
@@ -63,9 +63,9 @@ pub(crate) enum ClientError {
     },
 }
 
-fn advice(socket: &Path, source: &io::Error) -> String {
+fn advice(socket: &Path, cause: &io::Error) -> String {
     let state_dir = socket.parent().unwrap_or(socket).display();
-    match source.kind() {
+    match cause.kind() {
         io::ErrorKind::NotFound => format!(
             "there is no such socket; start a station with `steward serve --state-dir {state_dir}`, or name the directory of a running one with --state-dir or STEWARD_STATE_DIR"
         ),
@@ -73,9 +73,9 @@ fn advice(socket: &Path, source: &io::Error) -> String {
             "nobody listens there any more; start the station again with `steward serve --state-dir {state_dir}`"
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "this user may not use it ({source}); only the user who runs the station and root may"
+            "this user may not use it ({cause}); only the user who runs the station and root may"
         ),
-        _ => source.to_string(),
+        _ => cause.to_string(),
     }
 }
 
@@ -173,9 +173,9 @@ impl Client {
         let stream =
             UnixStream::connect(&self.socket)
                 .await
-                .map_err(|source| ClientError::Unreachable {
+                .map_err(|cause| ClientError::Unreachable {
                     socket: self.socket.clone(),
-                    source,
+                    cause,
                 })?;
         let lost = |error: hyper::Error| self.lost(&error.to_string());
         let (mut sender, connection) =

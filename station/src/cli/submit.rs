@@ -11,6 +11,7 @@ use super::{
     Exit, Session,
     check::{format_of, is_stdin, read_file},
     client::{ClientError, Query},
+    inbox::problem,
     msg::deliveries,
     outcome,
     render::{
@@ -155,7 +156,8 @@ async fn hand_over(
     }
 }
 
-/// Says what is wrong with a submission; any other error is handed on.
+/// Says what is wrong with a submission; any other error is handed on. `bytes` are the file as it
+/// was submitted, where the operator knows it.
 ///
 /// # Errors
 ///
@@ -163,11 +165,20 @@ async fn hand_over(
 pub(super) fn report_refusal(name: &str, bytes: Option<&[u8]>, error: ClientError) -> Result<Exit> {
     match error {
         ClientError::Answer { status: 422, view } => {
-            if view.problems.is_empty() {
-                notice(&format!("error: {}", text::escape_block(&view.error)));
-            } else {
-                let name = text::escape(name);
-                notice(inbox::render(&name, bytes, &view.problems).trim_end());
+            match bytes {
+                _ if view.problems.is_empty() => {
+                    notice(&format!("error: {}", text::escape_block(&view.error)));
+                }
+                Some(bytes) => {
+                    let name = text::escape(name);
+                    notice(inbox::render(&name, Some(bytes), &view.problems).trim_end());
+                }
+                // Nobody has seen the file that a command became, so only the reasons help.
+                None => {
+                    for one in &view.problems {
+                        notice(&format!("error: {}", problem(one).trim_end()));
+                    }
+                }
             }
             Ok(Exit::NothingAccepted)
         }

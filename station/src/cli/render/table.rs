@@ -254,7 +254,11 @@ where
 
 /// Returns every column as comma-separated values (RFC 4180) with a header.
 pub(super) fn csv<T>(columns: &[Column<T>], items: &[T]) -> String {
-    let header = line(columns.iter().map(|column| column.title.to_lowercase()));
+    let header = line(
+        columns
+            .iter()
+            .map(|column| column.title.to_lowercase().replace(' ', "_")),
+    );
     items.iter().fold(header, |text, item| {
         text + &line(columns.iter().map(|column| (column.cell)(item).bare()))
     })
