@@ -3,7 +3,13 @@
 //! Pure: it is handed texts and gives back values, or everything that is wrong with the texts at
 //! once. It opens nothing and does not know whether a path exists or a broker answers.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use steward_protocol::NodeName;
 
@@ -182,13 +188,8 @@ pub fn resolve(
 ) -> Result<Resolved, Vec<ConfigProblem>> {
     let (layers, problems) = Layers::stack(flags, environment, file);
     let mut reader = Reader { layers, problems };
-    let config = reader.config();
     let mut warnings = Vec::new();
-    if let Some(config) = &config {
-        reader.check_socket(config);
-        reader.check_inbox(config);
-        warnings.extend(reader.check_broker(config));
-    }
+    let config = reader.config(&mut warnings);
     match (config, reader.problems.is_empty()) {
         (Some(config), true) => Ok(Resolved {
             entries: reader.layers.entries(),
@@ -207,7 +208,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads every setting before giving up on any, so that all problems are told at once.
-    fn config(&mut self) -> Option<Config> {
+    fn config(&mut self, warnings: &mut Vec<String>) -> Option<Config> {
         let name = self.required("name", |text| {
             text.parse::<NodeName>()
                 .map_err(|error| format!("{text:?} {error}"))
@@ -233,6 +234,15 @@ impl Reader<'_> {
         let max_open_deliveries = self.required("max_open_deliveries", values::count);
         let filter = self.required("log.filter", values::log_filter);
         let format = self.required("log.format", values::log_format);
+        if let Some(state_dir) = &state_dir {
+            self.check_socket(state_dir);
+        }
+        if let (Some(settle), Some(give_up)) = (settle, give_up) {
+            self.check_inbox(settle, give_up);
+        }
+        if let (Some(nats), Some(unsigned)) = (&nats, unsigned) {
+            warnings.extend(self.check_broker(nats, unsigned));
+        }
         Some(Config {
             name: name?,
             state_dir: state_dir?,
@@ -292,8 +302,8 @@ impl Reader<'_> {
         });
     }
 
-    fn check_socket(&mut self, config: &Config) {
-        let length = config.socket().as_os_str().len();
+    fn check_socket(&mut self, state_dir: &Path) {
+        let length = state_dir.join(SOCKET).as_os_str().len();
         if length > MAX_SOCKET_PATH {
             self.problem(
                 "state_dir",
@@ -303,8 +313,8 @@ impl Reader<'_> {
         }
     }
 
-    fn check_inbox(&mut self, config: &Config) {
-        if config.inbox.give_up < config.inbox.settle {
+    fn check_inbox(&mut self, settle: Duration, give_up: Duration) {
+        if give_up < settle {
             self.problem(
                 "inbox.give_up",
                 "is shorter than inbox.settle, so a half-written file would be rejected before it is read".to_owned(),
@@ -314,13 +324,13 @@ impl Reader<'_> {
     }
 
     /// Refuses a broker elsewhere, or returns the warning that says what using one means.
-    fn check_broker(&mut self, config: &Config) -> Option<String> {
-        if broker_is_local(&config.nats).unwrap_or(false) {
+    fn check_broker(&mut self, nats: &str, unsigned: Unsigned) -> Option<String> {
+        if broker_is_local(nats).unwrap_or(false) {
             return None;
         }
-        let broker = hide_credentials(&config.nats);
+        let broker = hide_credentials(nats);
         let meaning = "messages are not signed yet, so whoever can publish on that broker can give orders to every node and answer in their name";
-        match config.unsigned {
+        match unsigned {
             Unsigned::Anywhere => Some(format!(
                 "the broker {broker} is not on this machine and --allow-unsigned is given: {meaning}"
             )),

@@ -143,6 +143,15 @@ fn all_problems_are_told_at_once_each_with_its_place() {
 }
 
 #[test]
+fn one_problem_does_not_hide_another() {
+    let told = problems(
+        &flags(&[("name", "a b"), ("nats", "nats://elsewhere")]),
+        "[inbox]\ngive_up = \"1s\"\nrescan = \"x\"\n",
+    );
+    assert_eq!(told.lines().count(), 4, "{told}");
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_told_with_its_line() {
     let told = problems(&BTreeMap::new(), "name = \"a\"\nhttp = \n");
     assert!(told.starts_with("station.toml:2: is not TOML"), "{told}");

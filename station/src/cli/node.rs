@@ -1,0 +1,242 @@
+//! `steward node …`: nodes and what is believed of them.
+
+use anyhow::Result;
+use clap::Subcommand;
+use steward_protocol::{NodeName, ProcessView};
+
+use super::{
+    Exit, Session,
+    render::{
+        Format, Listing, Screen, emit,
+        table::{Cell, Column, Show},
+        text::{escape, fields, time_and_age},
+    },
+};
+use crate::view::NodeView;
+
+/// What can be asked about nodes.
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeVerb {
+    /// List nodes
+    Ls,
+    /// Show one node and everything believed of it
+    Show {
+        /// The node
+        name: NodeName,
+    },
+}
+
+const LISTING: Listing<NodeView> = Listing {
+    columns: &[
+        Column {
+            title: "NODE",
+            show: Show::Always,
+            cell: |node| Cell::text(&node.name),
+        },
+        Column {
+            title: "STATE",
+            show: Show::Always,
+            cell: |node| Cell::presence(node.state),
+        },
+        Column {
+            title: "SINCE",
+            show: Show::Always,
+            cell: |node| Cell::Time(node.since),
+        },
+        Column {
+            title: "LAST SEEN",
+            show: Show::Always,
+            cell: |node| Cell::time(node.last_seen),
+        },
+        Column {
+            title: "OPEN",
+            show: Show::Always,
+            cell: |node| Cell::number(node.open),
+        },
+        Column {
+            title: "VERSION",
+            show: Show::Always,
+            cell: |node| Cell::maybe(node.version.as_deref()),
+        },
+        Column {
+            title: "NOTE",
+            show: Show::Always,
+            cell: |node| Cell::maybe(node.conflict.as_deref().or(node.reason.as_deref())),
+        },
+        Column {
+            title: "LABELS",
+            show: Show::Wide,
+            cell: |node| Cell::text(labels(node)),
+        },
+        Column {
+            title: "INSTANCE",
+            show: Show::Wide,
+            cell: |node| Cell::maybe(node.instance),
+        },
+        Column {
+            title: "SKEW_MS",
+            show: Show::Wide,
+            cell: |node| Cell::maybe(node.skew_ms),
+        },
+        Column {
+            title: "ROUND_TRIP_US",
+            show: Show::Wide,
+            cell: |node| Cell::maybe(node.round_trip_us),
+        },
+        Column {
+            title: "PROCESSES",
+            show: Show::Wide,
+            cell: |node| Cell::number(node.processes.len() as u64),
+        },
+    ],
+    name: |node| node.name.to_string(),
+    empty: "no node has been heard of",
+};
+
+const PROCESSES: &[Column<ProcessView>] = &[
+    Column {
+        title: "PROCESS",
+        show: Show::Always,
+        cell: |process| Cell::text(&process.subject),
+    },
+    Column {
+        title: "STATE",
+        show: Show::Always,
+        cell: |process| Cell::text(process.state.as_str()),
+    },
+    Column {
+        title: "SINCE",
+        show: Show::Always,
+        cell: |process| Cell::Time(process.since),
+    },
+    Column {
+        title: "RESTARTS",
+        show: Show::Always,
+        cell: |process| Cell::number(process.restarts),
+    },
+    Column {
+        title: "QUEUED",
+        show: Show::Always,
+        cell: |process| Cell::number(process.queued),
+    },
+    Column {
+        title: "HANDLED",
+        show: Show::Always,
+        cell: |process| Cell::number(process.handled),
+    },
+    Column {
+        title: "LAST FAULT",
+        show: Show::Always,
+        cell: |process| Cell::maybe(process.last_fault.as_deref()),
+    },
+];
+
+pub(super) async fn node(session: &Session, verb: NodeVerb) -> Result<Exit> {
+    let screen = &session.screen;
+    match verb {
+        NodeVerb::Ls => {
+            let nodes: Vec<NodeView> = session.client.get("/nodes").await?;
+            screen.list(&LISTING, &nodes)?;
+        }
+        NodeVerb::Show { name } => {
+            let node: NodeView = session.client.get(&format!("/nodes/{name}")).await?;
+            match screen.format {
+                Format::Json | Format::Jsonl => screen.json(&node)?,
+                Format::Csv | Format::Name => screen.list(&LISTING, &[node])?,
+                Format::Table | Format::Wide => emit(&page(screen, &node))?,
+            }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn labels(node: &NodeView) -> String {
+    node.labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn page(screen: &Screen, node: &NodeView) -> String {
+    let text = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), escape);
+    let mut rows = vec![
+        ("node", node.name.to_string()),
+        (
+            "state",
+            format!(
+                "{} since {}",
+                screen.cell(&Cell::presence(node.state)),
+                time_and_age(node.since, screen.now)
+            ),
+        ),
+        ("reason", text(node.reason.as_deref())),
+        (
+            "last seen",
+            node.last_seen
+                .map_or_else(|| "never".to_owned(), |at| time_and_age(at, screen.now)),
+        ),
+        ("open deliveries", node.open.to_string()),
+        (
+            "labels",
+            text(Some(labels(node).as_str()).filter(|labels| !labels.is_empty())),
+        ),
+        ("version", text(node.version.as_deref())),
+        ("instance", screen.cell(&Cell::maybe(node.instance))),
+        ("journal", screen.cell(&Cell::maybe(node.journal_id))),
+        ("boot", text(node.boot_id.as_deref())),
+        ("clock skew", milliseconds(node.skew_ms)),
+        ("round trip", microseconds(node.round_trip_us)),
+    ];
+    if let Some(conflict) = &node.conflict {
+        rows.push(("conflict", escape(conflict)));
+    }
+    let mut page = fields(&rows);
+    page.push('\n');
+    page += &match node.processes.as_slice() {
+        [] => "no processes reported\n".to_owned(),
+        processes => screen.table(PROCESSES, processes),
+    };
+    page
+}
+
+fn milliseconds(skew: Option<i64>) -> String {
+    skew.map_or_else(|| "-".to_owned(), |skew| format!("{skew:+} ms"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown to two places only")]
+fn microseconds(round_trip: Option<u64>) -> String {
+    round_trip.map_or_else(
+        || "-".to_owned(),
+        |micros| format!("{:.2} ms", micros as f64 / 1000.0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeView {
+        serde_json::from_str(include_str!("../../tests/golden/node.json"))
+            .expect("the golden node is one")
+    }
+
+    fn screen() -> Screen {
+        Screen::plain(
+            Format::Table,
+            "2026-11-21T08:05:00Z".parse().expect("a time"),
+        )
+    }
+
+    #[test]
+    fn a_node_is_shown_with_its_processes() {
+        let page = page(&screen(), &node());
+        assert_eq!(page, include_str!("../../tests/golden/node_show.txt"));
+    }
+
+    #[test]
+    fn nodes_are_listed() {
+        let table = screen().table(LISTING.columns, &[node()]);
+        assert_eq!(table, include_str!("../../tests/golden/node_ls.txt"));
+    }
+}

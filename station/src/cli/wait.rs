@@ -1,0 +1,195 @@
+//! Waits until messages are settled, shows how far they have come, and can be left at any time.
+//!
+//! Asks the station by long polls; what the end means for the exit code is decided elsewhere.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use steward_protocol::{MessageId, State};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Session,
+    client::{Client, ClientError, Query},
+    progress::Progress,
+    render::notice,
+};
+use crate::{config::values, signals::Stop, view::MessageView};
+
+/// How long the station may hold one answer back. Short enough that a station that went away
+/// without a word is noticed.
+const POLL: Duration = Duration::from_secs(10);
+
+/// Messages watched at once. The rest are asked about as these are settled: messages of one file
+/// end in about the order they stand in.
+const WATCHED: usize = 16;
+
+/// How long a station may be out of reach while something is waited for: a restart takes seconds.
+const AWAY: Duration = Duration::from_secs(30);
+
+/// Time between two attempts to reach it again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// At most this long.
+    Limit(Duration),
+    /// Until the end, whenever that is.
+    Forever,
+}
+
+impl Patience {
+    /// Reads a duration or `none`, for the parser of the command line.
+    ///
+    /// # Errors
+    ///
+    /// Says how a duration is written.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Forever),
+            _ => values::duration(text).map(Self::Limit),
+        }
+    }
+
+    fn deadline(self) -> Instant {
+        // Further away than any program runs; the clock can hold it.
+        const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        let limit = match self {
+            Self::Limit(limit) => limit.min(EVER),
+            Self::Forever => EVER,
+        };
+        Instant::now() + limit
+    }
+}
+
+/// How waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Every delivery is final.
+    Settled,
+    /// Patience was over first.
+    TimedOut,
+    /// The operator left.
+    Detached,
+}
+
+/// Waits for `ids`; returns how they stood at the last look, without outputs.
+///
+/// # Errors
+///
+/// Fails when the station does not know one of them, or is out of reach for long.
+pub(crate) async fn settle(
+    session: &Session,
+    ids: &[MessageId],
+    patience: Patience,
+    stop: &Stop,
+) -> Result<Ended> {
+    let mut progress = Progress::new();
+    let watching = watch(&session.client, ids, &mut progress);
+    let ended = tokio::select! {
+        settled = watching => settled.map(|()| Ended::Settled),
+        () = sleep_until(patience.deadline()) => Ok(Ended::TimedOut),
+        () = stop.draining() => Ok(Ended::Detached),
+    };
+    progress.clear();
+    let ended = ended?;
+    let resume: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let resume = format!("{} msg watch {}", session.command, resume.join(" "));
+    match ended {
+        Ended::Settled => {}
+        Ended::TimedOut => notice(&format!(
+            "not settled in time; the station keeps on. Wait further with: {resume}"
+        )),
+        Ended::Detached => notice(&format!(
+            "left; the station keeps on. Wait further with: {resume}"
+        )),
+    }
+    Ok(ended)
+}
+
+async fn watch(client: &Client, ids: &[MessageId], progress: &mut Progress) -> Result<()> {
+    let mut views = Vec::with_capacity(ids.len());
+    for id in ids {
+        views.push(look(client, *id, Since::Now).await?);
+    }
+    let mut waiting: Vec<usize> = (0..views.len())
+        .rev()
+        .filter(|index| !is_settled(&views[*index]))
+        .collect();
+    let mut polls = FuturesUnordered::new();
+    loop {
+        let states: Vec<(&str, State)> = views
+            .iter()
+            .flat_map(|view| &view.deliveries)
+            .map(|delivery| (delivery.node.as_str(), delivery.state))
+            .collect();
+        progress.show(&states);
+        while polls.len() < WATCHED {
+            let Some(index) = waiting.pop() else { break };
+            let (id, version) = (views[index].id, views[index].version);
+            polls.push(async move { (index, look(client, id, Since::Version(version)).await) });
+        }
+        let Some((index, view)) = polls.next().await else {
+            return Ok(());
+        };
+        views[index] = view?;
+        if !is_settled(&views[index]) {
+            waiting.push(index);
+        }
+    }
+}
+
+fn is_settled(view: &MessageView) -> bool {
+    view.deliveries
+        .iter()
+        .all(|delivery| delivery.state.is_final())
+}
+
+#[derive(Clone, Copy)]
+enum Since {
+    Now,
+    Version(u64),
+}
+
+/// Looks at one message; outlives a restart of the station.
+async fn look(client: &Client, id: MessageId, since: Since) -> Result<MessageView, ClientError> {
+    let path = format!("/messages/{id}");
+    let mut lost_at = None;
+    loop {
+        let query = Query::new().with("brief", true);
+        let answer = match since {
+            Since::Now => client.get(&query.on(&path)).await,
+            Since::Version(version) => {
+                let query = query.with("after", version).with("wait", POLL.as_secs());
+                client.get_waiting(&query.on(&path), POLL).await
+            }
+        };
+        match (answer, since) {
+            (
+                Err(ClientError::Unreachable { .. } | ClientError::Lost { .. }),
+                Since::Version(_),
+            ) if lost_at.get_or_insert_with(Instant::now).elapsed() < AWAY => sleep(RETRY).await,
+            (answer, _) => return answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_a_duration_or_none() {
+        assert_eq!(
+            Patience::parse("5m"),
+            Ok(Patience::Limit(Duration::from_secs(300)))
+        );
+        assert_eq!(Patience::parse("none"), Ok(Patience::Forever));
+        assert!(Patience::parse("0s").is_err());
+        assert!(Patience::parse("5").is_err());
+        assert!(Patience::Forever.deadline() > Instant::now());
+        assert!(Patience::Limit(Duration::MAX).deadline() > Instant::now());
+    }
+}
