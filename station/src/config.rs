@@ -69,6 +69,11 @@ impl Config {
         self.state_dir.join(SOCKET)
     }
 
+    /// Returns the broker's address as it may be shown: without credentials.
+    pub fn nats_shown(&self) -> String {
+        hide_credentials(&self.nats)
+    }
+
     /// Returns the folder operators drop files into.
     pub fn inbox_dir(&self) -> PathBuf {
         self.state_dir.join("inbox")

@@ -27,10 +27,10 @@ use axum::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
-use crate::{bus::Bus, http::error::ApiError, signals::Stop, station::StationHandle};
+use crate::{bus::Bus, http::error::ApiError, inbox::InboxTiming, signals::Stop, station::StationHandle};
 
 /// Ledger queries at once; more wait their turn.
 const READERS: usize = 8;
@@ -44,6 +44,8 @@ pub struct Api {
     pub bus: Bus,
     /// The station's own facts.
     pub about: Arc<About>,
+    /// What is in the inbox's way.
+    pub inbox: watch::Receiver<Option<String>>,
     /// The end.
     pub stop: Stop,
     readers: Arc<Semaphore>,
@@ -51,12 +53,19 @@ pub struct Api {
 
 impl Api {
     /// Returns the API of a running station.
-    pub fn new(station: StationHandle, bus: Bus, about: About, stop: Stop) -> Self {
+    pub fn new(
+        station: StationHandle,
+        bus: Bus,
+        about: About,
+        inbox: watch::Receiver<Option<String>>,
+        stop: Stop,
+    ) -> Self {
         let readers = Arc::new(Semaphore::new(READERS));
         Self {
             station,
             bus,
             about: Arc::new(about),
+            inbox,
             stop,
             readers,
         }
@@ -78,6 +87,8 @@ pub struct About {
     pub ledger: PathBuf,
     /// Where to drop files.
     pub inbox: PathBuf,
+    /// How long files there are left alone.
+    pub timing: InboxTiming,
 }
 
 /// Why the API cannot be served.

@@ -1,15 +1,15 @@
 //! `steward serve`: starts the parts in order, says when they are ready, and ends them in reverse.
 
-use std::{io, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     bus::{self, Address, BusError},
     config::Config,
     http::{self, About, Api, HttpError},
-    inbox::{self, Inbox},
+    inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
     signals::Stop,
     station::{Settings, Station},
     store::{Store, StoreError},
@@ -32,7 +32,7 @@ pub enum ServeError {
     Http(#[source] HttpError),
     /// The inbox.
     #[error("watch the inbox")]
-    Inbox(#[source] inbox::InboxError),
+    Inbox(#[source] InboxError),
 }
 
 /// Serves until told to stop. `ready` is called once, with a line for people, when everything listens.
@@ -49,6 +49,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         started_at: Timestamp::now(),
         ledger: store.path().to_owned(),
         inbox: config.inbox_dir(),
+        timing: inbox_config(&config).timing,
     };
     let address = Address {
         name: config.name.clone(),
@@ -69,22 +70,28 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         Some(address) => Some(http::bind_port(address).await.map_err(ServeError::Http)?),
         None => None,
     };
-    let inbox = Inbox::open(&config).map_err(ServeError::Inbox)?;
+    let inbox = Inbox::open(inbox_config(&config)).map_err(ServeError::Inbox)?;
 
     // Whoever feeds the loop ends before the loop does.
     let feeders = TaskTracker::new();
     let loop_stop = Stop::new();
     let looping = tokio::spawn(station.run(loop_stop.clone()));
-    let api = Api::new(handle.clone(), bus, about, stop.clone());
+    let api = Api::new(handle.clone(), bus, about, inbox.health(), stop.clone());
     feeders.spawn(http::serve_socket(socket, api.clone()));
     if let Some(port) = port {
         feeders.spawn(http::serve_port(port, api));
     }
-    feeders.spawn(inbox.run(handle, stop.clone()));
+    let accept = move |submission| {
+        let handle = handle.clone();
+        async move { handle.submit(submission).await }
+    };
+    let inbox_stop = CancellationToken::new();
+    feeders.spawn(inbox.run(accept, inbox_stop.clone()));
     feeders.close();
     ready(&ready_line(&config));
 
     stop.draining().await;
+    inbox_stop.cancel();
     tracing::info!("draining; a second signal ends at once");
     let drain = async {
         feeders.wait().await;
@@ -98,4 +105,28 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         () = tokio::time::sleep(GRACE) => tracing::warn!("ended without waiting longer"),
     }
     Ok(())
+}
+
+fn inbox_config(config: &Config) -> InboxConfig {
+    InboxConfig {
+        dir: config.inbox_dir(),
+        timing: InboxTiming {
+            rescan: config.inbox.rescan,
+            settle: config.inbox.settle,
+            give_up: config.inbox.give_up,
+        },
+        retention: Retention { age: config.retention.age, bytes: config.retention.bytes },
+    }
+}
+
+/// The one line that says everything listens.
+fn ready_line(config: &Config) -> String {
+    let http = config.http.map(|address| format!(", http://{address}")).unwrap_or_default();
+    format!(
+        "station {} is ready: inbox {}, socket {}{http}, broker {}",
+        config.name,
+        config.inbox_dir().display(),
+        config.socket().display(),
+        config.nats_shown()
+    )
 }

@@ -1,6 +1,9 @@
 //! The station's integration tests: one binary, one module per subject.
 
+mod architecture;
+mod end_to_end;
 mod inbox_examples;
 mod inbox_files;
 mod inbox_intake;
 mod inbox_laws;
+mod support;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::{Exit, Globals, config, logging};
-use crate::{config::Config, signals::Stop};
+use crate::signals::Stop;
 
 pub(super) async fn serve(globals: &Globals, flags: &config::StationFlags) -> Result<Exit> {
     let resolved = match config::resolved(globals, flags)? {
@@ -15,16 +15,12 @@ pub(super) async fn serve(globals: &Globals, flags: &config::StationFlags) -> Re
         tracing::warn!("{warning}");
     }
     let stop = Stop::on_signals().context("listen to signals")?;
-    station(resolved.config, stop).await?;
+    crate::serve::serve(resolved.config, stop, say_ready).await.map_err(anyhow::Error::new)?;
     Ok(Exit::Success)
 }
 
-async fn station(config: Config, stop: Stop) -> Result<()> {
-    // MERGE: crate::serve::serve(config, stop).await.map_err(anyhow::Error::new)
-    drop(stop);
-    std::future::ready(Err(anyhow::anyhow!(
-        "serve {}: this build has no station in it",
-        config.state_dir.display()
-    )))
-    .await
+/// Whoever started the station waits for this line.
+#[expect(clippy::print_stdout, reason = "the one line a daemon prints when it is ready")]
+fn say_ready(line: &str) {
+    println!("{line}");
 }

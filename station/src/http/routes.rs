@@ -33,6 +33,9 @@ const STATUS_FAULTS: u32 = 5;
 /// Faults and events in one answer, at most.
 const MAX_LIMIT: u32 = 10_000;
 
+/// Files in a listing of the inbox, per place.
+const MAX_FILES: usize = 10_000;
+
 /// Longest a caller may wait for a change.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -90,6 +93,9 @@ fn problems(api: &Api, broker: &BrokerView) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(text) = api.station.health().ledger {
         problems.push(format!("the ledger cannot be written: {text}"));
+    }
+    if let Some(text) = api.inbox.borrow().as_ref() {
+        problems.push(format!("the inbox: {text}"));
     }
     if !broker.connected {
         let reason = broker.reason.as_deref().unwrap_or("no reason known");
@@ -298,8 +304,8 @@ async fn node(State(api): State<Api>, Path(name): Path<String>) -> Answer<NodeVi
 }
 
 async fn inbox_files(State(api): State<Api>) -> Answer<Vec<InboxFileView>> {
-    let directory = api.about.inbox.clone();
-    let listing = tokio::task::spawn_blocking(move || inbox::list(&directory)).await;
+    let (directory, timing) = (api.about.inbox.clone(), api.about.timing);
+    let listing = tokio::task::spawn_blocking(move || inbox::list(&directory, timing, MAX_FILES)).await;
     let listing = listing.map_err(|error| ApiError::internal(error.to_string()))?;
     listing.map(Json).map_err(|error| {
         ApiError::internal(format!(
