@@ -107,9 +107,7 @@ impl Inbox {
         let path = config.dir.clone();
         let (sender, health) = watch::channel(None);
         let mut files = files::Files::new(config, sender);
-        files
-            .open()
-            .map_err(|source| InboxError { path, source })?;
+        files.open().map_err(|source| InboxError { path, source })?;
         Ok(Self { files, health })
     }
 

@@ -1,5 +1,7 @@
 //! The watched folder, with real files and a ledger that can be told to fail, hang and crash.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::{
     collections::{BTreeSet, HashMap},
     ffi::OsStr,
@@ -14,9 +16,7 @@ use std::{
 use rustix::fs::{CWD, Mode, mkfifoat};
 use steward_protocol::{MessageId, Target};
 use steward_station::{
-    inbox::{
-        AcceptError, Inbox, InboxConfig, InboxTiming, MAX_FILE, Retention, Submission, list,
-    },
+    inbox::{AcceptError, Inbox, InboxConfig, InboxTiming, MAX_FILE, Retention, Submission, list},
     view::{InboxFileView, InboxPlace, Problem, Receipt, ReceiptLine},
 };
 use tempfile::TempDir;
@@ -214,7 +214,10 @@ impl Station {
     async fn until(&self, awaited: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self) {
-            assert!(!self.task.is_finished(), "the inbox ended while waiting for {awaited}");
+            assert!(
+                !self.task.is_finished(),
+                "the inbox ended while waiting for {awaited}"
+            );
             assert!(
                 Instant::now() < deadline,
                 "waited in vain for {awaited}; the inbox holds {:#?}",
@@ -276,7 +279,11 @@ async fn a_written_file_is_accepted_and_says_what_it_became() {
     assert_eq!(stored[0].submitted_by, format!("uid:{uid}"));
 
     let intake = stored[0].intake.unwrap();
-    let date = fs::read_dir(station.path(".done")).unwrap().next().unwrap().unwrap();
+    let date = fs::read_dir(station.path(".done"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
     let kept = date.path().join(format!("{intake}--uname.json"));
     assert_eq!(fs::read_to_string(&kept).unwrap(), GOOD);
     let status = fs::read_to_string(format!("{}.status.json", kept.display())).unwrap();
@@ -313,18 +320,24 @@ async fn a_file_that_lay_there_before_the_start_is_accepted() {
 
 #[tokio::test]
 async fn a_half_written_file_waits_for_its_writer() {
-    let station = Station::start(InboxTiming { give_up: PATIENCE * 2, ..SHORT });
+    let station = Station::start(InboxTiming {
+        give_up: PATIENCE * 2,
+        ..SHORT
+    });
     let (first, second) = GOOD.split_at(30);
     let mut file = File::create(station.path("half.json")).unwrap();
     file.write_all(first.as_bytes()).unwrap();
     // Several scans see it, long after it has settled.
-    station.until("the reason of the half-written file", |station| {
-        station.view("half.json").is_some_and(|view| {
-            view.place == InboxPlace::Waiting
-                && view.reason.is_some_and(|reason| reason.contains("ends too early"))
+    station
+        .until("the reason of the half-written file", |station| {
+            station.view("half.json").is_some_and(|view| {
+                view.place == InboxPlace::Waiting
+                    && view
+                        .reason
+                        .is_some_and(|reason| reason.contains("ends too early"))
+            })
         })
-    })
-    .await;
+        .await;
     station.until_others_pass().await;
     assert_eq!(station.place("half.json"), Some(InboxPlace::Waiting));
     file.write_all(second.as_bytes()).unwrap();
@@ -340,7 +353,10 @@ async fn a_file_closed_half_written_waits_for_the_rest() {
     station.write("half.json", first);
     station.until_others_pass().await;
     assert_eq!(station.place("half.json"), Some(InboxPlace::Waiting));
-    let mut file = File::options().append(true).open(station.path("half.json")).unwrap();
+    let mut file = File::options()
+        .append(true)
+        .open(station.path("half.json"))
+        .unwrap();
     file.write_all(second.as_bytes()).unwrap();
     drop(file);
     station.until_place("half.json", InboxPlace::Done).await;
@@ -354,7 +370,9 @@ async fn a_file_that_stays_half_written_is_rejected_in_the_end() {
     station.write("half.json", "[{\"to\"");
     station.write("empty.json", "");
     station.until_place("half.json", InboxPlace::Rejected).await;
-    station.until_place("empty.json", InboxPlace::Rejected).await;
+    station
+        .until_place("empty.json", InboxPlace::Rejected)
+        .await;
     assert!(begun.elapsed() >= SHORT.give_up);
     let (text, _) = station.notes("half.json");
     assert!(text.contains("ends too early"), "{text}");
@@ -378,7 +396,8 @@ async fn yaml_that_is_only_written_waits_and_says_why() {
 #[tokio::test]
 async fn a_bad_file_is_rejected_with_notes_for_people_and_programs() {
     let station = Station::start(SHORT);
-    let text = "[\n  { \"to\": \"ship1\", \"method\": \"hello\",\n    \"domian\": \"\u{202e}x\" }\n]\n";
+    let text =
+        "[\n  { \"to\": \"ship1\", \"method\": \"hello\",\n    \"domian\": \"\u{202e}x\" }\n]\n";
     station.write("bad.json", text);
     station.until_place("bad.json", InboxPlace::Rejected).await;
     let (people, programs) = station.notes("bad.json");
@@ -395,7 +414,10 @@ async fn a_bad_file_is_rejected_with_notes_for_people_and_programs() {
     assert_eq!(programs["file"], "bad.json");
     let problems: Vec<Problem> = serde_json::from_value(programs["problems"].clone()).unwrap();
     assert_eq!(station.view("bad.json").unwrap().problems, problems);
-    assert_eq!(fs::read_to_string(station.path(".rejected/bad.json")).unwrap(), text);
+    assert_eq!(
+        fs::read_to_string(station.path(".rejected/bad.json")).unwrap(),
+        text
+    );
     assert!(station.ledger.stored().is_empty());
     station.until_others_pass().await;
     station.stop().await;
@@ -411,13 +433,21 @@ async fn every_bad_content_is_rejected_and_holds_nothing_up() {
         ("malformed.json", b"[,]", "is not JSON"),
         ("type.json", b"7", "expected a message"),
         ("no-target.json", b"{\"data\": [\"x\"]}", "has no target"),
-        ("empty-data.json", &GOOD.replace("\"uname\", \"-a\"", "").into_bytes(), "nothing to run"),
+        (
+            "empty-data.json",
+            &GOOD.replace("\"uname\", \"-a\"", "").into_bytes(),
+            "nothing to run",
+        ),
         ("large.json", large.as_bytes(), "at most 1048576"),
         ("many.json", thousand_and_one.as_bytes(), "at most 1000"),
         ("deep.json", deep.as_bytes(), "levels deep"),
         ("utf8.json", b"[\"\xff\"]", "not UTF-8"),
         ("nul.json", b"[\0]", "NUL byte"),
-        ("keys.json", b"{\"to\": \"a\", \"to\": \"b\"}", "a second time"),
+        (
+            "keys.json",
+            b"{\"to\": \"a\", \"to\": \"b\"}",
+            "a second time",
+        ),
     ];
     for (name, bytes, _) in &rows {
         station.write(name, bytes);
@@ -470,7 +500,7 @@ async fn an_unreadable_file_is_rejected() {
     let station = Station::start(SHORT);
     let outside = station.dir.path().join("outside");
     fs::write(&outside, GOOD).unwrap();
-    fs::set_permissions(&outside, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o000)).unwrap();
     fs::rename(outside, station.path("mine.json")).unwrap();
     // Nothing is unreadable for root.
     let place = if rustix::process::getuid().is_root() {
@@ -504,12 +534,13 @@ async fn strange_names_are_written_in_printable_characters() {
         // Every other one is rejected, so that its name is written for the notes as well.
         station.write(name, if index % 2 == 0 { GOOD } else { "[,]" });
     }
-    station.until("all eight to be finished", |station| {
-        let views = station.list();
-        let finished = |place| views.iter().filter(|view| view.place == place).count();
-        (finished(InboxPlace::Done), finished(InboxPlace::Rejected)) == (4, 4)
-    })
-    .await;
+    station
+        .until("all eight to be finished", |station| {
+            let views = station.list();
+            let finished = |place| views.iter().filter(|view| view.place == place).count();
+            (finished(InboxPlace::Done), finished(InboxPlace::Rejected)) == (4, 4)
+        })
+        .await;
     assert_eq!(station.place("new%0Aline.json"), Some(InboxPlace::Done));
     assert_eq!(station.place("%1B[31mred.json"), Some(InboxPlace::Rejected));
     for view in station.list() {
@@ -521,12 +552,21 @@ async fn strange_names_are_written_in_printable_characters() {
 #[tokio::test]
 async fn unfinished_and_hidden_files_are_left_alone() {
     let station = Station::start(SHORT);
-    for name in [".hidden.json", "a.json~", "a.tmp", "a.json.part", ".a.json.swp"] {
+    for name in [
+        ".hidden.json",
+        "a.json~",
+        "a.tmp",
+        "a.json.part",
+        ".a.json.swp",
+    ] {
         station.write(name, GOOD);
     }
     tokio::time::sleep(SHORT.settle * 2).await;
     station.until_others_pass().await;
-    let ignored = station.list().into_iter().filter(|view| view.place == InboxPlace::Ignored);
+    let ignored = station
+        .list()
+        .into_iter()
+        .filter(|view| view.place == InboxPlace::Ignored);
     assert_eq!(ignored.count(), 5);
     assert_eq!(station.ledger.stored().len(), 1);
     fs::rename(station.path("a.tmp"), station.path("a.json")).unwrap();
@@ -539,10 +579,11 @@ async fn the_same_file_twice_runs_again() {
     let station = Station::start(NOTICES_ONLY);
     for times in 1..=3 {
         station.write("same.json", GOOD);
-        station.until("the file to be stored once more", |station| {
-            station.ledger.stored().len() == times
-        })
-        .await;
+        station
+            .until("the file to be stored once more", |station| {
+                station.ledger.stored().len() == times
+            })
+            .await;
     }
     station.stop().await;
 }
@@ -553,14 +594,29 @@ async fn the_same_name_rejected_twice_keeps_both() {
     station.write("bad.json", "[,]");
     station.until_place("bad.json", InboxPlace::Rejected).await;
     station.write("bad.json", "[;]");
-    station.until("both rejected files", |station| {
-        let views = station.list();
-        views.iter().filter(|view| view.place == InboxPlace::Rejected).count() == 2
-    })
-    .await;
-    assert_eq!(fs::read_to_string(station.path(".rejected/bad.json")).unwrap(), "[,]");
-    let other = station.list().into_iter().find(|view| view.name.ends_with("--bad.json")).unwrap();
-    assert_eq!(fs::read_to_string(station.path(".rejected").join(&other.name)).unwrap(), "[;]");
+    station
+        .until("both rejected files", |station| {
+            let views = station.list();
+            views
+                .iter()
+                .filter(|view| view.place == InboxPlace::Rejected)
+                .count()
+                == 2
+        })
+        .await;
+    assert_eq!(
+        fs::read_to_string(station.path(".rejected/bad.json")).unwrap(),
+        "[,]"
+    );
+    let other = station
+        .list()
+        .into_iter()
+        .find(|view| view.name.ends_with("--bad.json"))
+        .unwrap();
+    assert_eq!(
+        fs::read_to_string(station.path(".rejected").join(&other.name)).unwrap(),
+        "[;]"
+    );
     station.notes(&other.name);
     station.stop().await;
 }
@@ -572,7 +628,10 @@ async fn what_the_ledger_refuses_is_rejected() {
     station.write("twin.json", GOOD);
     station.until_place("twin.json", InboxPlace::Rejected).await;
     let (people, _) = station.notes("twin.json");
-    assert!(people.contains("this id has other content already"), "{people}");
+    assert!(
+        people.contains("this id has other content already"),
+        "{people}"
+    );
     station.stop().await;
 }
 
@@ -588,7 +647,9 @@ async fn one_file_in_trouble_holds_nothing_else_up() {
         station.write(file, GOOD);
     }
     station.until_others_pass().await;
-    station.until("several tries", |station| station.ledger.asked() >= 6).await;
+    station
+        .until("several tries", |station| station.ledger.asked() >= 6)
+        .await;
     for file in ["full.json", "hangs.json", "panics.json"] {
         assert_eq!(station.place(file), Some(InboxPlace::Processing), "{file}");
     }
@@ -611,13 +672,19 @@ async fn while_nothing_can_be_stored_files_stay_in_the_inbox() {
         let views = station.list();
         views.iter().filter(|view| view.place == place).count()
     };
-    station.until("some to be claimed", |station| station.ledger.asked() >= 64).await;
+    station
+        .until("some to be claimed", |station| station.ledger.asked() >= 64)
+        .await;
     assert!(count(&station, InboxPlace::Processing) <= 64);
     assert!(count(&station, InboxPlace::Waiting) >= 136);
     for name in &names {
         station.ledger.set(name, None);
     }
-    station.until("all to be done", |station| count(station, InboxPlace::Done) == 200).await;
+    station
+        .until("all to be done", |station| {
+            count(station, InboxPlace::Done) == 200
+        })
+        .await;
     assert_eq!(station.ledger.stored().len(), 200);
     station.stop().await;
 }
@@ -629,14 +696,20 @@ async fn a_crash_after_storing_neither_loses_nor_repeats() {
     station.ledger.set("not-stored.json", Some(Knob::Hang));
     station.write("stored.json", GOOD);
     station.write("not-stored.json", GOOD);
-    station.until("both to be asked for", |station| station.ledger.asked() == 2).await;
+    station
+        .until("both to be asked for", |station| {
+            station.ledger.asked() == 2
+        })
+        .await;
     let (dir, ledger) = station.crash().await;
     let first = ledger.stored();
     ledger.set("stored.json", None);
     ledger.set("not-stored.json", None);
     let station = Station::start_in(dir, ledger, SHORT);
     station.until_place("stored.json", InboxPlace::Done).await;
-    station.until_place("not-stored.json", InboxPlace::Done).await;
+    station
+        .until_place("not-stored.json", InboxPlace::Done)
+        .await;
     assert_eq!(station.ledger.sources(), ["stored.json", "not-stored.json"]);
     let view = station.view("stored.json").unwrap();
     let receipt = &station.ledger.0.lock().unwrap().receipts[&first[0].intake.unwrap()].clone();
@@ -675,16 +748,23 @@ async fn a_thousand_files_dropped_at_once_are_accepted_exactly_once() {
     for name in &names {
         fs::rename(outside.join(name), station.path(name)).unwrap();
     }
-    station.until("all to be stored", |station| station.ledger.stored().len() >= 1000).await;
+    station
+        .until("all to be stored", |station| {
+            station.ledger.stored().len() >= 1000
+        })
+        .await;
     let elapsed = begun.elapsed();
-    station.until("all to be moved", |station| {
-        fs::read_dir(station.path(".processing")).unwrap().next().is_none()
-    })
-    .await;
+    station
+        .until("all to be moved", |station| {
+            fs::read_dir(station.path(".processing"))
+                .unwrap()
+                .next()
+                .is_none()
+        })
+        .await;
     // Each once, and in the order they came.
     assert_eq!(station.ledger.sources(), names);
     assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
-    eprintln!("1000 files: {elapsed:?}");
     station.stop().await;
 }
 
@@ -724,13 +804,18 @@ async fn old_files_are_forgotten_but_never_one_that_was_not_read() {
     fs::create_dir(station.path("directory.json")).unwrap();
     station.until_place("good.json", InboxPlace::Done).await;
     station.until_place("bad.json", InboxPlace::Rejected).await;
-    station.until_place("directory.json", InboxPlace::Rejected).await;
+    station
+        .until_place("directory.json", InboxPlace::Rejected)
+        .await;
     let root = station.path("");
     let (dir, _ledger) = station.stop().await;
     fs::write(dir.path().join("inbox/waiting.json"), "[{").unwrap();
     let names = || -> BTreeSet<(InboxPlace, String)> {
         let views = list(&root, SHORT, 100).unwrap();
-        views.into_iter().map(|view| (view.place, view.name)).collect()
+        views
+            .into_iter()
+            .map(|view| (view.place, view.name))
+            .collect()
     };
     let before = names();
     assert_eq!(before.len(), 4);
@@ -738,7 +823,10 @@ async fn old_files_are_forgotten_but_never_one_that_was_not_read() {
     let sweep = |retention: Retention, passed: Duration| {
         steward_station::inbox::sweep(&root, retention, SystemTime::now() + passed).unwrap()
     };
-    let month = Retention { age: Duration::from_secs(30 * 86_400), bytes: 1 << 30 };
+    let month = Retention {
+        age: Duration::from_secs(30 * 86_400),
+        bytes: 1 << 30,
+    };
     assert_eq!(sweep(month, Duration::from_secs(29 * 86_400)), 0);
     assert_eq!(names(), before);
     assert!(sweep(month, Duration::from_secs(31 * 86_400)) > 0);
@@ -757,7 +845,10 @@ async fn of_too_many_bytes_the_oldest_are_forgotten() {
         station.until_place(name, InboxPlace::Done).await;
     }
     let root = station.path("");
-    let retention = Retention { age: PATIENCE, bytes: 22_000 };
+    let retention = Retention {
+        age: PATIENCE,
+        bytes: 22_000,
+    };
     steward_station::inbox::sweep(&root, retention, SystemTime::now()).unwrap();
     let names: BTreeSet<String> = station.list().into_iter().map(|view| view.name).collect();
     assert_eq!(names, ["2.json".to_owned(), "3.json".to_owned()].into());

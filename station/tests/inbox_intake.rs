@@ -1,5 +1,7 @@
 //! Message files as bytes: what is accepted, what is refused, where and why.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::time::Duration;
 
 use steward_protocol::{Kind, Message, Target};
@@ -46,7 +48,12 @@ fn a_bad_file_is_refused_with_place_reason_and_hint() {
     let node = "\"to\": \"ship1\", \"method\": \"shellcommand\", \"domain\": \"system\"";
     let rows: &[(&str, &str, &str, &str)] = &[
         // Not JSON.
-        ("[1,]", "1:4", "is not JSON: trailing comma", "remove the comma"),
+        (
+            "[1,]",
+            "1:4",
+            "is not JSON: trailing comma",
+            "remove the comma",
+        ),
         ("{\n  data: 1}", "2:3", "key must be a string", ""),
         ("{} {}", "1:4", "trailing characters", "one list"),
         ("{\"name\": \"a\nb\"}", "2:1", "control character", "\\n"),
@@ -57,68 +64,328 @@ fn a_bad_file_is_refused_with_place_reason_and_hint() {
         ("[\n  7]", "2:3", "is a number; expected a message", ""),
         // No target.
         ("{\"data\": [\"uname\"]}", "1:1", "has no target", "\"to\""),
-        ("{\"to\": [], \"method\": \"hello\", \"domain\": \"os\"}", "1:8", "names no node", "\"to\""),
-        ("{\"labels\": {}, \"method\": \"hello\", \"domain\": \"os\"}", "1:12", "names no label", "\"*\""),
-        ("{\"to\": \"ship1\", \"domain\": \"os\"}", "1:1", "has no \"method\"", "shellcommand"),
-        ("{\"to\": \"ship1\", \"method\": \"hello\"}", "1:1", "has no \"domain\"", "operatingsystem"),
+        (
+            "{\"to\": [], \"method\": \"hello\", \"domain\": \"os\"}",
+            "1:8",
+            "names no node",
+            "\"to\"",
+        ),
+        (
+            "{\"labels\": {}, \"method\": \"hello\", \"domain\": \"os\"}",
+            "1:12",
+            "names no label",
+            "\"*\"",
+        ),
+        (
+            "{\"to\": \"ship1\", \"domain\": \"os\"}",
+            "1:1",
+            "has no \"method\"",
+            "shellcommand",
+        ),
+        (
+            "{\"to\": \"ship1\", \"method\": \"hello\"}",
+            "1:1",
+            "has no \"domain\"",
+            "operatingsystem",
+        ),
         // Unknown and repeated fields.
-        ("[\n  {NODE,\n   \"domian\": \"os\"}]", "3:4", "no field \"domian\"", "did you mean \"domain\"?"),
-        ("{NODE, \"Data\": [\"x\"]}", "1:63", "no field \"Data\"", "\"data\""),
-        ("{NODE, \"banana\": 1}", "1:63", "no field \"banana\"", "the fields are id, name, subject"),
-        ("{NODE, \"data\": [\"x\"],\n \"data\": [\"y\"]}", "2:2", "writes \"data\" a second time", "keep one"),
-        ("{NODE, \"data\": [\"x\"], \"env\": {\"A\": \"1\", \"A\": \"2\"}}", "1:96", "writes \"A\" a second time", "keep one"),
+        (
+            "[\n  {NODE,\n   \"domian\": \"os\"}]",
+            "3:4",
+            "no field \"domian\"",
+            "did you mean \"domain\"?",
+        ),
+        (
+            "{NODE, \"Data\": [\"x\"]}",
+            "1:63",
+            "no field \"Data\"",
+            "\"data\"",
+        ),
+        (
+            "{NODE, \"banana\": 1}",
+            "1:63",
+            "no field \"banana\"",
+            "the fields are id, name, subject",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"],\n \"data\": [\"y\"]}",
+            "2:2",
+            "writes \"data\" a second time",
+            "keep one",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"env\": {\"A\": \"1\", \"A\": \"2\"}}",
+            "1:96",
+            "writes \"A\" a second time",
+            "keep one",
+        ),
         // Wrong types.
-        ("{NODE, \"data\": \"uname\"}", "1:71", "is a string; expected a list of strings", "[\"uname\"]"),
-        ("{NODE, \"data\": \"uname -a\"}", "1:71", "is a string; expected a list of strings", "of its own"),
-        ("{NODE, \"data\": [\"sleep\", 5]}", "1:81", "is a number; expected a string", "\"5\""),
-        ("{NODE, \"data\": [\"x\"], \"cwd\": null}", "1:85", "is null; expected a string", "leave the field out"),
-        ("{NODE, \"data\": [\"x\"], \"ordered\": \"true\"}", "1:89", "is a string; expected true or false", "without quotes"),
-        ("{NODE, \"data\": [\"x\"], \"env\": [1]}", "1:85", "expected an object", ""),
-        ("{NODE, \"data\": [\"x\"], \"env\": {\"A\": 1}}", "1:91", "is a number", "\"1\""),
-        ("{NODE, \"data\": [\"x\"], \"timeout\": 30}", "1:89", "expected a duration", "\"30s\""),
+        (
+            "{NODE, \"data\": \"uname\"}",
+            "1:71",
+            "is a string; expected a list of strings",
+            "[\"uname\"]",
+        ),
+        (
+            "{NODE, \"data\": \"uname -a\"}",
+            "1:71",
+            "is a string; expected a list of strings",
+            "of its own",
+        ),
+        (
+            "{NODE, \"data\": [\"sleep\", 5]}",
+            "1:81",
+            "is a number; expected a string",
+            "\"5\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"cwd\": null}",
+            "1:85",
+            "is null; expected a string",
+            "leave the field out",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"ordered\": \"true\"}",
+            "1:89",
+            "is a string; expected true or false",
+            "without quotes",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"env\": [1]}",
+            "1:85",
+            "expected an object",
+            "",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"env\": {\"A\": 1}}",
+            "1:91",
+            "is a number",
+            "\"1\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"timeout\": 30}",
+            "1:89",
+            "expected a duration",
+            "\"30s\"",
+        ),
         // Empty data.
         ("{NODE, \"data\": []}", "1:71", "nothing to run", "uname"),
         ("{NODE}", "1:1", "nothing to run", "uname"),
-        ("{NODE, \"data\": [\"\", \"x\"]}", "1:71", "first string of \"data\" is empty", "uname"),
+        (
+            "{NODE, \"data\": [\"\", \"x\"]}",
+            "1:71",
+            "first string of \"data\" is empty",
+            "uname",
+        ),
         // Tokens.
-        ("{\"subject\": \"ship 1.command.shellcommand.os\", \"data\": [\"x\"]}", "1:13", "node \"ship 1\" has ' ' at position 5", "ship1.command"),
-        ("{\"subject\": \"ship1.command.shellcommand\", \"data\": [\"x\"]}", "1:13", "has 3 tokens; expected 4", "ship1.command"),
-        ("{\"subject\": \"ship1.comand.shellcommand.os\", \"data\": [\"x\"]}", "1:13", "has \"comand\" as its second token", "did you mean command?"),
-        ("{\"subject\": \"*.command.shellcommand.os\", \"data\": [\"x\"]}", "1:13", "'*' at position 1", "\"to\": \"*\""),
-        ("{\"to\": \"ship1,ship2\", \"method\": \"hello\", \"domain\": \"os\"}", "1:8", "',' at position 6", "[\"ship1\", \"ship2\"]"),
-        ("{\"to\": [\"ship1\", \"*\"], \"method\": \"hello\", \"domain\": \"os\"}", "1:18", "'*' at position 1", "nothing else"),
-        ("{\"to\": [\"a\", \"b\", \"a\"], \"method\": \"hello\", \"domain\": \"os\"}", "1:19", "names node a again; it is item 1", "once"),
-        ("{\"to\": \"ship1\", \"method\": \"shell>\", \"domain\": \"os\"}", "1:27", "'>' at position 6", ""),
-        ("{\"to\": \"ship1\", \"method\": \"confirm\", \"domain\": \"os\"}", "1:27", "between station and agent", "hello"),
-        ("{\"to\": \"ship1\", \"kind\": \"evnt\", \"method\": \"hello\", \"domain\": \"os\"}", "1:25", "\"evnt\"", "\"event\""),
-        ("{\"subject\": \"\\u001b[2J\", \"data\": [\"x\"]}", "1:13", "\"\\u{1b}[2J\" has 1 tokens", "ship1.command"),
+        (
+            "{\"subject\": \"ship 1.command.shellcommand.os\", \"data\": [\"x\"]}",
+            "1:13",
+            "node \"ship 1\" has ' ' at position 5",
+            "ship1.command",
+        ),
+        (
+            "{\"subject\": \"ship1.command.shellcommand\", \"data\": [\"x\"]}",
+            "1:13",
+            "has 3 tokens; expected 4",
+            "ship1.command",
+        ),
+        (
+            "{\"subject\": \"ship1.comand.shellcommand.os\", \"data\": [\"x\"]}",
+            "1:13",
+            "has \"comand\" as its second token",
+            "did you mean command?",
+        ),
+        (
+            "{\"subject\": \"*.command.shellcommand.os\", \"data\": [\"x\"]}",
+            "1:13",
+            "'*' at position 1",
+            "\"to\": \"*\"",
+        ),
+        (
+            "{\"to\": \"ship1,ship2\", \"method\": \"hello\", \"domain\": \"os\"}",
+            "1:8",
+            "',' at position 6",
+            "[\"ship1\", \"ship2\"]",
+        ),
+        (
+            "{\"to\": [\"ship1\", \"*\"], \"method\": \"hello\", \"domain\": \"os\"}",
+            "1:18",
+            "'*' at position 1",
+            "nothing else",
+        ),
+        (
+            "{\"to\": [\"a\", \"b\", \"a\"], \"method\": \"hello\", \"domain\": \"os\"}",
+            "1:19",
+            "names node a again; it is item 1",
+            "once",
+        ),
+        (
+            "{\"to\": \"ship1\", \"method\": \"shell>\", \"domain\": \"os\"}",
+            "1:27",
+            "'>' at position 6",
+            "",
+        ),
+        (
+            "{\"to\": \"ship1\", \"method\": \"confirm\", \"domain\": \"os\"}",
+            "1:27",
+            "between station and agent",
+            "hello",
+        ),
+        (
+            "{\"to\": \"ship1\", \"kind\": \"evnt\", \"method\": \"hello\", \"domain\": \"os\"}",
+            "1:25",
+            "\"evnt\"",
+            "\"event\"",
+        ),
+        (
+            "{\"subject\": \"\\u001b[2J\", \"data\": [\"x\"]}",
+            "1:13",
+            "\"\\u{1b}[2J\" has 1 tokens",
+            "ship1.command",
+        ),
         // Fields that exclude each other.
-        ("{NODE, \"labels\": {\"a\": \"b\"}}", "1:63", "one kind of target", "keep one"),
-        ("{\"subject\": \"a.command.hello.os\", \"to\": \"b\"}", "1:35", "which says it already", "either"),
-        ("{\"toNode\": \"a\", \"toNodes\": [\"b\"], \"method\": \"hello\"}", "1:17", "means the same", "keep one"),
-        ("{\"toNode\": \"a\", \"to\": \"b\", \"method\": \"hello\"}", "1:17", "no field \"to\"", "canonical form"),
+        (
+            "{NODE, \"labels\": {\"a\": \"b\"}}",
+            "1:63",
+            "one kind of target",
+            "keep one",
+        ),
+        (
+            "{\"subject\": \"a.command.hello.os\", \"to\": \"b\"}",
+            "1:35",
+            "which says it already",
+            "either",
+        ),
+        (
+            "{\"toNode\": \"a\", \"toNodes\": [\"b\"], \"method\": \"hello\"}",
+            "1:17",
+            "means the same",
+            "keep one",
+        ),
+        (
+            "{\"toNode\": \"a\", \"to\": \"b\", \"method\": \"hello\"}",
+            "1:17",
+            "no field \"to\"",
+            "canonical form",
+        ),
         // Options.
-        ("{NODE, \"data\": [\"x\"], \"timeout\": \"soon\"}", "1:89", "\"soon\" is not a duration", "\"30s\""),
-        ("{NODE, \"data\": [\"x\"], \"timeout\": \"0s\"}", "1:89", "no time at all", "\"30s\""),
-        ("{NODE, \"data\": [\"x\"], \"timeout\": \"25h\"}", "1:89", "is 1day 1h; at most 1day", "\"30s\""),
-        ("{NODE, \"data\": [\"x\"], \"timeout\": \"5us\"}", "1:89", "finer than a millisecond", "\"30s\""),
-        ("{NODE, \"data\": [\"x\"], \"timeout\": \"18446744073709551615s 1000ms\"}", "1:89", "too long", "\"30s\""),
-        ("{NODE, \"data\": [\"x\"], \"expires\": \"91days\"}", "1:89", "at most 2months 29days", "\"30s\""),
-        ("{NODE, \"data\": [\"x\"], \"success_codes\": []}", "1:95", "holds no exit code", "only 0"),
-        ("{NODE, \"data\": [\"x\"], \"success_codes\": [0, 256]}", "1:99", "is 256", ""),
-        ("{NODE, \"data\": [\"x\"], \"success_codes\": [1, 1]}", "1:99", "repeats exit code 1", "once"),
-        ("{NODE, \"data\": [\"x\"], \"id\": \"17\"}", "1:84", "\"17\" is not a UUID", "leave"),
-        ("{NODE, \"data\": [\"x\"], \"name\": \"\\u001b]0;x\"}", "1:86", "control character at position 1", ""),
+        (
+            "{NODE, \"data\": [\"x\"], \"timeout\": \"soon\"}",
+            "1:89",
+            "\"soon\" is not a duration",
+            "\"30s\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"timeout\": \"0s\"}",
+            "1:89",
+            "no time at all",
+            "\"30s\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"timeout\": \"25h\"}",
+            "1:89",
+            "is 1day 1h; at most 1day",
+            "\"30s\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"timeout\": \"5us\"}",
+            "1:89",
+            "finer than a millisecond",
+            "\"30s\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"timeout\": \"18446744073709551615s 1000ms\"}",
+            "1:89",
+            "too long",
+            "\"30s\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"expires\": \"91days\"}",
+            "1:89",
+            "at most 2months 29days",
+            "\"30s\"",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"success_codes\": []}",
+            "1:95",
+            "holds no exit code",
+            "only 0",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"success_codes\": [0, 256]}",
+            "1:99",
+            "is 256",
+            "",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"success_codes\": [1, 1]}",
+            "1:99",
+            "repeats exit code 1",
+            "once",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"id\": \"17\"}",
+            "1:84",
+            "\"17\" is not a UUID",
+            "leave",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"name\": \"\\u001b]0;x\"}",
+            "1:86",
+            "control character at position 1",
+            "",
+        ),
         // NUL in strings.
-        ("{NODE, \"data\": [\"a\\u0000b\"]}", "1:72", "NUL character at position 2", "leave it out"),
-        ("{NODE, \"data\": [\"x\"], \"env\": {\"A=B\": \"\"}}", "1:86", "\"A=B\" cannot name a variable", ""),
+        (
+            "{NODE, \"data\": [\"a\\u0000b\"]}",
+            "1:72",
+            "NUL character at position 2",
+            "leave it out",
+        ),
+        (
+            "{NODE, \"data\": [\"x\"], \"env\": {\"A=B\": \"\"}}",
+            "1:86",
+            "\"A=B\" cannot name a variable",
+            "",
+        ),
         // Older shapes.
-        ("{\"subject\": {\"node\": \"a\"}, \"message\": {\"data\": [\"x\"]}}", "1:13", "has no \"method\"", "shellcommand"),
-        ("{\"subject\": {\"node\": \"a\", \"method\": \"hello\", \"mesageType\": \"command\"}, \"message\": {}}", "1:46", "no field \"mesageType\"", "messageType"),
-        ("{\"subject\": {\"node\": \"a\", \"method\": \"hello\"}}", "1:1", "has no \"message\"", "data"),
-        ("{\"toNode\": \"a\", \"method\": \"cliCommand\", \"methodArgs\": [\"x\"], \"methodTimeout\": -1}", "1:79", "not a possible number of seconds", "1 or more"),
-        ("{\"toNode\": \"a\", \"method\": \"cliCommand\", \"methodArgs\": []}", "1:55", "nothing to run", "uname"),
-        ("{\"methodArgs\": [\"x\"], \"method\": \"cliCommand\"}", "1:1", "has no target", "toNode"),
+        (
+            "{\"subject\": {\"node\": \"a\"}, \"message\": {\"data\": [\"x\"]}}",
+            "1:13",
+            "has no \"method\"",
+            "shellcommand",
+        ),
+        (
+            "{\"subject\": {\"node\": \"a\", \"method\": \"hello\", \"mesageType\": \"command\"}, \"message\": {}}",
+            "1:46",
+            "no field \"mesageType\"",
+            "messageType",
+        ),
+        (
+            "{\"subject\": {\"node\": \"a\", \"method\": \"hello\"}}",
+            "1:1",
+            "has no \"message\"",
+            "data",
+        ),
+        (
+            "{\"toNode\": \"a\", \"method\": \"cliCommand\", \"methodArgs\": [\"x\"], \"methodTimeout\": -1}",
+            "1:79",
+            "not a possible number of seconds",
+            "1 or more",
+        ),
+        (
+            "{\"toNode\": \"a\", \"method\": \"cliCommand\", \"methodArgs\": []}",
+            "1:55",
+            "nothing to run",
+            "uname",
+        ),
+        (
+            "{\"methodArgs\": [\"x\"], \"method\": \"cliCommand\"}",
+            "1:1",
+            "has no target",
+            "toNode",
+        ),
     ];
     for (text, place, reason, hint) in rows {
         let text = text.replace("NODE", node);
@@ -129,7 +396,12 @@ fn a_bad_file_is_refused_with_place_reason_and_hint() {
 #[test]
 fn bytes_that_are_not_text_are_refused_with_their_place() {
     for (bytes, place, reason, hint) in [
-        (&b"[\n {\"name\": \"\xc3\xa6\xff\"}]"[..], "2:13", "byte 0xff", "UTF-8"),
+        (
+            &b"[\n {\"name\": \"\xc3\xa6\xff\"}]"[..],
+            "2:13",
+            "byte 0xff",
+            "UTF-8",
+        ),
         (b"{\"name\": \"\0\"}", "1:11", "NUL byte", "cut short"),
         (b"\0\0\0\0", "1:1", "NUL byte", "cut short"),
         (b"\xff\xfe[\0]\0", "", "UTF-16", "UTF-8"),
@@ -147,8 +419,18 @@ fn a_byte_order_mark_at_the_start_is_ignored() {
 
 #[test]
 fn a_file_that_ends_too_early_is_incomplete() {
-    for bytes in [&b""[..], b" \n", b"\xef\xbb\xbf", b"[{\"name\": \"\xc3", b"\xef\xbb"] {
-        assert_eq!(read(bytes, Format::Json), Err(Unreadable::Incomplete), "{bytes:?}");
+    for bytes in [
+        &b""[..],
+        b" \n",
+        b"\xef\xbb\xbf",
+        b"[{\"name\": \"\xc3",
+        b"\xef\xbb",
+    ] {
+        assert_eq!(
+            read(bytes, Format::Json),
+            Err(Unreadable::Incomplete),
+            "{bytes:?}"
+        );
     }
     assert_eq!(read(b" \n", Format::Yaml), Err(Unreadable::Incomplete));
 }
@@ -206,7 +488,13 @@ fn the_number_of_messages_is_limited() {
         assert_eq!(json(&text).unwrap().len(), count);
     }
     let text = format!("[{}]", vec![GOOD; MAX_MESSAGES + 1].join(",\n"));
-    check(text, Format::Json, "1001:1", "holds 1001 messages; at most 1000", "split");
+    check(
+        text,
+        Format::Json,
+        "1001:1",
+        "holds 1001 messages; at most 1000",
+        "split",
+    );
 }
 
 #[test]
@@ -216,20 +504,44 @@ fn the_size_of_a_file_is_limited() {
         assert_eq!(json(&text), json(GOOD));
     }
     let text = format!("{GOOD}{}", " ".repeat(MAX_FILE + 1 - GOOD.len()));
-    check(text, Format::Json, "", "is 1048577 bytes; at most 1048576", "split");
+    check(
+        text,
+        Format::Json,
+        "",
+        "is 1048577 bytes; at most 1048576",
+        "split",
+    );
 }
 
 #[test]
 fn the_depth_of_a_file_is_limited() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     for depth in [MAX_DEPTH - 2, MAX_DEPTH - 1] {
-        check(nested(depth), Format::Json, "1:2", "is a list; expected a message", "");
+        check(
+            nested(depth),
+            Format::Json,
+            "1:2",
+            "is a list; expected a message",
+            "",
+        );
     }
     for depth in [MAX_DEPTH, MAX_DEPTH + 1, 200, 100_000] {
-        check(nested(depth), Format::Json, "1:128", "nested 128 levels deep", "three");
+        check(
+            nested(depth),
+            Format::Json,
+            "1:128",
+            "nested 128 levels deep",
+            "three",
+        );
     }
     // A file nested too deep does not wait for an end that would not help.
-    check("[".repeat(200), Format::Json, "1:128", "nested 128 levels deep", "three");
+    check(
+        "[".repeat(200),
+        Format::Json,
+        "1:128",
+        "nested 128 levels deep",
+        "three",
+    );
 }
 
 #[test]
@@ -241,17 +553,31 @@ fn the_size_of_an_argument_and_of_a_body_is_limited() {
     for size in [MAX_ARGUMENT - 1, MAX_ARGUMENT] {
         assert!(json(&with(size)).is_ok());
     }
-    check(with(MAX_ARGUMENT + 1), Format::Json, "1:51", "is 131072 bytes long", "");
+    check(
+        with(MAX_ARGUMENT + 1),
+        Format::Json,
+        "1:51",
+        "is 131072 bytes long",
+        "",
+    );
 
     let empty = "{\"data\":[\"cat\"],\"stdin\":\"\"}".len();
     let with = |stdin: usize| {
         let stdin = "x".repeat(stdin);
-        format!("{{\"subject\": \"a.command.shellcommand.os\", \"data\": [\"cat\"], \"stdin\": \"{stdin}\"}}")
+        format!(
+            "{{\"subject\": \"a.command.shellcommand.os\", \"data\": [\"cat\"], \"stdin\": \"{stdin}\"}}"
+        )
     };
     for size in [MAX_BODY - empty - 1, MAX_BODY - empty] {
         assert!(json(&with(size)).is_ok());
     }
-    check(with(MAX_BODY - empty + 1), Format::Json, "1:1", "as it travels", "script");
+    check(
+        with(MAX_BODY - empty + 1),
+        Format::Json,
+        "1:1",
+        "as it travels",
+        "script",
+    );
 }
 
 #[test]
@@ -276,7 +602,8 @@ fn every_form_of_a_message_means_the_same() {
 #[test]
 fn targets_are_read_as_they_are_meant() {
     let target = |text: &str| {
-        let text = format!("{{{text}, \"method\": \"hello\", \"domain\": \"node\", \"kind\": \"event\"}}");
+        let text =
+            format!("{{{text}, \"method\": \"hello\", \"domain\": \"node\", \"kind\": \"event\"}}");
         let message = json(&text).unwrap().remove(0);
         assert_eq!(message.kind, Kind::Event);
         message.target
@@ -284,7 +611,10 @@ fn targets_are_read_as_they_are_meant() {
     let all = Target::Labels([].into());
     assert_eq!(target("\"to\": \"*\""), all);
     assert_eq!(target("\"to\": [\"*\"]"), all);
-    let labels = [("zone".to_owned(), "north".to_owned()), ("spare".to_owned(), String::new())];
+    let labels = [
+        ("zone".to_owned(), "north".to_owned()),
+        ("spare".to_owned(), String::new()),
+    ];
     assert_eq!(
         target("\"labels\": {\"zone\": \"north\", \"spare\": \"\"}"),
         Target::Labels(labels.into())
@@ -296,8 +626,18 @@ fn yaml_means_the_same_and_has_places_too() {
     let text = "- subject: ship1.command.shellcommand.operatingsystem\n  data: [uname, -a]\n";
     assert_eq!(read(text.as_bytes(), Format::Yaml), json(GOOD));
     for (text, place, reason, hint) in [
-        ("- to: ship1\n  domian: os\n  method: hello\n", "1:3", "has no \"domain\"", "operatingsystem"),
-        ("to: ship1\nmethod: shellcommand\ndomain: os\ndata: [sleep, 5]\n", "4:15", "is a number", "\"5\""),
+        (
+            "- to: ship1\n  domian: os\n  method: hello\n",
+            "1:3",
+            "has no \"domain\"",
+            "operatingsystem",
+        ),
+        (
+            "to: ship1\nmethod: shellcommand\ndomain: os\ndata: [sleep, 5]\n",
+            "4:15",
+            "is a number",
+            "\"5\"",
+        ),
         ("to: ship1\nto: ship2\n", "2:1", "is not YAML", ""),
         ("to: ship1\n---\nto: ship2\n", "2:1", "is not YAML", ""),
         ("to: [ship1\nmethod: x", "2:7", "is not YAML", ""),
@@ -313,16 +653,28 @@ fn one_id_may_stand_for_one_content_only() {
     let one = GOOD.replace('{', &format!("{{{id}, "));
     let other = one.replace("-a", "-r");
     assert_eq!(json(&format!("[{one}, {one}]")).unwrap().len(), 2);
-    check(format!("[{one},\n{other}]"), Format::Json, "2:1", "which another message of this file has", "own id");
+    check(
+        format!("[{one},\n{other}]"),
+        Format::Json,
+        "2:1",
+        "which another message of this file has",
+        "own id",
+    );
 }
 
 #[test]
 fn the_content_digest_is_over_what_is_asked_and_not_how_it_is_written() {
     let digest = |text: &str| content_digest(&json(text).unwrap()[0]);
-    let with_id = GOOD.replace('{', "{\"id\": \"0190a000-0000-7000-8000-000000000001\", \"timeout\": \"300s\", ");
+    let with_id = GOOD.replace(
+        '{',
+        "{\"id\": \"0190a000-0000-7000-8000-000000000001\", \"timeout\": \"300s\", ",
+    );
     assert_eq!(digest(GOOD), digest(&with_id));
     assert_ne!(digest(GOOD), digest(&GOOD.replace("-a", "-r")));
-    assert_ne!(digest(GOOD), digest(&GOOD.replace('{', "{\"timeout\": \"301s\", ")));
+    assert_ne!(
+        digest(GOOD),
+        digest(&GOOD.replace('{', "{\"timeout\": \"301s\", "))
+    );
 }
 
 #[test]
@@ -344,10 +696,16 @@ fn strings_made_to_hurt_are_carried_or_refused_but_never_obeyed() {
         let data = GOOD.replace("\"-a\"", &quoted);
         let message = json(&data).unwrap().remove(0);
         assert_eq!(message.body.data[1], hostile);
-        assert_eq!(json(&canonical(&[message.clone()]).to_string()), Ok(vec![message]));
+        assert_eq!(
+            json(&canonical(std::slice::from_ref(&message)).to_string()),
+            Ok(vec![message])
+        );
         let field = GOOD.replace("\"data\"", &quoted);
         for problem in problems(json(&field)) {
-            assert!(!problem.reason.contains(['\u{1b}', '\u{202e}']), "{problem:?}");
+            assert!(
+                !problem.reason.contains(['\u{1b}', '\u{202e}']),
+                "{problem:?}"
+            );
         }
         let node = format!("{{\"to\": {quoted}, \"method\": \"hello\", \"domain\": \"os\"}}");
         assert!(json(&node).is_err());

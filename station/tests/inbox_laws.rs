@@ -1,5 +1,7 @@
 //! Laws of message files: printing and reading are inverses, and no bytes make the reader panic.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{collection, option, prelude::*, sample};
@@ -40,9 +42,8 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn target() -> impl Strategy<Value = Target> {
-    let nodes = collection::btree_set(token(), 1..5).prop_map(|nodes| {
-        Target::Nodes(nodes.iter().map(|node| node.parse().unwrap()).collect())
-    });
+    let nodes = collection::btree_set(token(), 1..5)
+        .prop_map(|nodes| Target::Nodes(nodes.iter().map(|node| node.parse().unwrap()).collect()));
     prop_oneof![nodes, labels().prop_map(Target::Labels)]
 }
 
@@ -55,18 +56,20 @@ fn options() -> impl Strategy<Value = Options> {
         sample::subsequence((0..256).collect::<Vec<i32>>(), 1..5),
         any::<bool>(),
     )
-        .prop_map(|(timeout, expires, ordered, idempotent, success_codes, standard)| {
-            if standard {
-                return Options::standard();
-            }
-            Options {
-                timeout: Duration::from_millis(timeout),
-                expires: Duration::from_millis(expires),
-                ordered,
-                idempotent,
-                success_codes,
-            }
-        })
+        .prop_map(
+            |(timeout, expires, ordered, idempotent, success_codes, standard)| {
+                if standard {
+                    return Options::standard();
+                }
+                Options {
+                    timeout: Duration::from_millis(timeout),
+                    expires: Duration::from_millis(expires),
+                    ordered,
+                    idempotent,
+                    success_codes,
+                }
+            },
+        )
 }
 
 fn body() -> impl Strategy<Value = ShellBody> {
@@ -79,7 +82,9 @@ fn body() -> impl Strategy<Value = ShellBody> {
         option::of(any::<String>()),
     )
         .prop_map(|(program, arguments, cwd, env, stdin)| ShellBody {
-            data: std::iter::once(format!("p{program}")).chain(arguments).collect(),
+            data: std::iter::once(format!("p{program}"))
+                .chain(arguments)
+                .collect(),
             cwd,
             env,
             stdin,
@@ -96,16 +101,18 @@ fn message() -> impl Strategy<Value = Message> {
         options(),
         body(),
     )
-        .prop_map(|(id, name, target, event, (method, domain), options, body)| Message {
-            id: id.map(|id| MessageId(Uuid::from_u128(id))),
-            name,
-            target,
-            kind: if event { Kind::Event } else { Kind::Command },
-            method: method.parse().unwrap(),
-            domain: domain.parse().unwrap(),
-            options,
-            body,
-        })
+        .prop_map(
+            |(id, name, target, event, (method, domain), options, body)| Message {
+                id: id.map(|id| MessageId(Uuid::from_u128(id))),
+                name,
+                target,
+                kind: if event { Kind::Event } else { Kind::Command },
+                method: method.parse().unwrap(),
+                domain: domain.parse().unwrap(),
+                options,
+                body,
+            },
+        )
 }
 
 /// Pieces of message files, so that random texts come near to being one.
@@ -120,9 +127,28 @@ fn nearly() -> impl Strategy<Value = String> {
         Just("\n- ".to_owned()),
         Just("&a *a !x ---".to_owned()),
         sample::select(vec![
-            "subject", "to", "labels", "method", "domain", "data", "message", "node", "toNode",
-            "toNodes", "methodArgs", "methodTimeout", "timeout", "success_codes", "env", "id", "$schema",
-            "ship1", "shellcommand", "ship1.command.shellcommand.os", "99999999999999999999s", "*",
+            "subject",
+            "to",
+            "labels",
+            "method",
+            "domain",
+            "data",
+            "message",
+            "node",
+            "toNode",
+            "toNodes",
+            "methodArgs",
+            "methodTimeout",
+            "timeout",
+            "success_codes",
+            "env",
+            "id",
+            "$schema",
+            "ship1",
+            "shellcommand",
+            "ship1.command.shellcommand.os",
+            "99999999999999999999s",
+            "*",
         ])
         .prop_map(|word| format!("\"{word}\"")),
         any::<f64>().prop_map(|number| number.to_string()),
@@ -140,18 +166,41 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
         any::<bool>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        sample::select(vec!["*", "ship1", "30s", "command", "1.5d", "\0", "a b"]).prop_map(Value::from),
+        sample::select(vec!["*", "ship1", "30s", "command", "1.5d", "\0", "a b"])
+            .prop_map(Value::from),
         any::<String>().prop_map(Value::from),
     ];
     let key = sample::select(vec![
-        "subject", "message", "to", "labels", "method", "domain", "data", "env", "toNode", "toNodes",
-        "methodTimeout", "timeout", "expires", "success_codes", "id", "name", "kind", "node", "x/~y",
+        "subject",
+        "message",
+        "to",
+        "labels",
+        "method",
+        "domain",
+        "data",
+        "env",
+        "toNode",
+        "toNodes",
+        "methodTimeout",
+        "timeout",
+        "expires",
+        "success_codes",
+        "id",
+        "name",
+        "kind",
+        "node",
+        "x/~y",
     ]);
     leaf.prop_recursive(4, 40, 6, move |inner| {
         prop_oneof![
             collection::vec(inner.clone(), 0..5).prop_map(Value::from),
             collection::vec((key.clone(), inner), 0..8).prop_map(|entries| {
-                Value::Object(entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+                Value::Object(
+                    entries
+                        .into_iter()
+                        .map(|(k, v)| (k.to_owned(), v))
+                        .collect(),
+                )
             }),
         ]
     })

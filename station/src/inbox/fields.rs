@@ -99,11 +99,7 @@ const NAME: Field = field(
     Holds::Name,
     "What people call it; shown in every list.",
 );
-const METHOD: Field = field(
-    "method",
-    Holds::Token,
-    "What to do: shellcommand, hello.",
-);
+const METHOD: Field = field("method", Holds::Token, "What to do: shellcommand, hello.");
 const DOMAIN: Field = field(
     "domain",
     Holds::Token,
@@ -155,7 +151,11 @@ pub(super) static CANONICAL: Shape = Shape {
             Holds::Directory,
             "The directory to run in; the agent's own if left out.",
         ),
-        field("env", Holds::Environment, "Variables added to the environment."),
+        field(
+            "env",
+            Holds::Environment,
+            "Variables added to the environment.",
+        ),
         field(
             "stdin",
             Holds::Text,
@@ -190,11 +190,7 @@ pub(super) static CANONICAL: Shape = Shape {
 };
 
 const OLD_KIND: Holds = Holds::OldKind;
-const OLD_DATA: Field = field(
-    "data",
-    Holds::OldCommand,
-    "The program and its arguments.",
-);
+const OLD_DATA: Field = field("data", Holds::OldCommand, "The program and its arguments.");
 const OLD_ARGS: Field = field(
     "methodArgs",
     Holds::OldCommand,
@@ -223,8 +219,16 @@ pub(super) static OLD_SUBJECT: Shape = Shape {
     required: &[&["node", "method"]],
     fields: &[
         field("node", Holds::Node, "The node."),
-        field("messageType", OLD_KIND, "Whether it is a command (default) or an event."),
-        field("commandOrEvent", OLD_KIND, "Whether it is a command (default) or an event."),
+        field(
+            "messageType",
+            OLD_KIND,
+            "Whether it is a command (default) or an event.",
+        ),
+        field(
+            "commandOrEvent",
+            OLD_KIND,
+            "Whether it is a command (default) or an event.",
+        ),
         METHOD,
         DOMAIN,
     ],
@@ -263,7 +267,11 @@ pub(super) static FLAT: Shape = Shape {
         NAME,
         field("toNode", Holds::Node, "The node."),
         field("toNodes", Holds::Nodes, "The nodes."),
-        field("commandOrEvent", OLD_KIND, "Whether it is a command (default) or an event."),
+        field(
+            "commandOrEvent",
+            OLD_KIND,
+            "Whether it is a command (default) or an event.",
+        ),
         METHOD,
         DOMAIN,
         OLD_ARGS,

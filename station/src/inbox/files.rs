@@ -137,7 +137,10 @@ impl Files {
         self.folder.create()?;
         let (claims, strangers) = scan::claimed(&self.folder)?;
         if strangers > 0 {
-            tracing::warn!(files = strangers, "files in .processing that the station did not put there are left alone");
+            tracing::warn!(
+                files = strangers,
+                "files in .processing that the station did not put there are left alone"
+            );
         }
         self.claims = claims.into_iter().map(|claimed| (claimed, 0)).collect();
         self.listen();
@@ -246,7 +249,9 @@ impl Files {
         }
         let candidates = self.candidates(MAX_IN_FLIGHT.saturating_sub(in_flight), now);
         if !candidates.is_empty() {
-            self.job = Some(spawn_blocking(move || Report::Taken(take::take(&folder, candidates))));
+            self.job = Some(spawn_blocking(move || {
+                Report::Taken(take::take(&folder, candidates))
+            }));
         } else if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             let retention = self.config.retention;
@@ -259,10 +264,7 @@ impl Files {
     /// Returns what to take next: claims first, since they are older, then what lies in the inbox.
     fn candidates(&mut self, room: usize, now: Instant) -> Vec<Candidate> {
         let mut candidates = Vec::new();
-        let (due, later) = self
-            .retries
-            .drain(..)
-            .partition(|retry| retry.due <= now);
+        let (due, later) = self.retries.drain(..).partition(|retry| retry.due <= now);
         let due: Vec<Retry> = due;
         self.retries = later;
         self.claims
@@ -293,7 +295,10 @@ impl Files {
             }
             Wake::Reported(Report::Scanned(result)) => self.scanned(result),
             Wake::Reported(Report::Taken(taken)) => {
-                return taken.into_iter().filter_map(|one| self.taken(one)).collect();
+                return taken
+                    .into_iter()
+                    .filter_map(|one| self.taken(one))
+                    .collect();
             }
             Wake::Reported(Report::Swept(Ok(0))) => {}
             Wake::Reported(Report::Swept(Ok(files))) => {
@@ -341,7 +346,9 @@ impl Files {
             Taken::Left { name } => self.patience.forget(&name),
             Taken::Stuck { name, error } => {
                 let file = super::names::escaped(&name);
-                self.say(Some(format!("cannot move {file} out of the inbox: {error}")));
+                self.say(Some(format!(
+                    "cannot move {file} out of the inbox: {error}"
+                )));
                 self.stuck.insert(name);
             }
             Taken::Unfinished {
@@ -396,7 +403,12 @@ impl Files {
 
 fn log_rejected(claimed: &Claimed, problems: &[Problem]) {
     let reason = problems.first().map(|problem| problem.reason.as_str());
-    tracing::warn!(file = claimed.name, problems = problems.len(), reason, "rejected a file");
+    tracing::warn!(
+        file = claimed.name,
+        problems = problems.len(),
+        reason,
+        "rejected a file"
+    );
 }
 
 /// Carries one submission to its end.

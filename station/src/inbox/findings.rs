@@ -118,7 +118,11 @@ pub(super) fn at(place: Option<Place>, reason: impl Into<String>, hint: Option<S
 pub(super) fn quote(text: &str) -> String {
     let mut characters = text.chars();
     let shown: String = characters.by_ref().take(MAX_QUOTE).collect();
-    let rest = if characters.next().is_some() { "…" } else { "" };
+    let rest = if characters.next().is_some() {
+        "…"
+    } else {
+        ""
+    };
     format!("\"{}{rest}\"", super::report::printable(&shown))
 }
 

@@ -16,18 +16,17 @@ use jiff::{Timestamp, tz::TimeZone};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde_json::json;
 
-use super::{
-    intake::MAX_FILE,
-    names::Claimed,
-    report,
-    settle::Look,
-};
+use super::{intake::MAX_FILE, names::Claimed, report, settle::Look};
 use crate::view::{Problem, Receipt};
 
 /// What opening a file in the inbox gave.
 pub(super) enum Opened {
     /// A regular file that fits; the uid of its owner, its content, and what it looks like.
-    Regular { uid: u32, bytes: Vec<u8>, look: Look },
+    Regular {
+        uid: u32,
+        bytes: Vec<u8>,
+        look: Look,
+    },
     /// Something that is never read, and why.
     Never(String),
 }
@@ -112,7 +111,10 @@ impl Folder {
     ) -> io::Result<()> {
         let date = at.to_zoned(TimeZone::UTC).date().to_string();
         let folder = self.done().join(date);
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
         let see = match receipt.messages.as_slice() {
             [line] => format!("steward msg show {}", line.id),
             _ => "steward msg show ID".to_owned(),
@@ -165,7 +167,10 @@ impl Folder {
                 let note = with_ending(&path, ending);
                 let mut file = match OpenOptions::new().write(true).create_new(true).open(&note) {
                     // Left by a try of the same intake that was cut short.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists && name == claimed.to_string() => {
+                    Err(error)
+                        if error.kind() == io::ErrorKind::AlreadyExists
+                            && name == claimed.to_string() =>
+                    {
                         File::create(&note)?
                     }
                     opened => opened?,
@@ -276,7 +281,9 @@ pub(super) enum Durability {
 pub(super) fn open(path: &Path, durability: Durability) -> io::Result<Opened> {
     let metadata = fs::symlink_metadata(path)?;
     if let Some(kind) = strange_kind(&metadata) {
-        return Ok(Opened::Never(format!("is {kind}; only regular files are read")));
+        return Ok(Opened::Never(format!(
+            "is {kind}; only regular files are read"
+        )));
     }
     // Between the look and this the file may have become something else, hence the flags.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -288,7 +295,9 @@ pub(super) fn open(path: &Path, durability: Durability) -> io::Result<Opened> {
     };
     let metadata = file.metadata()?;
     if let Some(kind) = strange_kind(&metadata) {
-        return Ok(Opened::Never(format!("is {kind}; only regular files are read")));
+        return Ok(Opened::Never(format!(
+            "is {kind}; only regular files are read"
+        )));
     }
     let mut bytes = Vec::new();
     let limit = MAX_FILE as u64;
@@ -297,7 +306,9 @@ pub(super) fn open(path: &Path, durability: Durability) -> io::Result<Opened> {
     }
     if bytes.len() > MAX_FILE {
         let size = metadata.size().max(limit + 1);
-        return Ok(Opened::Never(format!("is {size} bytes; at most {limit} are allowed")));
+        return Ok(Opened::Never(format!(
+            "is {size} bytes; at most {limit} are allowed"
+        )));
     }
     if durability == Durability::Synced {
         file.sync_data()?;

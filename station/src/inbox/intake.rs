@@ -10,8 +10,7 @@ use steward_protocol::{Digest, Message, MessageId};
 use super::{
     canonical::content_digest,
     findings::{self, Findings, quote, whole},
-    locate,
-    shapes,
+    locate, shapes,
     tree::{self, MAX_DEPTH, Node, SyntaxError, Value},
     values::Slot,
 };
@@ -59,7 +58,10 @@ impl Unreadable {
         match self {
             Self::Incomplete => vec![whole(
                 "ends too early: it is empty, or brackets or quotes are not closed",
-                Some("write it under another name and rename it into the inbox when it is complete".to_owned()),
+                Some(
+                    "write it under another name and rename it into the inbox when it is complete"
+                        .to_owned(),
+                ),
             )],
             Self::Rejected(problems) => problems,
         }
@@ -115,7 +117,11 @@ fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
             let byte = bytes[error.valid_up_to()];
             let reason = format!("has byte 0x{byte:02x} here, which is not UTF-8 text");
             let hint = "save it as UTF-8";
-            return Err(rejected(findings::at(Some(place), reason, Some(hint.to_owned()))));
+            return Err(rejected(findings::at(
+                Some(place),
+                reason,
+                Some(hint.to_owned()),
+            )));
         }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -156,7 +162,11 @@ fn syntax_problem(error: SyntaxError, format: Format) -> Unreadable {
                 }
                 _ => None,
             };
-            rejected(findings::at(place, format!("is not {language}: {reason}"), hint))
+            rejected(findings::at(
+                place,
+                format!("is not {language}: {reason}"),
+                hint,
+            ))
         }
     }
 }
@@ -174,7 +184,10 @@ fn messages(tree: &Node, findings: &mut Findings) -> Vec<Message> {
             return Vec::new();
         }
         Value::List(items) if items.len() > MAX_MESSAGES => {
-            let reason = format!("holds {} messages; at most {MAX_MESSAGES} are allowed", items.len());
+            let reason = format!(
+                "holds {} messages; at most {MAX_MESSAGES} are allowed",
+                items.len()
+            );
             let hint = "split it into several files";
             findings.value(&vec![MAX_MESSAGES], reason, Some(hint.to_owned()));
             return Vec::new();
@@ -218,7 +231,10 @@ fn check_id(
     let Some(id) = message.id else { return };
     let digest = content_digest(message);
     if *ids.entry(id).or_insert(digest) != digest {
-        let reason = format!("has id {}, which another message of this file has", quote(&id.to_string()));
+        let reason = format!(
+            "has id {}, which another message of this file has",
+            quote(&id.to_string())
+        );
         let hint = "give each message its own id, or none";
         findings.value(&slot.path, reason, Some(hint.to_owned()));
     }

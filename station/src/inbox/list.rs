@@ -162,7 +162,9 @@ fn waiting_reason(path: &Path, timing: InboxTiming) -> (String, Vec<Problem>) {
                 return (reason.to_owned(), problems_of(bytes, format));
             }
             if age.is_ok_and(|age| age < timing.settle) {
-                let reason = format!("has just changed; a scan takes it once it has been unchanged for {settle}");
+                let reason = format!(
+                    "has just changed; a scan takes it once it has been unchanged for {settle}"
+                );
                 return (reason, problems_of(bytes, format));
             }
             bytes
@@ -176,7 +178,9 @@ fn waiting_reason(path: &Path, timing: InboxTiming) -> (String, Vec<Problem>) {
     let reason = match intake::read(bytes, format) {
         Err(Unreadable::Incomplete) => {
             let give_up = humantime::format_duration(timing.give_up);
-            format!("ends too early; its writer may not be done, so it waits until it has been unchanged for {give_up} and is rejected then")
+            format!(
+                "ends too early; its writer may not be done, so it waits until it has been unchanged for {give_up} and is rejected then"
+            )
         }
         _ => format!("is due: a running station takes it within {rescan}"),
     };

@@ -105,7 +105,10 @@ impl Walker<'_> {
     }
 
     fn skip_blank(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':')) {
+        while matches!(
+            self.peek(),
+            Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':')
+        ) {
             self.at += 1;
         }
     }
@@ -186,6 +189,7 @@ impl Walker<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::{super::tree::parse_json, *};
 

@@ -130,7 +130,10 @@ mod tests {
             assert_eq!(escaped(OsStr::from_bytes(name)), expected);
         }
         let short = escaped(OsStr::new(&long));
-        assert!(short.len() <= MAX_NAME && short.ends_with(".yaml"), "{short}");
+        assert!(
+            short.len() <= MAX_NAME && short.ends_with(".yaml"),
+            "{short}"
+        );
         let other = long.replace("æ.yaml", "ø.yaml");
         assert_ne!(escaped(OsStr::new(&other)), short);
     }
@@ -140,7 +143,13 @@ mod tests {
         for name in [".a.json", "a.json~", "a.tmp", "a.json.part", ".a.swp", ".."] {
             assert!(left_alone(OsStr::new(name)).is_some(), "{name}");
         }
-        for name in ["a.json", "tmp", "a", "..json".trim_start_matches('.'), "a~b"] {
+        for name in [
+            "a.json",
+            "tmp",
+            "a",
+            "..json".trim_start_matches('.'),
+            "a~b",
+        ] {
             assert!(left_alone(OsStr::new(name)).is_none(), "{name}");
         }
     }

@@ -250,9 +250,8 @@ fn options(fields: &Fields<'_>, findings: &mut Findings) -> Options {
     };
     let timeout = duration("timeout", limits::MAX_TIMEOUT, findings);
     let expires = duration("expires", limits::MAX_EXPIRY, findings);
-    let flag = |name: &str, findings: &mut Findings| {
-        fields.get(name).and_then(|slot| slot.flag(findings))
-    };
+    let flag =
+        |name: &str, findings: &mut Findings| fields.get(name).and_then(|slot| slot.flag(findings));
     let ordered = flag("ordered", findings);
     let idempotent = flag("idempotent", findings);
     let codes = fields
@@ -322,7 +321,11 @@ fn data_path(slot: &Slot<'_>) -> Vec<usize> {
 fn subject_object_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
     let fields = Fields::read(slot, &fields::SUBJECT_OBJECT, findings)?;
     let subject = fields
-        .need("subject", "write an object with \"node\" and \"method\"", findings)
+        .need(
+            "subject",
+            "write an object with \"node\" and \"method\"",
+            findings,
+        )
         .and_then(|slot| Fields::read(slot, &fields::OLD_SUBJECT, findings));
     let message = fields
         .need("message", "write an object with \"data\"", findings)
@@ -344,7 +347,8 @@ fn flat_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
     let target = one_of(&fields, ["toNode", "toNodes"], findings);
     let nodes = match (target, fields.get("toNode")) {
         (None, _) => {
-            let hint = "name who is meant: \"toNode\": \"ship1\" or \"toNodes\": [\"ship1\", \"ship2\"]";
+            let hint =
+                "name who is meant: \"toNode\": \"ship1\" or \"toNodes\": [\"ship1\", \"ship2\"]";
             findings.value(&fields.path, "has no target", Some(hint.to_owned()));
             None
         }

@@ -161,7 +161,9 @@ fn fresh(folder: &Folder, name: &OsStr, trigger: Trigger) -> io::Result<Taken> {
     let read = judge(&preview, format);
     if let Opened::Regular { look, .. } = preview {
         if !may_take(format, trigger) {
-            return Ok(Taken::Left { name: name.to_owned() });
+            return Ok(Taken::Left {
+                name: name.to_owned(),
+            });
         }
         if waits(&read, format, trigger, look) {
             return Ok(Taken::Incomplete {
@@ -188,7 +190,11 @@ fn fresh(folder: &Folder, name: &OsStr, trigger: Trigger) -> io::Result<Taken> {
     };
     let unchanged = matches!((&preview, &opened),
         (Opened::Regular { bytes: before, .. }, Opened::Regular { bytes: after, .. }) if before == after);
-    let read = if unchanged { read } else { judge(&opened, format) };
+    let read = if unchanged {
+        read
+    } else {
+        judge(&opened, format)
+    };
     if let Opened::Regular { look, .. } = opened
         && waits(&read, format, trigger, look)
         && folder.put_back(&claimed, name).is_ok()
@@ -252,7 +258,10 @@ fn finish(
             Taken::Work(flight, submission)
         }
         (read, _, bytes) => {
-            let problems = read.err().map(Unreadable::into_problems).unwrap_or_default();
+            let problems = read
+                .err()
+                .map(Unreadable::into_problems)
+                .unwrap_or_default();
             match folder.finish_rejected(&claimed, bytes.as_deref(), &problems) {
                 Ok(_) => Taken::Rejected { claimed, problems },
                 Err(error) => Taken::Unfinished {

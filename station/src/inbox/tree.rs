@@ -315,6 +315,7 @@ impl<'de, L: Language> Visitor<'de> for ValueVisitor<L> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
@@ -352,15 +353,22 @@ mod tests {
         let Value::List(items) = &entries[0].node.value else {
             panic!("not a list")
         };
-        assert!(items.iter().all(|item| matches!(item.value, Value::Text(_))));
+        assert!(
+            items
+                .iter()
+                .all(|item| matches!(item.value, Value::Text(_)))
+        );
     }
 
     #[test]
     fn yaml_that_could_mean_something_else_is_refused() {
-        let bomb = (1..9).fold("a0: &a0 [x, x, x, x, x, x, x, x]\n".to_owned(), |text, n| {
-            let before = format!("*a{}, ", n - 1).repeat(8);
-            format!("{text}a{n}: &a{n} [{before}]\n")
-        });
+        let bomb = (1..9).fold(
+            "a0: &a0 [x, x, x, x, x, x, x, x]\n".to_owned(),
+            |text, n| {
+                let before = format!("*a{}, ", n - 1).repeat(8);
+                format!("{text}a{n}: &a{n} [{before}]\n")
+            },
+        );
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let blocks = "- ".repeat(MAX_YAML_DEPTH + 1) + "x";
         for text in [
@@ -392,7 +400,13 @@ mod tests {
         let SyntaxError::Wrong { place, reason } = error else {
             panic!("{error:?}")
         };
-        assert_eq!(place, Some(Place { line: 1, column: 12 }));
+        assert_eq!(
+            place,
+            Some(Place {
+                line: 1,
+                column: 12
+            })
+        );
         assert_eq!(reason, "expected ident");
     }
 }

@@ -365,9 +365,8 @@ impl<'t> Slot<'t> {
         };
         match Duration::try_from_secs_f64(seconds) {
             Ok(duration) => {
-                let whole = Duration::from_millis(
-                    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-                );
+                let whole =
+                    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
                 self.bounded(whole, longest, findings)
             }
             Err(_) => {
@@ -410,7 +409,7 @@ impl<'t> Slot<'t> {
                 "is {}; at most {longest} is allowed",
                 humantime::format_duration(duration)
             )
-        } else if duration.subsec_nanos() % 1_000_000 != 0 {
+        } else if !duration.subsec_nanos().is_multiple_of(1_000_000) {
             "is finer than a millisecond".to_owned()
         } else {
             return Some(duration);
@@ -463,8 +462,8 @@ pub(super) fn kind(slot: &Slot<'_>, findings: &mut Findings) -> Option<Kind> {
         Ok(kind) => Some(kind),
         Err(_) => {
             let reason = format!("is {}; expected \"command\" or \"event\"", quote(text));
-            let hint = closest(text, ["command", "event"])
-                .map(|kind| format!("did you mean \"{kind}\"?"));
+            let hint =
+                closest(text, ["command", "event"]).map(|kind| format!("did you mean \"{kind}\"?"));
             findings.value(&slot.path, reason, hint);
             None
         }
@@ -511,7 +510,12 @@ impl<'t> Fields<'t> {
     }
 
     /// Returns the field called `name` and notes that it is missing if it is.
-    pub(super) fn need(&self, name: &str, hint: &str, findings: &mut Findings) -> Option<&Slot<'t>> {
+    pub(super) fn need(
+        &self,
+        name: &str,
+        hint: &str,
+        findings: &mut Findings,
+    ) -> Option<&Slot<'t>> {
         let slot = self.get(name);
         if slot.is_none() {
             let reason = format!("has no \"{name}\"");
@@ -550,5 +554,9 @@ fn unknown_field(path: &Path, key: &str, shape: &'static Shape, findings: &mut F
         let list: Vec<&str> = known().filter(|name| !name.starts_with('$')).collect();
         format!("the fields are {}", list.join(", "))
     };
-    findings.key(path, format!("there is no field {}", quote(key)), Some(hint));
+    findings.key(
+        path,
+        format!("there is no field {}", quote(key)),
+        Some(hint),
+    );
 }
