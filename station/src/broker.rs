@@ -325,26 +325,31 @@ impl Broker {
                 binary: binary.to_owned(),
                 source,
             })?;
-        let ports_file = dir.join(format!("{}_{}.ports", program_name(binary), child.id()));
         let mut broker = Self {
             child,
             url: String::new(),
             port: 0,
-            ports_file,
+            ports_file: dir.join("ports"),
         };
-        broker.wait_until_listening(binary, &log)?;
+        broker.wait_until_listening(binary, dir, &log)?;
         Ok(broker)
     }
 
-    fn wait_until_listening(&mut self, binary: &Path, log: &Path) -> Result<(), BrokerError> {
+    fn wait_until_listening(
+        &mut self,
+        binary: &Path,
+        dir: &Path,
+        log: &Path,
+    ) -> Result<(), BrokerError> {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             // The file may be seen half written; then it has no address yet.
-            let address = fs::read_to_string(&self.ports_file)
-                .ok()
-                .and_then(|text| address(&text));
-            if let Some((url, port)) = address {
-                (self.url, self.port) = (url, port);
+            let found = ports_file(dir, self.child.id()).and_then(|path| {
+                let (url, port) = address(&fs::read_to_string(&path).ok()?)?;
+                Some((path, url, port))
+            });
+            if let Some(found) = found {
+                (self.ports_file, self.url, self.port) = found;
                 return Ok(());
             }
             let what = match self.child.try_wait() {
@@ -354,8 +359,8 @@ impl Broker {
                     continue;
                 }
                 Ok(None) => format!(
-                    "{} did not appear within {START_DEADLINE:?}",
-                    self.ports_file.display()
+                    "no ports file appeared in {} within {START_DEADLINE:?}",
+                    dir.display()
                 ),
                 Err(error) => format!("its state cannot be read: {error}"),
             };
@@ -416,11 +421,14 @@ impl Drop for Broker {
     }
 }
 
-fn program_name(binary: &Path) -> String {
-    binary.file_name().map_or_else(
-        || "nats-server".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+/// Finds `<program>_<pid>.ports`. The program calls itself by a name that need not be its file's.
+fn ports_file(dir: &Path, pid: u32) -> Option<PathBuf> {
+    let ending = format!("_{pid}.ports");
+    fs::read_dir(dir)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.to_string_lossy().ends_with(&ending))
 }
 
 /// Reads `{"nats":["nats://127.0.0.1:4222"]}`.

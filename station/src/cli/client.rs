@@ -252,32 +252,4 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_survives_any_text() {
-        let path = Query::new()
-            .with("name", "a b/c&d=é\n")
-            .with_some("none", None::<u8>)
-            .with_some("limit", Some(0))
-            .on("/messages");
-        assert_eq!(path, "/messages?name=a%20b%2Fc%26d%3D%C3%A9%0A&limit=0");
-        assert_eq!(Query::new().on("/nodes"), "/nodes");
-    }
-
-    #[test]
-    fn a_station_that_is_not_there_is_named_with_the_command_that_starts_it() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let answer = runtime.block_on(Client::new(dir.path()).get::<()>("/status"));
-        let error = answer.expect_err("nobody listens");
-        assert!(matches!(error, ClientError::Unreachable { .. }));
-        let text = error.to_string();
-        let command = format!("steward serve --state-dir {}", dir.path().display());
-        assert!(text.contains(&command), "{text}");
-    }
-}
+mod tests;

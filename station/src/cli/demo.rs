@@ -98,6 +98,9 @@ pub(super) async fn demo(globals: &Globals, args: &DemoArgs) -> Result<Exit> {
     let played = play(&run, &mut fleet, &mut stage).await;
     let asked = matches!(&played, Err(error) if error.is::<Asked>())
         || (played.is_err() && stop.urgency() > Urgency::GoOn);
+    if asked {
+        notice("ending agents, station and broker");
+    }
     let played = match played {
         Err(error) if !asked => Err(fleet.blame(error)),
         played => played,
@@ -141,20 +144,20 @@ async fn play(run: &Run<'_>, fleet: &mut Fleet, stage: &mut Stage) -> Result<Exi
     let given = run.args.nats_server.clone();
     let binary = tokio::task::spawn_blocking(move || broker::find(given.as_deref())).await??;
     fleet.start_broker(&binary)?;
+    let plan = Plan::new(run.args.nodes);
+    stage.say(&format!(
+        "starting a broker, a station and {} agents in {}",
+        plan.nodes().len(),
+        fleet.dir().display()
+    ))?;
     fleet.start_station()?;
     let client = Client::new(&fleet.state_dir());
-    let plan = Plan::new(run.args.nodes);
     for node in plan.nodes() {
         if run.stop.urgency() > Urgency::GoOn {
             return Err(Asked.into());
         }
         fleet.start_agent(node)?;
     }
-    stage.say(&format!(
-        "starting a broker, a station and {} agents in {}",
-        plan.nodes().len(),
-        fleet.dir().display()
-    ))?;
     if !wait_until_online(run, fleet, &client, &plan).await? {
         return Ok(Exit::NotFinal);
     }
@@ -226,6 +229,9 @@ async fn watch(
         if run.args.exit_when_done {
             match &verdict {
                 Verdict::AsExpected => {
+                    // The events of the last look were asked for before its states.
+                    watcher.look().await?;
+                    stage.show(watcher.scene())?;
                     stage.say("everything came out as it was meant to")?;
                     return Ok(Exit::Success);
                 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::render::colors_wanted;
@@ -11,9 +12,12 @@ use crate::config::{LogConfig, LogFormat};
 /// Starts the log of a verb: only what the operator should know, unless `RUST_LOG` says otherwise.
 pub(super) fn for_a_verb(format: Option<LogFormat>) -> Result<()> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let wanted = std::env::var("STEWARD_LOG_FORMAT").unwrap_or_default();
     start(&LogConfig {
         filter,
-        format: format.unwrap_or_default(),
+        format: format
+            .or_else(|| LogFormat::from_str(&wanted, false).ok())
+            .unwrap_or_default(),
     })
 }
 

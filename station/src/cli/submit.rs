@@ -247,7 +247,11 @@ fn show_to_people(session: &Session, views: &[MessageView]) -> Result<()> {
     {
         if let Some(output) = &delivery.stdout {
             if screen.is_terminal() {
-                emit(&outcome::readable(output))?;
+                let lines = outcome::readable(output);
+                emit(&lines)?;
+                if !lines.is_empty() && !lines.ends_with('\n') {
+                    emit("\n")?;
+                }
             } else {
                 emit_bytes(&output.head)?;
                 emit_bytes(&output.tail)?;

@@ -12,10 +12,10 @@ use crate::{
         outcome::tally,
         render::{
             table::{Cell, fit, grid, width_of},
-            text::escape,
+            text::{escape, plural},
         },
     },
-    view::{InboxPlace, MessageView},
+    view::{InboxPlace, MessageView, Problem},
 };
 
 /// Most messages shown; the newest are.
@@ -130,18 +130,35 @@ fn refused(scene: &Scene) -> Vec<String> {
     let mut lines: Vec<String> = files
         .take(REFUSED)
         .map(|file| {
-            let problem = file.problems.first().map(crate::cli::inbox::problem);
-            let reason = problem
-                .or_else(|| file.reason.as_deref().map(escape))
-                .unwrap_or_default();
+            let reason = match file.problems.as_slice() {
+                [] => file.reason.as_deref().map(escape).unwrap_or_default(),
+                problems => telling(problems),
+            };
             let word = Cell::place(file.place).marked();
-            format!("{word} {}: {}", escape(&file.name), reason.trim_end())
+            format!("{word} {}: {}", escape(&file.name), reason)
         })
         .collect();
     if !lines.is_empty() {
         lines.insert(0, String::new());
     }
     lines
+}
+
+/// Returns the problem that tells most: one about a place in the file, not about what is missing.
+fn telling(problems: &[Problem]) -> String {
+    let first = problems
+        .iter()
+        .find(|problem| problem.hint.is_some() && !problem.path.is_empty())
+        .or(problems.first());
+    let told = first.map(crate::cli::inbox::problem).unwrap_or_default();
+    match problems.len() {
+        0 | 1 => told.trim_end().to_owned(),
+        count => format!(
+            "{} ({} in all)",
+            told.trim_end(),
+            plural(count as u64, "problem")
+        ),
+    }
 }
 
 #[cfg(test)]

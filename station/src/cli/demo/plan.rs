@@ -185,8 +185,11 @@ fn place(scene: &Scene, file: &str) -> Option<InboxPlace> {
 fn readdressed(text: &str, nodes: &[String]) -> String {
     let mut file: Value =
         serde_json::from_str(text).expect("the embedded examples are JSON, see the test");
-    for message in file.as_array_mut().into_iter().flatten() {
-        message["to"] = json!(nodes);
+    match &mut file {
+        Value::Array(messages) => messages
+            .iter_mut()
+            .for_each(|message| message["to"] = json!(nodes)),
+        message => message["to"] = json!(nodes),
     }
     file.to_string()
 }
