@@ -1,3 +1,110 @@
-//! Entry point of `steward-agent`.
+//! Entry point of `steward-agent`: arguments, configuration, logging, run, exit code.
 
-fn main() {}
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use steward_agent::{
+    config::{self, Config, DEFAULT_FILE, Flags, Sources},
+    keeper::chain,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Runs on every edge node: executes orders under supervision and answers with what happened.
+#[derive(Debug, Parser)]
+#[command(name = "steward-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent until it is told to stop
+    Run {
+        #[command(flatten)]
+        flags: Flags,
+        /// Config file [default: /etc/steward/agent.toml, if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// What to log, like info or steward_agent=debug [env: RUST_LOG]
+        #[arg(long, value_name = "FILTER")]
+        log: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Verb::Run { flags, config, log } = Arguments::parse().verb;
+    let resolved = resolve(flags, config).and_then(|config| Ok((config, start_logging(log)?)));
+    let config = match resolved {
+        Ok((config, ())) => config,
+        Err(problem) => {
+            complain(&problem);
+            return ExitCode::from(2);
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(steward_agent::run(config, ready));
+    // A command that cannot be ended must not keep the agent from ending.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+/// Says on standard output that the agent is ready; nothing else is ever written there.
+fn ready(line: &str) {
+    let mut stdout = io::stdout();
+    // Nobody need be listening.
+    drop(writeln!(stdout, "{line}").and_then(|()| stdout.flush()));
+}
+
+fn complain(problem: &str) {
+    drop(writeln!(io::stderr(), "steward-agent: failed to {problem}"));
+}
+
+fn resolve(flags: Flags, given: Option<PathBuf>) -> Result<Config, String> {
+    let standard = PathBuf::from(DEFAULT_FILE);
+    let path = given.or_else(|| standard.exists().then_some(standard));
+    let file = match path {
+        Some(path) => match fs::read_to_string(&path) {
+            Ok(text) => Some((path, text)),
+            Err(error) => return Err(format!("read the config {}: {error}", path.display())),
+        },
+        None => None,
+    };
+    let env: BTreeMap<String, String> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let sources = Sources { flags, env, file };
+    config::resolve(&sources).map_err(|error| chain(&error))
+}
+
+fn start_logging(given: Option<String>) -> Result<(), String> {
+    let filter = given
+        .or_else(|| env::var("RUST_LOG").ok())
+        .unwrap_or_else(|| "info,async_nats=warn".to_owned());
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|error| format!("use the log filter {filter:?}: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! Finds and ends what a command leaves behind: every descendant, however it tried to get away.
+//!
+//! The agent is a sub-reaper, so whatever loses its parent becomes the agent's own child. A
+//! descendant is recognised by its process group, by its ancestors, or by the command's message id
+//! in its environment; one that dropped all three is ended when no other command runs. Signals go
+//! through a pidfd whose start time was compared, so that a reused number is never hit, and only
+//! named processes are reaped, never "any child".
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, process,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
+};
+use steward_protocol::MessageId;
+
+use super::MESSAGE_ID;
+use crate::journal::ChildMark;
+
+/// Most rounds of looking and killing; a command that forks faster than that is left to its parent's limits.
+const ROUNDS: u32 = 100;
+
+/// Time between two rounds: long enough for a killed process to be gone.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The commands whose end the runtime waits for. Reaping one of them here would steal its exit code.
+static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Holds still the set of running commands; nobody spawns while a sweep looks.
+pub(super) struct Leaders(MutexGuard<'static, BTreeSet<i32>>);
+
+/// Keeps a command out of the reach of every other command's sweep, until dropped.
+#[derive(Debug)]
+pub(super) struct Leader(i32);
+
+impl Leaders {
+    pub(super) fn hold() -> Self {
+        // Nothing that holds the lock can leave the set half changed.
+        Self(LEADERS.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn add(mut self, pid: i32) -> Leader {
+        self.0.insert(pid);
+        Leader(pid)
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        Leaders::hold().0.remove(&self.0);
+    }
+}
+
+/// What `/proc/PID/stat` says of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    parent: i32,
+    group: i32,
+    session: i32,
+    start_time: u64,
+    zombie: bool,
+}
+
+fn look(pid: i32) -> Option<Seen> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Reads a line of `stat`. The name in it may hold anything, brackets and newlines included.
+fn parse(stat: &str) -> Option<Seen> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+    Some(Seen {
+        zombie: matches!(*fields.first()?, "Z" | "X"),
+        parent: number(1)?,
+        group: number(2)?,
+        session: number(3)?,
+        start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Names a process across reuse of its number.
+pub(super) fn mark(pid: i32) -> Option<ChildMark> {
+    look(pid).map(|seen| ChildMark {
+        pid,
+        start_time: seen.start_time,
+    })
+}
+
+/// Tells whether this very process still runs.
+pub(crate) fn is_alive(child: ChildMark) -> bool {
+    look(child.pid).is_some_and(|seen| seen.start_time == child.start_time && !seen.zombie)
+}
+
+/// Finds the process a command was started as, by the id in its environment.
+pub(crate) fn find_leader(id: MessageId) -> Option<ChildMark> {
+    let all = snapshot();
+    let leader = all
+        .iter()
+        .find(|(pid, seen)| seen.group == **pid && !seen.zombie && carries(**pid, id))?;
+    Some(ChildMark {
+        pid: *leader.0,
+        start_time: leader.1.start_time,
+    })
+}
+
+fn snapshot() -> BTreeMap<i32, Seen> {
+    let Ok(listing) = fs::read_dir("/proc") else {
+        return BTreeMap::new();
+    };
+    listing
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, look(pid)?)))
+        .collect()
+}
+
+/// Whose command a process says it belongs to.
+fn tag(pid: i32) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    environ
+        .split(|byte| *byte == 0)
+        .filter_map(|pair| pair.strip_prefix(MESSAGE_ID.as_bytes()))
+        .find_map(|rest| rest.strip_prefix(b"="))
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+fn carries(pid: i32, id: MessageId) -> bool {
+    tag(pid).is_some_and(|tag| tag == id.to_string())
+}
+
+/// Returns every living process that belongs to the command, its leader included.
+fn family(
+    all: &BTreeMap<i32, Seen>,
+    command: ChildMark,
+    id: MessageId,
+    leaders: &Leaders,
+) -> BTreeSet<i32> {
+    let me = own_pid();
+    let leader = command.pid;
+    let alone = leaders.0.iter().all(|pid| *pid == leader);
+    let mut found: BTreeSet<i32> = all
+        .iter()
+        .filter(|(pid, _)| **pid != me)
+        // Nothing older can be its descendant; this spares a look at most of the system.
+        .filter(|(_, seen)| seen.start_time >= command.start_time)
+        .filter(|(pid, seen)| {
+            let adopted = seen.parent == me && !leaders.0.contains(pid);
+            **pid == leader
+                || seen.group == leader
+                || seen.session == leader
+                || match tag(**pid) {
+                    Some(tag) => tag == id.to_string(),
+                    None => adopted && alone,
+                }
+        })
+        .map(|(pid, _)| *pid)
+        .collect();
+    loop {
+        let more: Vec<i32> = all
+            .iter()
+            .filter(|(pid, seen)| found.contains(&seen.parent) && !found.contains(pid))
+            .map(|(pid, _)| *pid)
+            .filter(|pid| *pid != me)
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        found.extend(more);
+    }
+    found
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(process::id()).unwrap_or(i32::MAX)
+}
+
+/// Sends a signal to every living process of a command.
+pub(super) fn signal_all(leader: ChildMark, id: MessageId, signal: Signal) {
+    let leaders = Leaders::hold();
+    let all = snapshot();
+    let known = all
+        .get(&leader.pid)
+        .is_none_or(|seen| seen.start_time == leader.start_time);
+    if !known {
+        return;
+    }
+    for pid in family(&all, leader, id, &leaders) {
+        if let Some(seen) = all.get(&pid) {
+            send(pid, seen, signal);
+        }
+    }
+}
+
+/// Signals exactly the process that was seen, or nobody.
+fn send(pid: i32, seen: &Seen, signal: Signal) {
+    if seen.zombie {
+        return;
+    }
+    let Some(raw) = Pid::from_raw(pid) else {
+        return;
+    };
+    let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else {
+        return;
+    };
+    if look(pid).is_some_and(|now| now.start_time == seen.start_time) {
+        // It may have ended in between, or be another user's; the next round looks again.
+        pidfd_send_signal(pidfd, signal).ok();
+    }
+}
+
+/// Kills what is left of a command until nothing is, and reaps what became ours.
+///
+/// Call it when the command itself has ended.
+pub(super) async fn clear(leader: ChildMark, id: MessageId) {
+    for _ in 0..ROUNDS {
+        if sweep(leader, id) == 0 {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    tracing::warn!(%id, "a command left processes behind that could not be ended");
+}
+
+/// One round; returns how many were still alive.
+fn sweep(leader: ChildMark, id: MessageId) -> usize {
+    let leaders = Leaders::hold();
+    let all = snapshot();
+    let mut alive = 0;
+    for pid in family(&all, leader, id, &leaders) {
+        let Some(seen) = all.get(&pid) else { continue };
+        // The leader's number may belong to a new command by now.
+        let another = leaders.0.contains(&pid) || leaders.0.contains(&seen.group);
+        if !another && !seen.zombie {
+            alive += 1;
+            send(pid, seen, Signal::KILL);
+        }
+    }
+    let me = own_pid();
+    for (pid, seen) in &all {
+        if seen.zombie && seen.parent == me && !leaders.0.contains(pid) {
+            if let Some(pid) = Pid::from_raw(*pid) {
+                waitpid(Some(pid), WaitOptions::NOHANG).ok();
+            }
+        }
+    }
+    alive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_stat_is_read_whatever_the_name() {
+        let rest = "S 1 20 30 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 1";
+        for name in ["sh", "a) Z 9 9 9", "with space", "new\nline", "((("] {
+            let seen = parse(&format!("77 ({name}) {rest}"));
+            let expected = Seen {
+                parent: 1,
+                group: 20,
+                session: 30,
+                start_time: 98765,
+                zombie: false,
+            };
+            assert_eq!(seen, Some(expected), "{name:?}");
+        }
+        for broken in ["", "1 (a", "1 (a) S", "1 (a) S x y z"] {
+            assert_eq!(parse(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_alive_and_its_number_with_another_start_is_not() {
+        let me = mark(own_pid()).expect("this process is in /proc");
+        assert!(is_alive(me));
+        assert!(!is_alive(ChildMark {
+            start_time: me.start_time + 1,
+            ..me
+        }));
+    }
+}

@@ -1,0 +1,872 @@
+//! The journal's decisions: what an order, a fact or a word of the station changes.
+//!
+//! Pure: a question and a moment go in, an answer and the writes that make it true come out. It
+//! knows no store, no clock, no bus, no task and no dice. Whoever asks must make the writes durable
+//! before acting on the answer (rules J1, J4, J8), and after a failed write throw this value away
+//! and [`Journal::reload`] it from what is durable.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use steward_protocol::{
+    Deferral, Digest, EventId, FaultEvent, InstanceId, JournalId, LedgerId, MessageId, Outcome,
+    Sealed, State, Subject, envelope::Send, limits,
+};
+
+use crate::{
+    check::{self, Bar, Standing},
+    clock::Moment,
+    counters::Counter,
+};
+
+pub mod entry;
+pub mod lanes;
+mod reign;
+mod shelf;
+pub mod spool;
+
+pub use self::{
+    entry::{ChildMark, Contradiction, Deadline, Ending, Entry, Phase, Started, Ticket, WallClock},
+    reign::{Welcomed, What, Word},
+};
+use self::{
+    entry::{Fact, Timeliness},
+    lanes::{Lane, Lanes, Turn},
+    shelf::Shelf,
+    spool::{Resend, Spool},
+};
+
+/// Most entries kept. Entries are small and go once confirmed and below `low`; this bounds what a
+/// confused station or a forger can make a node keep.
+pub const MAX_ENTRIES: usize = 200_000;
+
+/// Most answers repeated at a time, so that a long absence does not end in one burst.
+const DUE_ANSWERS: usize = 16;
+
+/// Most events repeated at a time.
+const DUE_EVENTS: usize = 64;
+
+/// Who this journal is and which ledger it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn when it was created.
+    pub journal_id: JournalId,
+    /// How often it has been opened.
+    pub starts: u64,
+    /// The ledger it belongs to, once it has been welcomed.
+    pub pinned: Option<Pinned>,
+}
+
+/// The ledger a journal belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pinned {
+    /// Which.
+    pub ledger_id: LedgerId,
+    /// The latest reign seen.
+    pub epoch: u64,
+    /// Everything with a smaller place is settled.
+    pub low: u64,
+}
+
+/// Everything durable, as a store returns it.
+#[derive(Debug)]
+pub struct Image {
+    /// Who it is.
+    pub identity: Identity,
+    /// The orders.
+    pub entries: Vec<(Ticket, Entry)>,
+    /// The lanes.
+    pub lanes: Vec<(Subject, Lane)>,
+    /// The events not handed over.
+    pub events: Vec<(u64, EventId)>,
+}
+
+/// What the config decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most orders taken but not started.
+    pub queue: usize,
+    /// Most bytes of output kept.
+    pub results_budget: u64,
+    /// A ledger that may take over from the one pinned.
+    pub accept_ledger: Option<LedgerId>,
+}
+
+/// What is to become of an order the journal does not know yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stance {
+    /// It is welcome.
+    Serve,
+    /// It is refused for good; says why.
+    Refuse(String),
+    /// Not now.
+    Hold(Deferral),
+}
+
+/// An order as it arrived.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// This transmission.
+    pub send: Send,
+    /// The order.
+    pub order: Sealed,
+    /// What is to become of it if it is new.
+    pub stance: Stance,
+}
+
+/// An order that cannot be read, but named.
+#[derive(Debug, Clone)]
+pub struct Unread {
+    /// Its id.
+    pub id: MessageId,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Where it arrived.
+    pub subject: Subject,
+    /// Why it is refused.
+    pub reason: String,
+}
+
+/// The end of an order, as its process saw it.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// A final state.
+    pub state: State,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// What came of it, if it ran.
+    pub outcome: Option<Outcome>,
+}
+
+/// A question.
+#[derive(Debug)]
+pub enum Ask {
+    /// An order arrived.
+    Offer(Box<Offer>),
+    /// An order arrived that can only be named.
+    Unread(Unread),
+    /// It is this order's turn: may it be started?
+    Begin(Ticket),
+    /// The child exists.
+    Spawned(Ticket, ChildMark),
+    /// An order is over.
+    Finish(Ticket, Box<Finish>),
+    /// An order was started and its end cannot be known; says why.
+    Lost(Ticket, String),
+    /// The station spoke.
+    Word(Word),
+    /// Something happened that the station is to know.
+    Report(Box<FaultEvent>),
+    /// What is to be said again?
+    Due {
+        /// Whether the station has just come back, so that everything is due.
+        all: bool,
+        /// A random number.
+        dice: u64,
+    },
+    /// Which orders of this subject are not over?
+    Open(Subject),
+    /// Which subjects have orders that are not over?
+    OpenSubjects,
+    /// What does a hello say about the journal?
+    Snapshot,
+}
+
+/// What becomes of an order that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offered {
+    /// It is new, and durable once the writes are.
+    Taken(Ticket),
+    /// The journal knows it, or has refused it just now: its state is the answer.
+    Stands(Ticket),
+    /// Not now.
+    Deferred {
+        /// Why.
+        deferral: Deferral,
+        /// The sequence number waited for, at a gap.
+        expected_seq: Option<u64>,
+    },
+    /// It is counted and not answered.
+    Ignored(Counter),
+}
+
+/// Whether an order may be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// It may, once the writes are durable.
+    Go {
+        /// How often it has been started, this time included.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is over without having been started: its state is the answer.
+    Over(Ticket),
+    /// Not before the station has spoken.
+    Wait,
+    /// It is started, over or forgotten already.
+    Gone,
+}
+
+/// An order that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOrder {
+    /// Its number.
+    pub ticket: Ticket,
+    /// Its id.
+    pub id: MessageId,
+    /// Whether it runs in its lane.
+    pub ordered: bool,
+    /// How long it may run.
+    pub timeout_ms: u64,
+    /// When it was started, if it was.
+    pub started: Option<Started>,
+}
+
+/// What is to be said again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Due {
+    /// Answers.
+    pub answers: Vec<Ticket>,
+    /// Events.
+    pub events: Vec<u64>,
+    /// When to ask next, on the clock of this boot; never, if nothing waits.
+    pub next_ms: Option<u64>,
+}
+
+/// What a hello says about the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// How often the journal has been opened.
+    pub counter: u64,
+    /// Last sequence number taken, per subject.
+    pub lanes: Vec<(Subject, u64)>,
+    /// Orders that are not over.
+    pub open: Vec<MessageId>,
+    /// Orders that are over without the station having confirmed it.
+    pub unconfirmed: Vec<MessageId>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Ask::Offer`] and [`Ask::Unread`].
+    Offered(Offered),
+    /// To [`Ask::Begin`].
+    Begun(Begun),
+    /// To [`Ask::Finish`], [`Ask::Spawned`]: done; the state is the answer to the station.
+    Stands(Ticket),
+    /// To [`Ask::Lost`]: it runs again.
+    Again,
+    /// To [`Ask::Word`].
+    Word(Welcomed),
+    /// To [`Ask::Report`]: kept; whether another one had to go.
+    Reported {
+        /// Whether the oldest event was dropped.
+        dropped: bool,
+    },
+    /// To [`Ask::Due`].
+    Due(Due),
+    /// To [`Ask::Open`].
+    Open(Vec<OpenOrder>),
+    /// To [`Ask::OpenSubjects`].
+    OpenSubjects(BTreeSet<Subject>),
+    /// To [`Ask::Snapshot`].
+    Snapshot(Snapshot),
+    /// The question contradicts what the journal knows.
+    Contradiction(Contradiction),
+}
+
+/// Something to make durable.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Who the journal is, and whose.
+    Identity(Identity),
+    /// All that is known of an order, except its text and its outcome.
+    Entry(Ticket, Box<Entry>),
+    /// An order's own bytes.
+    Text(Ticket, String),
+    /// An order's bytes are not needed any more.
+    DropText(Ticket),
+    /// What came of an order.
+    Outcome(Ticket, Box<Outcome>),
+    /// An order's output goes; exit code and times stay.
+    DropOutput(Ticket),
+    /// An order is forgotten.
+    Forget(Ticket),
+    /// A lane.
+    Lane(Subject, Lane),
+    /// A lane is forgotten.
+    ForgetLane(Subject),
+    /// An event.
+    Event(u64, Box<FaultEvent>),
+    /// An event is forgotten.
+    ForgetEvent(u64),
+}
+
+/// The journal of one start of the agent.
+#[derive(Debug)]
+pub struct Journal {
+    instance: InstanceId,
+    limits: Limits,
+    identity: Identity,
+    shelf: Shelf,
+    lanes: Lanes,
+    spool: Spool,
+    /// Plans for answers; one that is missing is due at once.
+    resends: HashMap<Ticket, Resend>,
+    welcomed: bool,
+    wall: WallClock,
+    writes: Vec<Write>,
+}
+
+impl Journal {
+    /// Returns the journal of a new start.
+    pub fn new(instance: InstanceId, limits: Limits, image: Image) -> Self {
+        let mut journal = Self {
+            instance,
+            limits,
+            identity: image.identity,
+            shelf: Shelf::default(),
+            lanes: Lanes::default(),
+            spool: Spool::default(),
+            resends: HashMap::new(),
+            welcomed: false,
+            wall: WallClock::Doubtful,
+            writes: Vec::new(),
+        };
+        journal.reload(image);
+        journal
+    }
+
+    /// Replaces what is believed by what is durable; what this start learned stays.
+    pub fn reload(&mut self, image: Image) {
+        // A pin that did not become durable was no welcome.
+        self.welcomed &= image.identity.pinned.map(|pinned| pinned.ledger_id)
+            == self.identity.pinned.map(|pinned| pinned.ledger_id);
+        self.identity = image.identity;
+        self.shelf = Shelf::after(&self.shelf);
+        for (ticket, entry) in image.entries {
+            self.shelf.put(ticket, entry);
+        }
+        self.lanes = Lanes::new(image.lanes);
+        self.spool = Spool::new(image.events);
+        self.writes.clear();
+    }
+
+    /// Answers a question and returns what must be durable before the answer is used.
+    pub fn next(&mut self, ask: Ask, now: &Moment) -> (Answer, Vec<Write>) {
+        let answer = match ask {
+            Ask::Offer(offer) => Answer::Offered(self.offer(*offer, now)),
+            Ask::Unread(unread) => Answer::Offered(self.unread(unread, now)),
+            Ask::Begin(ticket) => self.begin(ticket, now),
+            Ask::Spawned(ticket, child) => self.stands(ticket, Fact::Spawn(child), now),
+            Ask::Finish(ticket, finish) => self.finish(ticket, *finish, now),
+            Ask::Lost(ticket, reason) => self.lost(ticket, reason, now),
+            Ask::Word(word) => Answer::Word(self.word(word, now)),
+            Ask::Report(event) => self.report(event),
+            Ask::Due { all, dice } => Answer::Due(self.due(all, dice, now)),
+            Ask::Open(subject) => Answer::Open(self.open(&subject)),
+            Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
+            Ask::Snapshot => Answer::Snapshot(self.snapshot()),
+        };
+        (answer, std::mem::take(&mut self.writes))
+    }
+
+    /// Returns what is kept of an order.
+    pub fn entry(&self, ticket: Ticket) -> Option<&Entry> {
+        self.shelf.get(ticket)
+    }
+
+    /// Returns who the journal is and whose.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            instance: self.instance,
+            welcomed: self.welcomed,
+            pinned: self
+                .identity
+                .pinned
+                .map(|pinned| (pinned.ledger_id, pinned.epoch)),
+        }
+    }
+
+    fn offer(&mut self, offer: Offer, now: &Moment) -> Offered {
+        match check::admit(&self.standing(), &offer.send) {
+            Ok(()) => {}
+            Err(Bar::Ignore(counter)) => return Offered::Ignored(counter),
+            Err(Bar::Defer(deferral)) => return deferred(deferral),
+        }
+        self.rise(offer.send.epoch, offer.send.low);
+        let order = offer.order.order();
+        if let Some(ticket) = self.shelf.find(order.id, offer.order.digest()) {
+            return self.repeat(ticket, &offer, now);
+        }
+        if offer.send.pos < offer.send.low.max(self.low()) {
+            return Offered::Ignored(Counter::Settled);
+        }
+        let conflict = self.shelf.with_id(order.id).next().is_some();
+        let lane = lane_of(&offer);
+        match lane.map(|(seq, seq_low)| self.lanes.turn(&order.subject, seq, seq_low)) {
+            Some(Turn::Gap { expected }) => {
+                return Offered::Deferred {
+                    deferral: Deferral::Gap,
+                    expected_seq: Some(expected),
+                };
+            }
+            Some(Turn::Past) if !conflict => return Offered::Ignored(Counter::Settled),
+            Some(Turn::Next | Turn::Past) | None => {}
+        }
+        let entry = entry_of(&offer, now);
+        if let Some(ending) = self.verdict(&offer, &entry, conflict, now) {
+            let refused = self.take(Phase::Final(ending), entry, &offer);
+            if let Offered::Stands(ticket) = refused {
+                self.said(ticket, now);
+            }
+            return refused;
+        }
+        if let Stance::Hold(deferral) = offer.stance {
+            return deferred(deferral);
+        }
+        if self.shelf.received().len() >= self.limits.queue {
+            return deferred(Deferral::Busy);
+        }
+        self.take(Phase::Received, entry, &offer)
+    }
+
+    /// Returns how a new order ends at once, if it does.
+    fn verdict(
+        &self,
+        offer: &Offer,
+        entry: &Entry,
+        conflict: bool,
+        now: &Moment,
+    ) -> Option<Ending> {
+        if conflict {
+            return Some(Ending::plain(
+                State::Rejected,
+                "another order with this id and other content is in this node's journal; an id is used once",
+            ));
+        }
+        if offer.send.ttl_left_ms == 0 || entry.timeliness(now, self.wall) == Timeliness::Late {
+            return Some(Ending::plain(State::Expired, NEVER_STARTED));
+        }
+        match &offer.stance {
+            Stance::Refuse(reason) => Some(Ending::plain(State::Rejected, reason.clone())),
+            Stance::Serve | Stance::Hold(_) => None,
+        }
+    }
+
+    fn take(&mut self, phase: Phase, mut entry: Entry, offer: &Offer) -> Offered {
+        if self.shelf.len() >= MAX_ENTRIES {
+            return deferred(Deferral::Busy);
+        }
+        if let Some((seq, _)) = lane_of(offer) {
+            self.advance(&entry.subject.clone(), seq);
+        }
+        entry.phase = phase;
+        let ticket = self.shelf.ticket();
+        let fresh = entry.phase == Phase::Received;
+        self.put(ticket, entry);
+        if fresh {
+            let text = offer.order.text().to_owned();
+            self.writes.push(Write::Text(ticket, text));
+            Offered::Taken(ticket)
+        } else {
+            Offered::Stands(ticket)
+        }
+    }
+
+    /// An order the journal knows arrived again: never run again, answered with the truth.
+    fn repeat(&mut self, ticket: Ticket, offer: &Offer, now: &Moment) -> Offered {
+        if let Some((seq, _)) = lane_of(offer) {
+            // Its lane may have been evicted; what is known was taken, and so was all before it.
+            self.advance(&offer.order.order().subject, seq);
+        }
+        let Some(entry) = self.shelf.get(ticket) else {
+            return Offered::Ignored(Counter::Settled);
+        };
+        if entry.phase == Phase::Received {
+            if offer.send.ttl_left_ms == 0 {
+                let ending = too_late(entry);
+                self.apply(ticket, Fact::End(ending), now).ok();
+            } else {
+                let entry = Entry {
+                    deadline: deadline(now, offer.send.ttl_left_ms),
+                    ..entry.clone()
+                };
+                self.put(ticket, entry);
+            }
+        }
+        Offered::Stands(ticket)
+    }
+
+    fn unread(&mut self, unread: Unread, now: &Moment) -> Offered {
+        let Some(pinned) = self.identity.pinned.filter(|_| self.welcomed) else {
+            return Offered::Ignored(Counter::BeforeWelcome);
+        };
+        if let Some(ticket) = self.shelf.find(unread.id, unread.digest) {
+            return Offered::Stands(ticket);
+        }
+        if self.shelf.len() >= MAX_ENTRIES {
+            return deferred(Deferral::Busy);
+        }
+        let entry = Entry {
+            id: unread.id,
+            digest: unread.digest,
+            subject: unread.subject,
+            ledger_id: pinned.ledger_id,
+            // Its header cannot be read; once confirmed it may go.
+            pos: 0,
+            seq: None,
+            idempotent: false,
+            timeout_ms: 0,
+            expires_at: now.wall,
+            deadline: deadline(now, 0),
+            starts: 0,
+            phase: Phase::Final(Ending::plain(State::Rejected, unread.reason)),
+            at: now.wall,
+        };
+        let ticket = self.shelf.ticket();
+        self.put(ticket, entry);
+        self.said(ticket, now);
+        Offered::Stands(ticket)
+    }
+
+    fn begin(&mut self, ticket: Ticket, now: &Moment) -> Answer {
+        let Some(entry) = self.shelf.get(ticket) else {
+            return Answer::Begun(Begun::Gone);
+        };
+        if entry.phase != Phase::Received {
+            return Answer::Begun(Begun::Gone);
+        }
+        if !self.welcomed {
+            return Answer::Begun(Begun::Wait);
+        }
+        let ending = if entry.pos < self.low() && entry.starts == 0 {
+            Some(Ending::plain(
+                State::Cancelled,
+                "the station had settled it before its turn came",
+            ))
+        } else {
+            match entry.timeliness(now, self.wall) {
+                Timeliness::Late => Some(too_late(entry)),
+                Timeliness::CannotTell => return Answer::Begun(Begun::Wait),
+                Timeliness::InTime => None,
+            }
+        };
+        if let Some(ending) = ending {
+            return match self.apply(ticket, Fact::End(ending), now) {
+                Ok(()) => Answer::Begun(Begun::Over(ticket)),
+                Err(contradiction) => Answer::Contradiction(contradiction),
+            };
+        }
+        let started = Started {
+            at: now.wall,
+            boot_id: Arc::clone(&now.boot_id),
+            boot_ms: now.boot_ms,
+            child: None,
+        };
+        let attempt = entry.starts.saturating_add(1);
+        match self.apply(ticket, Fact::Start(started), now) {
+            Ok(()) => Answer::Begun(Begun::Go {
+                attempt,
+                at: now.wall,
+            }),
+            Err(contradiction) => Answer::Contradiction(contradiction),
+        }
+    }
+
+    fn finish(&mut self, ticket: Ticket, finish: Finish, now: &Moment) -> Answer {
+        let ending = Ending {
+            state: finish.state,
+            reason: finish.reason,
+            // A ledger that was taken over from will never confirm.
+            confirmed: self.is_foreign(ticket),
+            output_bytes: finish.outcome.as_ref().map_or(0, output_bytes),
+        };
+        let answer = self.stands(ticket, Fact::End(ending), now);
+        if let (Answer::Stands(_), Some(outcome)) = (&answer, finish.outcome) {
+            self.writes.push(Write::Outcome(ticket, Box::new(outcome)));
+            self.economise();
+        }
+        answer
+    }
+
+    fn lost(&mut self, ticket: Ticket, reason: String, now: &Moment) -> Answer {
+        let again = self
+            .shelf
+            .get(ticket)
+            .is_some_and(|entry| entry.idempotent && matches!(entry.phase, Phase::Started(_)));
+        if !again {
+            let ending = Ending::plain(State::Interrupted, reason);
+            return self.stands(ticket, Fact::End(ending), now);
+        }
+        match self.apply(ticket, Fact::Requeue, now) {
+            Ok(()) => Answer::Again,
+            Err(contradiction) => Answer::Contradiction(contradiction),
+        }
+    }
+
+    fn stands(&mut self, ticket: Ticket, fact: Fact, now: &Moment) -> Answer {
+        match self.apply(ticket, fact, now) {
+            Ok(()) => Answer::Stands(ticket),
+            Err(contradiction) => Answer::Contradiction(contradiction),
+        }
+    }
+
+    /// Applies a fact to an order, and writes what it changed.
+    fn apply(&mut self, ticket: Ticket, fact: Fact, now: &Moment) -> Result<(), Contradiction> {
+        let Some(entry) = self.shelf.get(ticket) else {
+            return Err(Contradiction {
+                phase: "forgotten",
+                fact: "anything",
+            });
+        };
+        let starts = entry.starts + u32::from(matches!(fact, Fact::Start(_)));
+        let keeps_time = matches!(fact, Fact::Spawn(_) | Fact::Confirm);
+        let phase = entry.phase.next(fact)?;
+        let over = matches!(phase, Phase::Final(_));
+        let entry = Entry {
+            phase,
+            starts,
+            at: if keeps_time { entry.at } else { now.wall },
+            ..entry.clone()
+        };
+        self.put(ticket, entry);
+        if over {
+            self.writes.push(Write::DropText(ticket));
+            self.said(ticket, now);
+        }
+        Ok(())
+    }
+
+    /// Whoever asked says it now; repeating it can wait.
+    fn said(&mut self, ticket: Ticket, now: &Moment) {
+        let dice = spool::mix(now.boot_ms, ticket.0);
+        self.resends.insert(ticket, Resend::said(now.boot_ms, dice));
+    }
+
+    fn put(&mut self, ticket: Ticket, entry: Entry) {
+        self.writes
+            .push(Write::Entry(ticket, Box::new(entry.clone())));
+        self.shelf.put(ticket, entry);
+    }
+
+    fn advance(&mut self, subject: &Subject, seq: u64) {
+        if let Some(lane) = self.lanes.advance(subject, seq) {
+            self.writes.push(Write::Lane(subject.clone(), lane));
+        }
+        if let Some(evicted) = self.lanes.evict() {
+            self.writes.push(Write::ForgetLane(evicted));
+        }
+    }
+
+    /// Lets the oldest outputs go until the budget holds, confirmed ones first; exit codes stay.
+    fn economise(&mut self) {
+        let budget = self.limits.results_budget;
+        while let Some(ticket) = self.shelf.surplus(budget) {
+            let Some(mut entry) = self.shelf.get(ticket).cloned() else {
+                return;
+            };
+            if let Phase::Final(ending) = &mut entry.phase {
+                let note = format!(
+                    "{} bytes of output were dropped to stay within this node's results_budget of {budget} bytes",
+                    ending.output_bytes
+                );
+                ending.output_bytes = 0;
+                ending.reason = Some(match ending.reason.take() {
+                    Some(reason) => format!("{reason}; {note}"),
+                    None => note,
+                });
+            }
+            self.put(ticket, entry);
+            self.writes.push(Write::DropOutput(ticket));
+        }
+    }
+
+    fn report(&mut self, event: Box<FaultEvent>) -> Answer {
+        let (rank, dropped) = self.spool.push(event.id);
+        self.writes.push(Write::Event(rank, event));
+        if let Some(oldest) = dropped {
+            self.writes.push(Write::ForgetEvent(oldest));
+        }
+        Answer::Reported {
+            dropped: dropped.is_some(),
+        }
+    }
+
+    fn due(&mut self, all: bool, dice: u64, now: &Moment) -> Due {
+        if all {
+            self.resends.clear();
+            self.spool.hurry();
+        }
+        self.expire(now);
+        let mut due = Due::default();
+        let waiting: Vec<Ticket> = self.shelf.unconfirmed().iter().copied().collect();
+        self.resends
+            .retain(|ticket, _| waiting.binary_search(ticket).is_ok());
+        for ticket in waiting {
+            let resend = self.resends.get(&ticket).copied().unwrap_or_default();
+            if resend.due_ms <= now.boot_ms && due.answers.len() < DUE_ANSWERS {
+                let resend = resend.again(now.boot_ms, spool::mix(dice, ticket.0));
+                self.resends.insert(ticket, resend);
+                due.answers.push(ticket);
+                due.next_ms = sooner(due.next_ms, resend.due_ms);
+            } else {
+                due.next_ms = sooner(due.next_ms, resend.due_ms);
+            }
+        }
+        due.events = self.spool.due(now.boot_ms, dice, DUE_EVENTS);
+        let next_event = self.spool.next_due();
+        let deadlines = self
+            .shelf
+            .received()
+            .iter()
+            .filter_map(|ticket| self.shelf.get(*ticket))
+            .filter(|entry| entry.deadline.boot_id == now.boot_id)
+            .map(|entry| entry.deadline.boot_ms);
+        due.next_ms = deadlines.chain(next_event).fold(due.next_ms, sooner);
+        due
+    }
+
+    /// Ends the orders that waited here past their deadline.
+    fn expire(&mut self, now: &Moment) {
+        let late: Vec<(Ticket, Ending)> = self
+            .shelf
+            .received()
+            .iter()
+            .filter_map(|ticket| Some((*ticket, self.shelf.get(*ticket)?)))
+            .filter(|(_, entry)| entry.timeliness(now, self.wall) == Timeliness::Late)
+            .map(|(ticket, entry)| (ticket, too_late(entry)))
+            .collect();
+        for (ticket, ending) in late {
+            self.apply(ticket, Fact::End(ending), now).ok();
+            // Nobody else says this one.
+            self.resends.remove(&ticket);
+        }
+    }
+
+    fn open(&self, subject: &Subject) -> Vec<OpenOrder> {
+        let mut tickets: Vec<Ticket> = self.shelf.started().iter().copied().collect();
+        tickets.extend(self.shelf.received());
+        tickets.sort_unstable();
+        tickets
+            .into_iter()
+            .filter_map(|ticket| Some((ticket, self.shelf.get(ticket)?)))
+            .filter(|(_, entry)| entry.subject == *subject)
+            .map(|(ticket, entry)| OpenOrder {
+                ticket,
+                id: entry.id,
+                ordered: entry.seq.is_some(),
+                timeout_ms: entry.timeout_ms,
+                started: match &entry.phase {
+                    Phase::Started(started) => Some(started.clone()),
+                    Phase::Received | Phase::Final(_) => None,
+                },
+            })
+            .collect()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let ids = |tickets: &mut dyn Iterator<Item = &Ticket>| {
+            tickets
+                .filter_map(|ticket| self.shelf.get(*ticket))
+                .map(|entry| entry.id)
+                .take(limits::MAX_IDS)
+                .collect()
+        };
+        Snapshot {
+            counter: self.identity.starts,
+            lanes: self.lanes.recent(limits::MAX_IDS),
+            open: ids(&mut self.shelf.started().iter().chain(self.shelf.received())),
+            unconfirmed: ids(&mut self.shelf.unconfirmed().iter()),
+        }
+    }
+
+    fn is_foreign(&self, ticket: Ticket) -> bool {
+        let pinned = self.identity.pinned.map(|pinned| pinned.ledger_id);
+        self.shelf
+            .get(ticket)
+            .is_some_and(|entry| Some(entry.ledger_id) != pinned)
+    }
+
+    fn low(&self) -> u64 {
+        self.identity.pinned.map_or(0, |pinned| pinned.low)
+    }
+}
+
+/// The reason of an expired order.
+const NEVER_STARTED: &str = "its deadline passed before it was started on this node";
+
+/// Returns the truth about an order that waited too long.
+fn too_late(entry: &Entry) -> Ending {
+    if entry.starts == 0 {
+        Ending::plain(State::Expired, NEVER_STARTED)
+    } else {
+        Ending::plain(
+            State::Interrupted,
+            "it was started before, its end is unknown, and its deadline passed before it could be started again",
+        )
+    }
+}
+
+fn deferred(deferral: Deferral) -> Offered {
+    Offered::Deferred {
+        deferral,
+        expected_seq: None,
+    }
+}
+
+fn sooner(known: Option<u64>, other: u64) -> Option<u64> {
+    Some(known.map_or(other, |known| known.min(other)))
+}
+
+fn deadline(now: &Moment, ttl_left_ms: u64) -> Deadline {
+    Deadline {
+        boot_id: Arc::clone(&now.boot_id),
+        boot_ms: now.boot_ms.saturating_add(ttl_left_ms),
+    }
+}
+
+fn output_bytes(outcome: &Outcome) -> u64 {
+    [&outcome.stdout, &outcome.stderr]
+        .into_iter()
+        .flatten()
+        .map(|output| output.kept() as u64)
+        .sum()
+}
+
+/// Returns the place in its lane of an order that has one.
+fn lane_of(offer: &Offer) -> Option<(u64, u64)> {
+    let seq = offer.send.seq.filter(|_| offer.order.order().ordered)?;
+    Some((seq, offer.send.seq_low.unwrap_or(1)))
+}
+
+fn entry_of(offer: &Offer, now: &Moment) -> Entry {
+    let order = offer.order.order();
+    Entry {
+        id: order.id,
+        digest: offer.order.digest(),
+        subject: order.subject.clone(),
+        ledger_id: offer.send.ledger_id,
+        pos: offer.send.pos,
+        seq: lane_of(offer).map(|(seq, _)| seq),
+        idempotent: order.idempotent,
+        timeout_ms: order.timeout_ms,
+        expires_at: order.expires_at,
+        deadline: deadline(now, offer.send.ttl_left_ms),
+        starts: 0,
+        phase: Phase::Received,
+        at: now.wall,
+    }
+}
+
+#[cfg(test)]
+mod tests;

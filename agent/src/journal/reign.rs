@@ -1,0 +1,154 @@
+//! What the station's own words change: whose journal this is, what is confirmed, what may go.
+
+use std::time::Duration;
+
+use steward_protocol::{EventId, LedgerId, MessageId, envelope::Reign, limits};
+
+use super::{Journal, Phase, Pinned, Ticket, WallClock, Write, entry::Fact};
+use crate::clock::Moment;
+
+/// Something the station said besides orders.
+#[derive(Debug, Clone)]
+pub struct Word {
+    /// Who said it, to whom.
+    pub reign: Reign,
+    /// What.
+    pub what: What,
+}
+
+/// What a station says besides orders.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// This start of the agent is welcome.
+    Welcome {
+        /// How far the two wall clocks are apart, if that could be measured.
+        skew: Option<Duration>,
+    },
+    /// These answers and events are stored.
+    Confirm {
+        /// Orders.
+        orders: Vec<MessageId>,
+        /// Events.
+        events: Vec<EventId>,
+    },
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcomed {
+    /// It was heard.
+    Heard,
+    /// It was heard, and the journal now belongs to this ledger, the first it has met.
+    Pinned(LedgerId),
+    /// It was heard, and this ledger took over from another, as the config allows.
+    TakenOver(LedgerId),
+    /// Another ledger than the one pinned.
+    Foreign(LedgerId),
+    /// An earlier reign.
+    Stale,
+    /// Meant for another start of this agent.
+    OtherInstance,
+}
+
+impl Journal {
+    pub(super) fn word(&mut self, word: Word, now: &Moment) -> Welcomed {
+        let reign = &word.reign;
+        if reign.instance != self.instance {
+            return Welcomed::OtherInstance;
+        }
+        let greeting = matches!(word.what, What::Welcome { .. });
+        let heard = match self.identity.pinned {
+            Some(pinned) if pinned.ledger_id == reign.ledger_id => {
+                if reign.epoch < pinned.epoch {
+                    return Welcomed::Stale;
+                }
+                Welcomed::Heard
+            }
+            None if greeting => Welcomed::Pinned(reign.ledger_id),
+            Some(_) if greeting && self.limits.accept_ledger == Some(reign.ledger_id) => {
+                self.abandon();
+                Welcomed::TakenOver(reign.ledger_id)
+            }
+            Some(_) | None => return Welcomed::Foreign(reign.ledger_id),
+        };
+        if heard != Welcomed::Heard {
+            self.identity.pinned = Some(Pinned {
+                ledger_id: reign.ledger_id,
+                epoch: reign.epoch,
+                low: reign.low,
+            });
+            self.writes.push(Write::Identity(self.identity));
+        }
+        match word.what {
+            What::Welcome { skew } => {
+                self.welcomed = true;
+                self.wall = match skew {
+                    Some(skew) if skew <= limits::TRUSTED_SKEW => WallClock::Trusted,
+                    Some(_) | None => WallClock::Doubtful,
+                };
+            }
+            What::Confirm { orders, events } => self.confirm(&orders, &events, now),
+        }
+        self.rise(word.reign.epoch, word.reign.low);
+        heard
+    }
+
+    /// Adopts a later reign, and forgets what it says is settled.
+    pub(super) fn rise(&mut self, epoch: u64, low: u64) {
+        if let Some(pinned) = &mut self.identity.pinned {
+            let risen = Pinned {
+                epoch: pinned.epoch.max(epoch),
+                low: pinned.low.max(low),
+                ..*pinned
+            };
+            if risen != *pinned {
+                *pinned = risen;
+                self.writes.push(Write::Identity(self.identity));
+            }
+        }
+        while let Some(ticket) = self.shelf.forgettable(self.low()) {
+            self.forget(ticket);
+        }
+    }
+
+    fn confirm(&mut self, orders: &[MessageId], events: &[EventId], now: &Moment) {
+        for id in orders {
+            let over: Vec<Ticket> = self
+                .shelf
+                .with_id(*id)
+                .filter(|ticket| self.shelf.unconfirmed().contains(ticket))
+                .collect();
+            for ticket in over {
+                self.resends.remove(&ticket);
+                self.apply(ticket, Fact::Confirm, now).ok();
+            }
+        }
+        for id in events {
+            if let Some(rank) = self.spool.confirm(*id) {
+                self.writes.push(Write::ForgetEvent(rank));
+            }
+        }
+    }
+
+    /// Lets go of everything another ledger left here; what runs is let run to its end.
+    fn abandon(&mut self) {
+        for ticket in self.shelf.tickets() {
+            let running = self
+                .shelf
+                .get(ticket)
+                .is_some_and(|entry| matches!(entry.phase, Phase::Started(_)));
+            if !running {
+                self.forget(ticket);
+            }
+        }
+        for subject in self.lanes.clear() {
+            self.writes.push(Write::ForgetLane(subject));
+        }
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        drop(self.shelf.remove(ticket));
+        self.resends.remove(&ticket);
+        self.writes.push(Write::Forget(ticket));
+    }
+}

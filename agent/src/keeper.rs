@@ -1,0 +1,631 @@
+//! The keeper: the one thread that owns the journal and its file.
+//!
+//! ```text
+//! process ─ Job{asks, reply} ─▶ ┐            ┌─▶ Journal::next (decides)
+//! process ─ Job{asks, reply} ─▶ ├─ a batch ──┤
+//! desk    ─ Job{asks, reply} ─▶ ┘            └─▶ Store::commit (one fsync) ─▶ every reply
+//! ```
+//!
+//! Nothing is answered before it is durable. When the commit fails, everything in the batch is
+//! answered with a storage error (rule J8) and the journal is rebuilt from the file.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use jiff::Timestamp;
+use steward_protocol::{Ack, Digest, FaultEvent, InstanceId, MessageId, Sealed, State, Subject};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    clock::{Clock, Moment},
+    counters::{Counter, Counters},
+    journal::{
+        Answer, Ask, Begun, ChildMark, Contradiction, Finish, Identity, Journal, Limits, Offer,
+        Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word, Write,
+    },
+    store::{Owner, Store, StoreError},
+};
+
+/// Jobs waiting for the keeper. Every process waits for its answer before it asks again, so this is
+/// more than all of them can have waiting; beyond it they wait in line.
+const QUEUE: usize = 256;
+
+/// Most jobs that share one commit.
+const BATCH: usize = 128;
+
+/// Why the keeper did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KeeperError {
+    /// The journal could not be written or read; nothing was changed.
+    #[error("use the journal: {detail}")]
+    Storage {
+        /// What the store said.
+        detail: Arc<str>,
+    },
+    /// The keeper has ended.
+    #[error("reach the keeper of the journal: it has ended")]
+    Gone,
+    /// The question contradicts what is durable.
+    #[error(transparent)]
+    Contradiction(Contradiction),
+}
+
+/// Asks the keeper.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Questions that belong together, and where the answers go.
+#[derive(Debug)]
+struct Job {
+    asks: Vec<Ask>,
+    reply: oneshot::Sender<Result<Vec<Told>, KeeperError>>,
+}
+
+/// An answer with what had to be read from the file for it.
+#[derive(Debug)]
+enum Told {
+    Offer(OfferReply),
+    Begin(BeginReply),
+    Ack(Ack),
+    Again,
+    Word(Welcomed, Identity),
+    Reported,
+    Due(DueReply),
+    Open(Vec<OpenOrder>),
+    OpenSubjects(BTreeSet<Subject>),
+    Snapshot(Snapshot),
+    Contradiction(Contradiction),
+}
+
+/// What becomes of an order that arrived, and what its station is told.
+#[derive(Debug)]
+pub struct OfferReply {
+    /// What becomes of it.
+    pub offered: Offered,
+    /// What the station is told, unless nothing.
+    pub ack: Option<Ack>,
+}
+
+/// Whether an order may be started.
+#[derive(Debug)]
+pub enum BeginReply {
+    /// It may; that it was is durable.
+    Go {
+        /// The order.
+        order: Box<Sealed>,
+        /// How often it has been started, this time included.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is over without having been started.
+    Over(Ack),
+    /// Not before the station has spoken.
+    Wait,
+    /// It is started, over or forgotten already.
+    Gone,
+}
+
+/// What becomes of an order whose end is unknown.
+#[derive(Debug)]
+pub enum LostReply {
+    /// It runs again.
+    Again,
+    /// It is over.
+    Over(Ack),
+}
+
+/// What is to be said again.
+#[derive(Debug, Default)]
+pub struct DueReply {
+    /// Answers, with the subjects of their orders.
+    pub acks: Vec<(Subject, Ack)>,
+    /// Events.
+    pub events: Vec<FaultEvent>,
+    /// When to ask next, on the clock of this boot.
+    pub next_ms: Option<u64>,
+}
+
+/// What a keeper starts with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Whose journal.
+    pub owner: Owner,
+    /// This start of the agent.
+    pub instance: InstanceId,
+    /// What the config decides.
+    pub limits: Limits,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where failures are counted.
+    pub counters: Arc<Counters>,
+}
+
+impl Keeper {
+    /// Opens the journal in `dir` and starts its thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot be opened.
+    pub fn open(
+        dir: &Path,
+        opening: Opening,
+    ) -> Result<(Self, Identity, JoinHandle<()>), StoreError> {
+        let store = Store::open(dir, &opening.owner)?;
+        Self::start(store, opening)
+    }
+
+    fn start(
+        store: Store,
+        opening: Opening,
+    ) -> Result<(Self, Identity, JoinHandle<()>), StoreError> {
+        let journal = Journal::new(opening.instance, opening.limits, store.image()?);
+        let identity = journal.identity();
+        let desk = Desk {
+            store,
+            journal,
+            clock: opening.clock,
+            counters: opening.counters,
+            failing: false,
+            stale: false,
+        };
+        let (jobs, inbox) = mpsc::channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || desk.serve(inbox))
+            .map_err(|source| StoreError::Io {
+                doing: "start the thread of",
+                path: crate::store::FILE.into(),
+                source,
+            })?;
+        Ok((Self { jobs }, identity, thread))
+    }
+
+    /// Offers orders, all of them with one commit.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nothing could be made durable; none of the orders was taken.
+    pub async fn offer(&self, offers: Vec<Offer>) -> Result<Vec<OfferReply>, KeeperError> {
+        let asks = offers
+            .into_iter()
+            .map(|offer| Ask::Offer(Box::new(offer)))
+            .collect();
+        let told = self.ask(asks).await?;
+        told.into_iter().map(offer_reply).collect()
+    }
+
+    /// Refuses an order that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the refusal could not be made durable.
+    pub async fn refuse(&self, unread: Unread) -> Result<OfferReply, KeeperError> {
+        self.one(Ask::Unread(unread)).await.and_then(offer_reply)
+    }
+
+    /// Asks whether an order may be started, and records that it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that could not be made durable: do not start it.
+    pub async fn begin(&self, ticket: Ticket) -> Result<BeginReply, KeeperError> {
+        match self.one(Ask::Begin(ticket)).await? {
+            Told::Begin(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Records the child of an order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that could not be made durable.
+    pub async fn spawned(&self, ticket: Ticket, child: ChildMark) -> Result<Ack, KeeperError> {
+        self.ack(Ask::Spawned(ticket, child)).await
+    }
+
+    /// Records the end of an order and returns what the station is told.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that could not be made durable: do not tell.
+    pub async fn finish(&self, ticket: Ticket, finish: Finish) -> Result<Ack, KeeperError> {
+        self.ack(Ask::Finish(ticket, Box::new(finish))).await
+    }
+
+    /// Records that the end of an order cannot be known.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that could not be made durable.
+    pub async fn lost(&self, ticket: Ticket, reason: &str) -> Result<LostReply, KeeperError> {
+        match self.one(Ask::Lost(ticket, reason.to_owned())).await? {
+            Told::Again => Ok(LostReply::Again),
+            Told::Ack(ack) => Ok(LostReply::Over(ack)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Records what the station said, and returns what became of it and whose the journal is now.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that could not be made durable: nothing was heard.
+    pub async fn word(&self, word: Word) -> Result<(Welcomed, Identity), KeeperError> {
+        match self.one(Ask::Word(word)).await? {
+            Told::Word(welcomed, identity) => Ok((welcomed, identity)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Keeps an event until the station has stored it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it could not be made durable.
+    pub async fn report(&self, event: FaultEvent) -> Result<(), KeeperError> {
+        match self.one(Ask::Report(Box::new(event))).await? {
+            Told::Reported => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns what is to be said again now; everything, when the station has just come `back`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot be read, or what expired could not be made durable.
+    pub async fn due(&self, back: Back, dice: u64) -> Result<DueReply, KeeperError> {
+        let all = back == Back::JustNow;
+        match self.one(Ask::Due { all, dice }).await? {
+            Told::Due(due) => Ok(due),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns the orders of `subject` that are not over, in the order of their arrival.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the keeper has ended or the journal is unusable.
+    pub async fn open_orders(&self, subject: Subject) -> Result<Vec<OpenOrder>, KeeperError> {
+        match self.one(Ask::Open(subject)).await? {
+            Told::Open(orders) => Ok(orders),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns the subjects that have orders that are not over.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the keeper has ended or the journal is unusable.
+    pub async fn open_subjects(&self) -> Result<BTreeSet<Subject>, KeeperError> {
+        match self.one(Ask::OpenSubjects).await? {
+            Told::OpenSubjects(subjects) => Ok(subjects),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns what a hello says about the journal.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the keeper has ended or the journal is unusable.
+    pub async fn snapshot(&self) -> Result<Snapshot, KeeperError> {
+        match self.one(Ask::Snapshot).await? {
+            Told::Snapshot(snapshot) => Ok(snapshot),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ack(&self, ask: Ask) -> Result<Ack, KeeperError> {
+        match self.one(ask).await? {
+            Told::Ack(ack) => Ok(ack),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn one(&self, ask: Ask) -> Result<Told, KeeperError> {
+        let told = self.ask(vec![ask]).await?;
+        told.into_iter().next().ok_or(KeeperError::Gone)
+    }
+
+    async fn ask(&self, asks: Vec<Ask>) -> Result<Vec<Told>, KeeperError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { asks, reply };
+        self.jobs.send(job).await.map_err(|_| KeeperError::Gone)?;
+        answer.await.map_err(|_| KeeperError::Gone)?
+    }
+}
+
+/// Whether the station has just come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// Everything unconfirmed is said again.
+    JustNow,
+    /// Only what is due.
+    Before,
+}
+
+fn offer_reply(told: Told) -> Result<OfferReply, KeeperError> {
+    match told {
+        Told::Offer(reply) => Ok(reply),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(told: &Told) -> KeeperError {
+    match told {
+        Told::Contradiction(contradiction) => KeeperError::Contradiction(contradiction.clone()),
+        other => KeeperError::Storage {
+            detail: format!("the keeper answered something else: {other:?}").into(),
+        },
+    }
+}
+
+/// What the thread owns.
+struct Desk {
+    store: Store,
+    journal: Journal,
+    clock: Clock,
+    counters: Arc<Counters>,
+    /// Whether the last write failed.
+    failing: bool,
+    /// Whether the journal must be rebuilt before it may decide again.
+    stale: bool,
+}
+
+/// An answer before the file was read for it, and the order it is about.
+struct Decided {
+    answer: Answer,
+    named: Option<(MessageId, Digest)>,
+    order: Option<Sealed>,
+}
+
+impl Desk {
+    fn serve(mut self, mut inbox: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.settle(batch.drain(..).collect());
+        }
+    }
+
+    /// Decides a batch, makes it durable, and only then answers.
+    fn settle(&mut self, batch: Vec<Job>) {
+        if self.stale {
+            if let Err(error) = self.rebuild() {
+                return self.fail(batch.into_iter().map(|job| job.reply), &error);
+            }
+        }
+        let now = self.clock.now();
+        let mut writes = Vec::new();
+        let decided: Vec<(Vec<Decided>, _)> = batch
+            .into_iter()
+            .map(|job| {
+                let asks = job.asks.into_iter();
+                let answers = asks.map(|ask| self.decide(ask, &now, &mut writes));
+                (answers.collect(), job.reply)
+            })
+            .collect();
+        if !writes.is_empty() {
+            if let Err(error) = self.store.commit(&writes) {
+                self.stale = true;
+                return self.fail(decided.into_iter().map(|(_, reply)| reply), &error);
+            }
+            if std::mem::take(&mut self.failing) {
+                tracing::info!("the journal can be written again");
+            }
+        }
+        for (decided, reply) in decided {
+            let told: Result<Vec<Told>, StoreError> = decided
+                .into_iter()
+                .map(|decided| self.tell(decided, &now))
+                .collect();
+            let told = told.map_err(|error| storage(&error));
+            // Whoever asked may have ended since; what it asked for is durable all the same.
+            reply.send(told).ok();
+        }
+    }
+
+    fn decide(&mut self, ask: Ask, now: &Moment, writes: &mut Vec<Write>) -> Decided {
+        let named = match &ask {
+            Ask::Offer(offer) => Some((offer.order.order().id, offer.order.digest())),
+            Ask::Unread(unread) => Some((unread.id, unread.digest)),
+            _ => None,
+        };
+        let (ask, order) = match ask {
+            Ask::Begin(ticket) => self.read_order(ticket),
+            ask => (ask, None),
+        };
+        let (answer, new) = self.journal.next(ask, now);
+        writes.extend(new);
+        Decided {
+            answer,
+            named,
+            order,
+        }
+    }
+
+    /// Reads an order before it is started; one whose bytes are gone is refused instead.
+    fn read_order(&self, ticket: Ticket) -> (Ask, Option<Sealed>) {
+        let received = self
+            .journal
+            .entry(ticket)
+            .is_some_and(|entry| entry.phase.state() == State::Received);
+        if !received {
+            return (Ask::Begin(ticket), None);
+        }
+        let read = match self.store.text(ticket) {
+            Ok(Some(text)) => Sealed::open(&text).map_err(|error| error.to_string()),
+            Ok(None) => Err("it is missing".to_owned()),
+            Err(error) => Err(chain(&error)),
+        };
+        match read {
+            Ok(order) => (Ask::Begin(ticket), Some(order)),
+            Err(detail) => {
+                let finish = Finish {
+                    state: State::Rejected,
+                    reason: Some(format!(
+                        "its text in this node's journal is damaged: {detail}"
+                    )),
+                    outcome: None,
+                };
+                (Ask::Finish(ticket, Box::new(finish)), None)
+            }
+        }
+    }
+
+    /// Adds to an answer what only the file knows.
+    fn tell(&self, decided: Decided, now: &Moment) -> Result<Told, StoreError> {
+        Ok(match decided.answer {
+            Answer::Offered(offered) => Told::Offer(OfferReply {
+                ack: self.offer_ack(&offered, decided.named, now)?,
+                offered,
+            }),
+            Answer::Begun(begun) => Told::Begin(match (begun, decided.order) {
+                (Begun::Go { attempt, at }, Some(order)) => BeginReply::Go {
+                    order: Box::new(order),
+                    attempt,
+                    at,
+                },
+                (Begun::Over(ticket), _) => match self.ack(ticket)? {
+                    Some(ack) => BeginReply::Over(ack),
+                    None => BeginReply::Gone,
+                },
+                (Begun::Wait, _) => BeginReply::Wait,
+                (Begun::Gone | Begun::Go { .. }, _) => BeginReply::Gone,
+            }),
+            Answer::Stands(ticket) => match self.ack(ticket)? {
+                Some(ack) => Told::Ack(ack),
+                None => Told::Contradiction(Contradiction {
+                    phase: "forgotten",
+                    fact: "anything",
+                }),
+            },
+            Answer::Again => Told::Again,
+            Answer::Word(welcomed) => Told::Word(welcomed, self.journal.identity()),
+            Answer::Reported { dropped } => {
+                if dropped {
+                    self.counters.count(Counter::EventsDropped);
+                }
+                Told::Reported
+            }
+            Answer::Due(due) => Told::Due(self.due(due)?),
+            Answer::Open(orders) => Told::Open(orders),
+            Answer::OpenSubjects(subjects) => Told::OpenSubjects(subjects),
+            Answer::Snapshot(snapshot) => Told::Snapshot(snapshot),
+            Answer::Contradiction(contradiction) => Told::Contradiction(contradiction),
+        })
+    }
+
+    fn offer_ack(
+        &self,
+        offered: &Offered,
+        named: Option<(MessageId, Digest)>,
+        now: &Moment,
+    ) -> Result<Option<Ack>, StoreError> {
+        match (offered, named) {
+            (Offered::Taken(ticket) | Offered::Stands(ticket), _) => self.ack(*ticket),
+            (
+                Offered::Deferred {
+                    deferral,
+                    expected_seq,
+                },
+                Some((id, digest)),
+            ) => Ok(Some(Ack {
+                id,
+                digest,
+                state: State::Deferred,
+                at: now.wall,
+                reason: None,
+                deferral: Some(*deferral),
+                expected_seq: *expected_seq,
+                outcome: None,
+            })),
+            (Offered::Ignored(_), _) | (Offered::Deferred { .. }, None) => Ok(None),
+        }
+    }
+
+    fn ack(&self, ticket: Ticket) -> Result<Option<Ack>, StoreError> {
+        let Some(entry) = self.journal.entry(ticket) else {
+            return Ok(None);
+        };
+        let mut ack = entry.ack();
+        if ack.state.is_final() {
+            ack.outcome = self.store.outcome(ticket)?;
+        }
+        Ok(Some(ack))
+    }
+
+    fn due(&self, due: crate::journal::Due) -> Result<DueReply, StoreError> {
+        let mut reply = DueReply {
+            next_ms: due.next_ms,
+            ..DueReply::default()
+        };
+        for ticket in due.answers {
+            let subject = self
+                .journal
+                .entry(ticket)
+                .map(|entry| entry.subject.clone());
+            reply.acks.extend(subject.zip(self.ack(ticket)?));
+        }
+        for rank in due.events {
+            reply.events.extend(self.store.event(rank)?);
+        }
+        Ok(reply)
+    }
+
+    fn rebuild(&mut self) -> Result<(), StoreError> {
+        let image = self.store.image()?;
+        self.journal.reload(image);
+        self.stale = false;
+        Ok(())
+    }
+
+    fn fail(
+        &mut self,
+        replies: impl Iterator<Item = oneshot::Sender<Result<Vec<Told>, KeeperError>>>,
+        error: &StoreError,
+    ) {
+        self.counters.count(Counter::Storage);
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(
+                error = chain(error),
+                "the journal cannot be written: nothing is started until it can be"
+            );
+        }
+        let error = storage(error);
+        for reply in replies {
+            reply.send(Err(error.clone())).ok();
+        }
+    }
+}
+
+fn storage(error: &StoreError) -> KeeperError {
+    KeeperError::Storage {
+        detail: chain(error).into(),
+    }
+}
+
+/// Returns an error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! What a hello says: gathered from the journal, the supervisor's list and the counters.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use steward_protocol::{Hello, limits};
+use tokio::sync::watch;
+
+use crate::{
+    clock::Clock,
+    counters::Counters,
+    keeper::{Keeper, KeeperError},
+    supervisor::view::Listed,
+};
+
+/// Gathers hellos.
+#[derive(Debug, Clone)]
+pub struct Introduction {
+    /// What the journal says.
+    pub keeper: Keeper,
+    /// What was counted.
+    pub counters: Arc<Counters>,
+    /// The clocks.
+    pub clock: Clock,
+    /// The processes.
+    pub processes: watch::Receiver<Vec<Listed>>,
+    /// Labels from the config.
+    pub labels: BTreeMap<String, String>,
+    /// Time between two hellos.
+    pub interval: Duration,
+    /// When this start of the agent began.
+    pub started_at: Timestamp,
+    /// Round trip of the last hello and its welcome, once measured.
+    pub round_trip: watch::Receiver<Option<Duration>>,
+}
+
+/// Whether the agent is about to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It stays.
+    Staying,
+    /// It is about to end.
+    Leaving,
+}
+
+impl Introduction {
+    /// Returns a hello of this moment.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot be asked.
+    pub async fn hello(&self, presence: Presence) -> Result<Hello, KeeperError> {
+        let journal = self.keeper.snapshot().await?;
+        let processes = self
+            .processes
+            .borrow()
+            .iter()
+            .take(limits::MAX_IDS)
+            .map(Listed::view)
+            .collect();
+        let round_trip = *self.round_trip.borrow();
+        Ok(Hello {
+            counter: journal.counter,
+            boot_id: self.clock.boot_id().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            at: Timestamp::now(),
+            started_at: self.started_at,
+            interval_ms: millis(self.interval),
+            round_trip_us: round_trip
+                .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            labels: self.labels.clone(),
+            lanes: journal
+                .lanes
+                .into_iter()
+                .map(|(subject, seq)| (subject.to_string(), seq))
+                .collect(),
+            open: journal.open,
+            unconfirmed: journal.unconfirmed,
+            processes,
+            counters: self.counters.all(),
+            leaving: presence == Presence::Leaving,
+        })
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,97 @@
+//! What every process needs: the one bundle handed to all of them.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use steward_protocol::Subject;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
+
+use super::{Call, kernel::Fault, view::Gauges};
+use crate::{
+    clock::Clock,
+    config::Config,
+    counters::Counters,
+    journal::Stance,
+    keeper::Keeper,
+    method::hello::Introduction,
+    signals::Stop,
+    voice::{Footing, Voice},
+};
+
+/// What every process needs.
+#[derive(Debug)]
+pub struct Context {
+    /// The configuration.
+    pub config: Config,
+    /// The journal.
+    pub keeper: Keeper,
+    /// The way to the station.
+    pub voice: Voice,
+    /// The clocks.
+    pub clock: Clock,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Whether the agent is ending.
+    pub stop: watch::Receiver<Stop>,
+    /// Whom this start obeys; the desk writes it.
+    pub footing: watch::Sender<Footing>,
+    /// The last hello, by both clocks; the heartbeat writes it.
+    pub last_hello: watch::Sender<Option<(Timestamp, Instant)>>,
+    /// Round trip of the last hello and its welcome; the desk writes it.
+    pub round_trip: watch::Sender<Option<Duration>>,
+    /// As many as commands may run at once.
+    pub permits: Arc<Semaphore>,
+    /// What a hello says.
+    pub introduction: Introduction,
+    /// The way to the supervisor.
+    pub supervisor: mpsc::Sender<Call>,
+}
+
+impl Context {
+    /// Reports a fault that its process survived.
+    pub async fn raise(&self, subject: &Subject, fault: Fault) {
+        let call = Call::Fault {
+            subject: subject.clone(),
+            fault,
+        };
+        // The supervisor is gone only when the agent is.
+        self.supervisor.send(call).await.ok();
+    }
+
+    /// Tells whether the agent is ending.
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow() != Stop::No
+    }
+}
+
+/// Something for a process to deal with.
+#[derive(Debug)]
+pub enum Mail {
+    /// An order, as it arrived.
+    Order {
+        /// The subject it arrived on.
+        subject: Subject,
+        /// Its bytes.
+        payload: Vec<u8>,
+        /// What is to become of it if it is new and can be read.
+        stance: Stance,
+    },
+    /// The station's answer to a hello.
+    Welcome(Vec<u8>),
+    /// The station's word that something is stored.
+    Confirm(Vec<u8>),
+}
+
+/// What a process is born with.
+#[derive(Debug)]
+pub struct Born {
+    /// The subject it serves.
+    pub subject: Subject,
+    /// What it is to deal with.
+    pub mailbox: mpsc::Receiver<Mail>,
+    /// Where it says what it is doing.
+    pub gauges: watch::Sender<Gauges>,
+}

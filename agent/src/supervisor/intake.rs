@@ -1,0 +1,140 @@
+//! Takes orders in: reads, checks, offers them to the journal with one commit, answers.
+
+use steward_protocol::{Ack, Deferral, State, Subject};
+
+use super::context::{Context, Mail};
+use crate::{
+    check::{self, Unreadable},
+    journal::{Offer, Offered, Stance, Ticket, Unread},
+    keeper::KeeperError,
+};
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    /// New orders, durable now, in the order of their arrival.
+    pub(super) taken: Vec<Taken>,
+    /// Whether an order arrived that was known; its deadline may have been refreshed.
+    pub(super) repeated: bool,
+    /// Why nothing could be taken.
+    pub(super) failed: Option<KeeperError>,
+}
+
+/// A new order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) ticket: Ticket,
+    pub(super) ordered: bool,
+}
+
+/// Takes a batch in.
+pub(super) async fn take(context: &Context, mail: Vec<Mail>) -> Intake {
+    let mut offers = Vec::new();
+    let mut intake = Intake::default();
+    for mail in mail {
+        let Mail::Order {
+            subject,
+            payload,
+            stance,
+        } = mail
+        else {
+            continue;
+        };
+        match check::read(&subject, &payload) {
+            Ok(envelope) => {
+                let domains = context.config.domains.as_ref();
+                let stance = match (check::policy(envelope.body.order(), domains), stance) {
+                    (Err(reason), _) => Stance::Refuse(reason),
+                    (Ok(_), Stance::Serve) if context.is_stopping() => {
+                        Stance::Hold(Deferral::Stopping)
+                    }
+                    (Ok(_), stance) => stance,
+                };
+                offers.push(Offer {
+                    send: envelope.send,
+                    order: envelope.body,
+                    stance,
+                });
+            }
+            Err(Unreadable::Garbage { counter, detail }) => {
+                context.counters.note(counter, &detail);
+            }
+            Err(Unreadable::Version { id, digest, reason }) => {
+                let unread = Unread {
+                    id,
+                    digest,
+                    subject,
+                    reason,
+                };
+                refuse(context, unread, &mut intake).await;
+            }
+        }
+    }
+    if !offers.is_empty() {
+        offer(context, offers, &mut intake).await;
+    }
+    intake
+}
+
+async fn refuse(context: &Context, unread: Unread, intake: &mut Intake) {
+    let subject = unread.subject.clone();
+    match context.keeper.refuse(unread).await {
+        Ok(reply) => answer(context, &subject, reply.ack).await,
+        // It comes again; nothing can be said of an order in a version that is not ours.
+        Err(error) => intake.failed = Some(error),
+    }
+}
+
+async fn offer(context: &Context, offers: Vec<Offer>, intake: &mut Intake) {
+    let heads: Vec<(Subject, bool, Ack)> = offers
+        .iter()
+        .map(|offer| {
+            let order = offer.order.order();
+            let ordered = order.ordered && offer.send.seq.is_some();
+            (order.subject.clone(), ordered, no_storage(context, offer))
+        })
+        .collect();
+    let replies = match context.keeper.offer(offers).await {
+        Ok(replies) => replies,
+        Err(error) => {
+            for (subject, _, ack) in heads {
+                context.voice.ack(&subject.domain, ack).await;
+            }
+            intake.failed = Some(error);
+            return;
+        }
+    };
+    for (reply, (subject, ordered, _)) in replies.into_iter().zip(heads) {
+        match reply.offered {
+            Offered::Taken(ticket) => intake.taken.push(Taken { ticket, ordered }),
+            Offered::Stands(_) => intake.repeated = true,
+            Offered::Ignored(counter) => {
+                context
+                    .counters
+                    .note(counter, &format!("an order on {subject}"));
+            }
+            Offered::Deferred { .. } => {}
+        }
+        answer(context, &subject, reply.ack).await;
+    }
+}
+
+async fn answer(context: &Context, subject: &Subject, ack: Option<Ack>) {
+    if let Some(ack) = ack {
+        context.voice.ack(&subject.domain, ack).await;
+    }
+}
+
+/// The answer when nothing can be made durable (rule J8).
+fn no_storage(context: &Context, offer: &Offer) -> Ack {
+    Ack {
+        id: offer.order.order().id,
+        digest: offer.order.digest(),
+        state: State::Deferred,
+        at: context.clock.now().wall,
+        reason: None,
+        deferral: Some(Deferral::Storage),
+        expected_seq: None,
+        outcome: None,
+    }
+}

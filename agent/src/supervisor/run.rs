@@ -1,0 +1,332 @@
+//! Carries one order out, from its turn to the answer, in the order the rules demand (J1, J4).
+//!
+//! ```text
+//! permit ─ begin (durable) ─ spawn ─ child (durable) ─ ACK running ─ … ─ finish (durable) ─ ACK
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use steward_protocol::{Ack, Output, Sealed, State, Subject, limits, retry::Backoff};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{context::Context, kernel::Fault};
+use crate::{
+    bus::dice,
+    child::{self, Ended, NotStarted, Spec, Stopped, Terms, WatchEnd},
+    journal::{Finish, OpenOrder, Started, Ticket},
+    keeper::{BeginReply, KeeperError, LostReply, chain},
+    method::{Work, hello::Presence},
+    signals::Stop,
+};
+
+/// Wait between two tries to write down how an order ended.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(30),
+};
+
+/// How an order's turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is over.
+    Over,
+    /// It has not been started; it waits on.
+    Wait,
+    /// Its end is unknown, and it says that it may run again.
+    Again,
+    /// It has not been started, because the journal cannot be written.
+    NoStorage,
+}
+
+/// One order's turn.
+#[derive(Debug, Clone)]
+pub(super) struct Carrier {
+    pub(super) context: Arc<Context>,
+    pub(super) subject: Subject,
+    pub(super) ticket: Ticket,
+}
+
+impl Carrier {
+    /// Carries the order out.
+    pub(super) async fn carry(self) -> Turn {
+        let Some(_permit) = self.permit().await else {
+            return Turn::Wait;
+        };
+        match self.context.keeper.begin(self.ticket).await {
+            Ok(BeginReply::Go { order, attempt, at }) => {
+                let finish = self.work(&order, attempt, at).await;
+                self.record(finish).await;
+                Turn::Over
+            }
+            Ok(BeginReply::Over(ack)) => {
+                self.answer(ack).await;
+                Turn::Over
+            }
+            Ok(BeginReply::Gone) => Turn::Over,
+            Ok(BeginReply::Wait) => Turn::Wait,
+            Err(KeeperError::Contradiction(contradiction)) => {
+                // The end was written because its text was damaged; the courier says so.
+                tracing::error!(%contradiction, "an order could not be started");
+                Turn::Over
+            }
+            Err(KeeperError::Storage { .. } | KeeperError::Gone) => Turn::NoStorage,
+        }
+    }
+
+    /// Waits until one more command may run. Gives nothing when the agent ends first.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let mut stop = self.context.stop.clone();
+        let permits = Arc::clone(&self.context.permits);
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop != Stop::No) => None,
+            // The semaphore is never closed.
+            permit = permits.acquire_owned() => permit.ok(),
+        }
+    }
+
+    async fn work(&self, order: &Sealed, attempt: u32, at: Timestamp) -> Finish {
+        match Work::read(order.order()) {
+            Ok(Work::Shellcommand(body)) => {
+                let spec = Spec {
+                    body,
+                    node: self.context.config.node.clone(),
+                    message_id: order.order().id,
+                    attempt,
+                };
+                self.shell(order, spec, at).await
+            }
+            Ok(Work::Hello) => self.hello(order, at).await,
+            // It was understood when it was taken; a later version of this program may not.
+            Err(refusal) => not_run(at, None, format!("this node cannot do it: {refusal}")),
+        }
+    }
+
+    async fn shell(&self, order: &Sealed, spec: Spec, at: Timestamp) -> Finish {
+        let running = match child::start(&spec) {
+            Ok(running) => running,
+            Err(NotStarted { exit_code, reason }) => {
+                if exit_code.is_none() {
+                    let fault = Fault::NotStartable(reason.clone());
+                    self.context.raise(&self.subject, fault).await;
+                }
+                return not_run(at, exit_code, reason);
+            }
+        };
+        match self
+            .context
+            .keeper
+            .spawned(self.ticket, running.mark())
+            .await
+        {
+            Ok(ack) => self.answer(ack).await,
+            // That it was started is durable; without its number a restart finds it by its environment.
+            Err(error) => self.storage(&error).await,
+        }
+        let timeout = timeout(order.order().timeout_ms);
+        let ended = running.finish(self.terms(timeout)).await;
+        match ended {
+            Ok(ended) => finished(order, at, timeout, ended),
+            Err(error) => Finish {
+                state: State::Interrupted,
+                reason: Some(format!("the system could not say how it ended: {error}")),
+                outcome: None,
+            },
+        }
+    }
+
+    async fn hello(&self, order: &Sealed, at: Timestamp) -> Finish {
+        let hello = self.context.introduction.hello(Presence::Staying).await;
+        let text = match hello {
+            Ok(hello) => serde_json::to_vec(&hello).map_err(|error| error.to_string()),
+            Err(error) => Err(chain(&error)),
+        };
+        let (exit_code, stdout, reason) = match text {
+            Ok(json) => (0, Output::whole(&json), None),
+            Err(reason) => (1, Output::whole(b""), Some(reason)),
+        };
+        let ended = Ended {
+            exit_code: Some(exit_code),
+            signal: None,
+            stopped: None,
+            stdout,
+            stderr: Output::whole(b""),
+        };
+        Finish {
+            reason,
+            ..finished(order, at, Duration::ZERO, ended)
+        }
+    }
+
+    fn terms(&self, timeout: Duration) -> Terms {
+        Terms {
+            timeout,
+            drain: self.context.config.drain,
+            stop: self.context.stop.clone(),
+        }
+    }
+
+    /// Writes down how the order ended, however long that takes, and only then answers (J1, J8).
+    async fn record(&self, finish: Finish) {
+        let mut attempt = 0;
+        loop {
+            match self
+                .context
+                .keeper
+                .finish(self.ticket, finish.clone())
+                .await
+            {
+                Ok(ack) => return self.answer(ack).await,
+                Err(KeeperError::Contradiction(contradiction)) => {
+                    tracing::error!(%contradiction, "an order's end was not taken");
+                    return;
+                }
+                Err(error @ (KeeperError::Storage { .. } | KeeperError::Gone)) => {
+                    if attempt == 0 {
+                        self.storage(&error).await;
+                    }
+                }
+            }
+            tokio::time::sleep(RETRY.bound(attempt) / 2 + RETRY.full_jitter(attempt, dice()) / 2)
+                .await;
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    async fn storage(&self, error: &KeeperError) {
+        let fault = Fault::Storage(chain(error));
+        self.context.raise(&self.subject, fault).await;
+    }
+
+    async fn answer(&self, ack: Ack) {
+        self.context.voice.ack(&self.subject.domain, ack).await;
+    }
+
+    /// Sees to an order that an earlier run left started (rule J3): watched while its child lives,
+    /// interrupted otherwise, and never run again unless it says that it may.
+    pub(super) async fn recover(self, order: OpenOrder, started: Started) -> Turn {
+        let now = self.context.clock.now();
+        let same_boot = started.boot_id == now.boot_id;
+        let child = match started.child {
+            _ if !same_boot => None,
+            Some(mark) => Some(mark).filter(|mark| child::is_alive(*mark)),
+            // It was cut short between the start and the note of its number.
+            None => child::find_leader(order.id),
+        };
+        let Some(mark) = child else {
+            if same_boot {
+                child::clear_leftovers(started.child, order.id).await;
+            }
+            let reason = if same_boot {
+                "the agent was restarted while it ran, and it is gone: how it ended is not known"
+            } else {
+                "the node was restarted while it ran: how it ended is not known"
+            };
+            return self.lost(reason).await;
+        };
+        tracing::info!(id = %order.id, pid = mark.pid, "a command of an earlier start still runs");
+        // It holds one of the places if there is one; it runs in any case.
+        let _permit = Arc::clone(&self.context.permits).try_acquire_owned();
+        let ran = Duration::from_millis(now.boot_ms.saturating_sub(started.boot_ms));
+        let timeout = timeout(order.timeout_ms);
+        let terms = self.terms(timeout.saturating_sub(ran));
+        match child::watch(mark, order.id, terms).await {
+            WatchEnd::Stopped(Stopped::TimedOut) => {
+                let reason = format!(
+                    "{}; the agent was restarted while it ran, so its output is lost",
+                    timed_out(timeout)
+                );
+                let finish = Finish {
+                    state: State::TimedOut,
+                    reason: Some(reason),
+                    outcome: None,
+                };
+                self.record(finish).await;
+                Turn::Over
+            }
+            WatchEnd::Stopped(Stopped::AgentStopping) => {
+                self.lost("the agent was restarted while it ran, and stopped it when it was stopped itself: how it ended is not known").await
+            }
+            WatchEnd::ByItself => {
+                self.lost("the agent was restarted while it ran: it came to its end, but its exit code and output are not known").await
+            }
+        }
+    }
+
+    async fn lost(&self, reason: &str) -> Turn {
+        let mut attempt = 0;
+        loop {
+            match self.context.keeper.lost(self.ticket, reason).await {
+                Ok(LostReply::Again) => return Turn::Again,
+                Ok(LostReply::Over(ack)) => {
+                    self.answer(ack).await;
+                    return Turn::Over;
+                }
+                Err(KeeperError::Contradiction(_)) => return Turn::Over,
+                Err(error) => {
+                    if attempt == 0 {
+                        self.storage(&error).await;
+                    }
+                }
+            }
+            tokio::time::sleep(RETRY.bound(attempt)).await;
+            attempt = attempt.saturating_add(1);
+        }
+    }
+}
+
+fn timeout(millis: u64) -> Duration {
+    Duration::from_millis(millis).min(limits::MAX_TIMEOUT)
+}
+
+fn timed_out(timeout: Duration) -> String {
+    format!(
+        "stopped at its command timeout of {}",
+        humantime::format_duration(timeout)
+    )
+}
+
+/// The end of an order whose command never came to be.
+fn not_run(at: Timestamp, exit_code: Option<i32>, reason: String) -> Finish {
+    Finish {
+        state: State::Failed,
+        reason: Some(reason),
+        outcome: Some(steward_protocol::Outcome {
+            exit_code,
+            signal: None,
+            started_at: at,
+            finished_at: Timestamp::now(),
+            stdout: Some(Output::whole(b"")),
+            stderr: Some(Output::whole(b"")),
+        }),
+    }
+}
+
+/// What came of a command that ran.
+fn finished(order: &Sealed, at: Timestamp, timeout: Duration, ended: Ended) -> Finish {
+    let success = ended
+        .exit_code
+        .is_some_and(|code| order.order().success_codes.contains(&code));
+    let (state, reason) = match ended.stopped {
+        Some(Stopped::TimedOut) => (State::TimedOut, Some(timed_out(timeout))),
+        Some(Stopped::AgentStopping) => (
+            State::Failed,
+            Some("the agent was stopping and ended it before it was done".to_owned()),
+        ),
+        None if success => (State::Succeeded, None),
+        None => (State::Failed, None),
+    };
+    Finish {
+        state,
+        reason,
+        outcome: Some(steward_protocol::Outcome {
+            exit_code: ended.exit_code,
+            signal: ended.signal,
+            started_at: at,
+            finished_at: Timestamp::now(),
+            stdout: Some(ended.stdout),
+            stderr: Some(ended.stderr),
+        }),
+    }
+}

@@ -1,0 +1,112 @@
+//! Says things to the station: answers, hellos, faults. Knows their subjects and their frames.
+
+use std::sync::Arc;
+
+use steward_protocol::{
+    Ack, Domain, FaultEvent, Frame, Hello, InstanceId, JournalId, Kind, LedgerId, Method, NodeName,
+    Origin, Subject,
+    envelope::{Body, EncodeError},
+    version,
+};
+use tokio::sync::watch;
+
+use crate::{
+    bus::{Bus, SendError},
+    counters::{Counter, Counters},
+};
+
+/// Whom this start of the agent obeys, as far as it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footing {
+    /// The ledger that welcomed this start, and its reign; none before the first welcome.
+    pub welcomed: Option<(LedgerId, u64)>,
+    /// The connection on which the last welcome arrived.
+    pub generation: u64,
+}
+
+/// Says things to the station.
+#[derive(Debug, Clone)]
+pub struct Voice {
+    /// The line to the broker.
+    pub bus: Bus,
+    /// This node.
+    pub node: NodeName,
+    /// Its station.
+    pub station: NodeName,
+    /// This start.
+    pub instance: InstanceId,
+    /// Its journal.
+    pub journal_id: JournalId,
+    /// Whom it obeys.
+    pub footing: watch::Receiver<Footing>,
+    /// Where it is counted when nobody can hear.
+    pub counters: Arc<Counters>,
+}
+
+/// Why something was not said.
+#[derive(Debug, thiserror::Error)]
+enum NotSaid {
+    #[error("write a frame: it {0}")]
+    Encode(EncodeError),
+    #[error(transparent)]
+    Send(SendError),
+}
+
+impl Voice {
+    /// Says how an order of `domain` stands. What is not heard is said again by the courier.
+    pub async fn ack(&self, domain: &Domain, mut ack: Ack) {
+        ack.fit(self.bus.answer_limit());
+        tracing::debug!(id = %ack.id, state = %ack.state, "answering");
+        self.say(Method::Ack, domain.clone(), ack).await;
+    }
+
+    /// Says hello.
+    pub async fn hello(&self, hello: Hello) {
+        self.say(Method::Hello, fixed("node"), hello).await;
+    }
+
+    /// Reports a fault and the verdict on it.
+    pub async fn fault(&self, fault: FaultEvent) {
+        let domain = match &fault.subject {
+            Some(subject) => subject.domain.clone(),
+            None => fixed("agent"),
+        };
+        self.say(Method::Fault, domain, fault).await;
+    }
+
+    async fn say<B: Body>(&self, method: Method, domain: Domain, body: B) {
+        if let Err(error) = self.try_say(method, domain, body).await {
+            self.counters.count(Counter::NotSent);
+            tracing::debug!(%error, "not said now");
+        }
+    }
+
+    async fn try_say<B: Body>(
+        &self,
+        method: Method,
+        domain: Domain,
+        body: B,
+    ) -> Result<(), NotSaid> {
+        let subject = Subject::new(self.station.clone(), Kind::Event, method, domain)
+            .from_sender(self.node.clone());
+        let ledger_id = self
+            .footing
+            .borrow()
+            .welcomed
+            .map(|(ledger_id, _)| ledger_id);
+        let send = Origin {
+            v: version::CURRENT,
+            instance: self.instance,
+            journal_id: self.journal_id,
+            ledger_id,
+        };
+        let frame = Frame { send, body }.encode().map_err(NotSaid::Encode)?;
+        self.bus.send(&subject, frame).await.map_err(NotSaid::Send)
+    }
+}
+
+/// Returns a domain that is written in this program.
+pub(crate) fn fixed(text: &'static str) -> Domain {
+    text.parse()
+        .expect("the domains written in this program are tokens")
+}
