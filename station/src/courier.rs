@@ -114,7 +114,7 @@ impl Courier {
                 .links
                 .entry(lane.node)
                 .or_default()
-                .restore_lane(lane.lane, lane.next_seq);
+                .restore_lane(lane.lane, lane.last_seq);
         }
         for delivery in loaded.deliveries {
             courier.roster.mention(&delivery.node, now);

@@ -180,7 +180,8 @@ pub(crate) struct Reigning<'a> {
 #[derive(Debug, Default)]
 struct Lane {
     queue: BTreeSet<u64>,
-    next_seq: u64,
+    /// The number given out last.
+    last_seq: u64,
 }
 
 /// One node as the courier sees it.
@@ -197,8 +198,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn restore_lane(&mut self, name: LaneName, next_seq: u64) {
-        self.lanes.entry(name).or_default().next_seq = next_seq;
+    pub(crate) fn restore_lane(&mut self, name: LaneName, last_seq: u64) {
+        self.lanes.entry(name).or_default().last_seq = last_seq;
     }
 
     pub(crate) fn insert(&mut self, open: Open) {
@@ -292,7 +293,7 @@ impl Link {
                 .iter()
                 .find(|(subject, _)| subject.ends_with(&name.to_string()));
             if let Some((_, last)) = last {
-                lane.next_seq = lane.next_seq.max(*last);
+                lane.last_seq = lane.last_seq.max(*last);
             }
         }
         self.look_at = Some(now.mono);
@@ -311,7 +312,7 @@ impl Link {
     /// Sequence numbers start again.
     pub(crate) fn reset_lanes(&mut self) {
         for lane in self.lanes.values_mut() {
-            lane.next_seq = 0;
+            lane.last_seq = 0;
         }
         for open in self.open.values_mut() {
             open.seq = None;
@@ -422,48 +423,20 @@ impl Link {
         let Some(instance) = self.ready else { return };
         let low = self.low(reign.next_pos);
         for pos in self.eligible(now) {
-            let floor = (self.round_trip() * 3).clamp(RESEND.base, RESEND.cap);
-            let Some(open) = self.open.get_mut(&pos) else {
-                continue;
-            };
-            if open.schedule.due.is_none_or(|due| due > now.mono) {
+            let due = self.open.get(&pos).and_then(|open| open.schedule.due);
+            if due.is_none_or(|due| due > now.mono) {
                 continue;
             }
-            let first = open.attempts == 0;
-            let lane = if open.ordered {
-                self.lanes.get_mut(&open.lane)
-            } else {
-                None
-            };
-            let mut given = None;
-            if let (Some(lane), None) = (lane, open.seq) {
-                lane.next_seq += 1;
-                open.seq = Some(lane.next_seq);
-                given = Some((open.lane.clone(), lane.next_seq));
-            }
-            open.attempts += 1;
-            if first {
-                open.state = State::Sent;
-            }
-            open.schedule.sent = Some(now.mono);
-            open.schedule.deferral = None;
-            let wait = Backoff {
-                base: floor,
-                cap: RESEND.cap,
-            };
-            let dice = now
-                .dice
-                .wrapping_mul(pos | 1)
-                .wrapping_add(u64::from(open.attempts));
-            open.schedule.due = Some(now.mono + wait.above(floor, open.schedule.tries, dice));
-            open.schedule.tries += 1;
+            let given = self.number(pos);
+            let Some(attempt) = self.attempt(pos, now) else { continue };
+            let Some(open) = self.open.get(&pos) else { continue };
             actions.push(Action::Record(Record::Attempt {
                 pos,
                 node: node.clone(),
-                attempt: open.attempts,
+                attempt,
                 seq: given,
                 at: now.wall,
-                first_by: first.then(|| reign.station.clone()),
+                first_by: (attempt == 1).then(|| reign.station.clone()),
             }));
             let left = now.wall.duration_until(open.expires_at).as_millis();
             let send = Send {
@@ -474,36 +447,47 @@ impl Link {
                 pos,
                 low,
                 seq: open.seq,
-                seq_low: None,
-                attempt: open.attempts,
+                seq_low: open.seq.and_then(|_| self.seq_low(&open.lane)),
+                attempt,
                 ttl_left_ms: u64::try_from(left).unwrap_or(0),
             };
-            actions.push(Action::Order(Dispatch {
-                node: node.clone(),
-                digest: open.digest,
-                send,
-            }));
+            actions.push(Action::Order(Dispatch { node: node.clone(), digest: open.digest, send }));
         }
-        self.fill_seq_low(actions);
-        self.look_at = self
-            .eligible(now)
-            .into_iter()
-            .filter_map(|pos| self.open.get(&pos)?.schedule.due)
-            .min();
+        let due = |pos| self.open.get(&pos)?.schedule.due;
+        self.look_at = self.eligible(now).into_iter().filter_map(due).min();
     }
 
-    /// Every order says which sequence numbers of its lane are settled.
-    fn fill_seq_low(&self, actions: &mut [Action]) {
-        for action in actions {
-            if let Action::Order(dispatch) = action
-                && dispatch.send.seq.is_some()
-                && let Some(open) = self.open.get(&dispatch.send.pos)
-                && let Some(lane) = self.lanes.get(&open.lane)
-            {
-                let seqs = lane.queue.iter().filter_map(|pos| self.open.get(pos)?.seq);
-                dispatch.send.seq_low = seqs.take(1).next();
-            }
+    /// Gives an ordered delivery its place in its lane, once.
+    fn number(&mut self, pos: u64) -> Option<(LaneName, u64)> {
+        let open = self.open.get_mut(&pos).filter(|open| open.ordered && open.seq.is_none())?;
+        let lane = self.lanes.get_mut(&open.lane)?;
+        lane.last_seq += 1;
+        open.seq = Some(lane.last_seq);
+        Some((open.lane.clone(), lane.last_seq))
+    }
+
+    /// Notes that a delivery is being sent and when it is due again. Returns which attempt this is.
+    fn attempt(&mut self, pos: u64, now: Moment) -> Option<u32> {
+        let floor = (self.round_trip() * 3).clamp(RESEND.base, RESEND.cap);
+        let open = self.open.get_mut(&pos)?;
+        open.attempts += 1;
+        if open.state == State::Accepted {
+            open.state = State::Sent;
         }
+        let wait = Backoff { base: floor, cap: RESEND.cap };
+        let dice = now.dice.wrapping_mul(pos | 1).wrapping_add(u64::from(open.attempts));
+        let schedule = &mut open.schedule;
+        schedule.sent = Some(now.mono);
+        schedule.deferral = None;
+        schedule.due = Some(now.mono + wait.above(floor, schedule.tries, dice));
+        schedule.tries += 1;
+        Some(open.attempts)
+    }
+
+    /// The smallest sequence number of a lane that is not settled.
+    fn seq_low(&self, lane: &LaneName) -> Option<u64> {
+        let lane = self.lanes.get(lane)?;
+        lane.queue.iter().find_map(|pos| self.open.get(pos)?.seq)
     }
 
     /// Places that may be on their way now: the front of every lane, lanes taking turns.

@@ -214,8 +214,8 @@ pub struct LoadedLane {
     pub node: NodeName,
     /// Which lane.
     pub lane: LaneName,
-    /// The number given out next.
-    pub next_seq: u64,
+    /// The number given out last.
+    pub last_seq: u64,
 }
 
 /// A delivery as a restart finds it.

@@ -340,6 +340,20 @@ fn the_window_of_a_lane_is_eight_and_moves_on_with_every_end() {
 }
 
 #[test]
+fn every_node_is_told_what_is_settled_in_its_own_lane() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    let hello = Box::new(hello_of(1));
+    courier.on(Event::Hello { node: ship(2), origin: origin(2, 2), hello }, now(0));
+    submit(&mut courier, 1, Options::standard());
+    say(&mut courier, ack(1, State::Succeeded), now(1));
+    let both = accepted(&courier, 2, &[ship(1), ship(2)], Options::standard());
+    let actions = courier.accept(both, now(2));
+    let seqs: Vec<_> = orders(&actions).iter().map(|order| (order.send.seq, order.send.seq_low)).collect();
+    assert_eq!(seqs, [(Some(2), Some(2)), (Some(1), Some(1))]);
+}
+
+#[test]
 fn what_need_not_be_ordered_has_no_sequence_number() {
     let mut courier = courier();
     greet(&mut courier, 1, 1, now(0));

@@ -360,8 +360,8 @@ fn write_attempt(transaction: &Transaction<'_>, record: &Record) -> Result<(), S
         execute(
             transaction,
             "record a sequence number",
-            "INSERT INTO lane (node, lane, next_seq) VALUES (?1, ?2, ?3)
-             ON CONFLICT (node, lane) DO UPDATE SET next_seq = excluded.next_seq",
+            "INSERT INTO lane (node, lane, last_seq) VALUES (?1, ?2, ?3)
+             ON CONFLICT (node, lane) DO UPDATE SET last_seq = excluded.last_seq",
             params![node.as_str(), lane, seq],
         )?;
     }

@@ -70,14 +70,14 @@ impl Store {
     fn load_lanes(&self) -> Result<Vec<LoadedLane>, StoreError> {
         self.collect(
             "load the lanes",
-            "SELECT node, lane, next_seq FROM lane",
+            "SELECT node, lane, last_seq FROM lane",
             |row| {
                 let lane: String = get(row, 1)?;
-                let next_seq: i64 = get(row, 2)?;
+                let last_seq: i64 = get(row, 2)?;
                 Ok(LoadedLane {
                     node: parse(row, 0, "a lane's node")?,
                     lane: lane_name(&lane)?,
-                    next_seq: next_seq.unsigned_abs(),
+                    last_seq: last_seq.unsigned_abs(),
                 })
             },
         )

@@ -74,7 +74,7 @@ CREATE INDEX delivery_by_state ON delivery (state, pos);
 CREATE TABLE lane (
     node     TEXT NOT NULL,
     lane     TEXT NOT NULL,
-    next_seq INTEGER NOT NULL,          -- the last number given out
+    last_seq INTEGER NOT NULL,          -- the last number given out
     PRIMARY KEY (node, lane)
 ) STRICT, WITHOUT ROWID;
 

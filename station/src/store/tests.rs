@@ -214,7 +214,7 @@ fn a_restart_finds_what_is_open_and_nothing_else() {
         loaded
             .lanes
             .iter()
-            .map(|lane| lane.next_seq)
+            .map(|lane| lane.last_seq)
             .collect::<Vec<_>>(),
         [2]
     );
