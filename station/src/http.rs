@@ -30,7 +30,9 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use crate::{bus::Bus, http::error::ApiError, inbox::InboxTiming, signals::Stop, station::StationHandle};
+use crate::{
+    bus::Bus, http::error::ApiError, inbox::InboxTiming, signals::Stop, station::StationHandle,
+};
 
 /// Ledger queries at once; more wait their turn.
 const READERS: usize = 8;

@@ -64,7 +64,8 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         keep_for: config.retention.age,
         keep_bytes: config.retention.bytes,
     };
-    let (station, handle) = Station::new(settings, store, bus.clone(), heard).map_err(ServeError::Store)?;
+    let (station, handle) =
+        Station::new(settings, store, bus.clone(), heard).map_err(ServeError::Store)?;
     let socket = http::bind_socket(&config.socket()).map_err(ServeError::Http)?;
     let port = match config.http {
         Some(address) => Some(http::bind_port(address).await.map_err(ServeError::Http)?),
@@ -115,13 +116,19 @@ fn inbox_config(config: &Config) -> InboxConfig {
             settle: config.inbox.settle,
             give_up: config.inbox.give_up,
         },
-        retention: Retention { age: config.retention.age, bytes: config.retention.bytes },
+        retention: Retention {
+            age: config.retention.age,
+            bytes: config.retention.bytes,
+        },
     }
 }
 
 /// The one line that says everything listens.
 fn ready_line(config: &Config) -> String {
-    let http = config.http.map(|address| format!(", http://{address}")).unwrap_or_default();
+    let http = config
+        .http
+        .map(|address| format!(", http://{address}"))
+        .unwrap_or_default();
     format!(
         "station {} is ready: inbox {}, socket {}{http}, broker {}",
         config.name,

@@ -1,6 +1,7 @@
 //! The station's integration tests: one binary, one module per subject.
 
 mod architecture;
+mod broker_versions;
 mod end_to_end;
 mod inbox_examples;
 mod inbox_files;

@@ -78,11 +78,10 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts a program and waits for the one line it prints when ready.
-    fn start(mut command: Command) -> (Self, String) {
+    pub(crate) fn start(mut command: Command) -> (Self, String) {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
             .spawn()
             .expect("the program starts");
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -138,13 +137,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let place = folder.path().join("broker");
+        let mut world = Self::without_broker();
+        let place = world.folder.path().join("broker");
         std::fs::create_dir(&place).expect("a folder");
         let broker = Broker::start(nats_server(), &place).unwrap_or_else(|error| panic!("{error}"));
+        broker.url().clone_into(&mut world.url);
+        world.broker = Some(broker);
+        world
+    }
+
+    pub(crate) fn without_broker() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         Self {
-            url: broker.url().to_owned(),
-            broker: Some(broker),
+            broker: None,
+            url: String::new(),
             folder,
         }
     }
@@ -162,15 +168,20 @@ impl World {
     }
 
     pub(crate) fn station_with(&self, more: &[&str]) -> Running {
+        Running::start(self.serve_command(more)).0
+    }
+
+    /// Returns the command that starts this world's station.
+    pub(crate) fn serve_command(&self, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_steward"));
         command
             .arg("serve")
             .arg("--state-dir")
             .arg(self.state_dir())
             .args(["--nats", &self.url])
-            .args(more);
-        command.env("RUST_LOG", "warn");
-        Running::start(command).0
+            .args(more)
+            .env("RUST_LOG", "warn");
+        command
     }
 
     pub(crate) fn agent(&self, name: &str) -> Running {

@@ -15,12 +15,17 @@ pub(super) async fn serve(globals: &Globals, flags: &config::StationFlags) -> Re
         tracing::warn!("{warning}");
     }
     let stop = Stop::on_signals().context("listen to signals")?;
-    crate::serve::serve(resolved.config, stop, say_ready).await.map_err(anyhow::Error::new)?;
+    crate::serve::serve(resolved.config, stop, say_ready)
+        .await
+        .map_err(anyhow::Error::new)?;
     Ok(Exit::Success)
 }
 
 /// Whoever started the station waits for this line.
-#[expect(clippy::print_stdout, reason = "the one line a daemon prints when it is ready")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the one line a daemon prints when it is ready"
+)]
 fn say_ready(line: &str) {
     println!("{line}");
 }

@@ -428,8 +428,12 @@ impl Link {
                 continue;
             }
             let given = self.number(pos);
-            let Some(attempt) = self.attempt(pos, now) else { continue };
-            let Some(open) = self.open.get(&pos) else { continue };
+            let Some(attempt) = self.attempt(pos, now) else {
+                continue;
+            };
+            let Some(open) = self.open.get(&pos) else {
+                continue;
+            };
             actions.push(Action::Record(Record::Attempt {
                 pos,
                 node: node.clone(),
@@ -451,7 +455,11 @@ impl Link {
                 attempt,
                 ttl_left_ms: u64::try_from(left).unwrap_or(0),
             };
-            actions.push(Action::Order(Dispatch { node: node.clone(), digest: open.digest, send }));
+            actions.push(Action::Order(Dispatch {
+                node: node.clone(),
+                digest: open.digest,
+                send,
+            }));
         }
         let due = |pos| self.open.get(&pos)?.schedule.due;
         self.look_at = self.eligible(now).into_iter().filter_map(due).min();
@@ -459,7 +467,10 @@ impl Link {
 
     /// Gives an ordered delivery its place in its lane, once.
     fn number(&mut self, pos: u64) -> Option<(LaneName, u64)> {
-        let open = self.open.get_mut(&pos).filter(|open| open.ordered && open.seq.is_none())?;
+        let open = self
+            .open
+            .get_mut(&pos)
+            .filter(|open| open.ordered && open.seq.is_none())?;
         let lane = self.lanes.get_mut(&open.lane)?;
         lane.last_seq += 1;
         open.seq = Some(lane.last_seq);
@@ -474,8 +485,14 @@ impl Link {
         if open.state == State::Accepted {
             open.state = State::Sent;
         }
-        let wait = Backoff { base: floor, cap: RESEND.cap };
-        let dice = now.dice.wrapping_mul(pos | 1).wrapping_add(u64::from(open.attempts));
+        let wait = Backoff {
+            base: floor,
+            cap: RESEND.cap,
+        };
+        let dice = now
+            .dice
+            .wrapping_mul(pos | 1)
+            .wrapping_add(u64::from(open.attempts));
         let schedule = &mut open.schedule;
         schedule.sent = Some(now.mono);
         schedule.deferral = None;

@@ -344,12 +344,22 @@ fn every_node_is_told_what_is_settled_in_its_own_lane() {
     let mut courier = courier();
     greet(&mut courier, 1, 1, now(0));
     let hello = Box::new(hello_of(1));
-    courier.on(Event::Hello { node: ship(2), origin: origin(2, 2), hello }, now(0));
+    courier.on(
+        Event::Hello {
+            node: ship(2),
+            origin: origin(2, 2),
+            hello,
+        },
+        now(0),
+    );
     submit(&mut courier, 1, Options::standard());
     say(&mut courier, ack(1, State::Succeeded), now(1));
     let both = accepted(&courier, 2, &[ship(1), ship(2)], Options::standard());
     let actions = courier.accept(both, now(2));
-    let seqs: Vec<_> = orders(&actions).iter().map(|order| (order.send.seq, order.send.seq_low)).collect();
+    let seqs: Vec<_> = orders(&actions)
+        .iter()
+        .map(|order| (order.send.seq, order.send.seq_low))
+        .collect();
     assert_eq!(seqs, [(Some(2), Some(2)), (Some(1), Some(1))]);
 }
 

@@ -305,7 +305,8 @@ async fn node(State(api): State<Api>, Path(name): Path<String>) -> Answer<NodeVi
 
 async fn inbox_files(State(api): State<Api>) -> Answer<Vec<InboxFileView>> {
     let (directory, timing) = (api.about.inbox.clone(), api.about.timing);
-    let listing = tokio::task::spawn_blocking(move || inbox::list(&directory, timing, MAX_FILES)).await;
+    let listing =
+        tokio::task::spawn_blocking(move || inbox::list(&directory, timing, MAX_FILES)).await;
     let listing = listing.map_err(|error| ApiError::internal(error.to_string()))?;
     listing.map(Json).map_err(|error| {
         ApiError::internal(format!(
