@@ -626,6 +626,19 @@ async fn the_same_name_rejected_twice_keeps_both() {
 }
 
 #[tokio::test]
+async fn a_file_named_like_a_note_is_listed_and_its_notes_are_not() {
+    let station = Station::start(NOTICES_ONLY);
+    station.write("a.error.txt", "[,]");
+    station.write("a.status.json", GOOD);
+    station
+        .until_place("a.error.txt", InboxPlace::Rejected)
+        .await;
+    station.until_place("a.status.json", InboxPlace::Done).await;
+    assert_eq!(station.list().len(), 2);
+    station.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_ledger_refuses_is_rejected() {
     let station = Station::start(NOTICES_ONLY);
     station.ledger.set("twin.json", Some(Knob::Refuse));
