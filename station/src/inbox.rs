@@ -36,7 +36,7 @@ pub use self::{
     fields::schema,
     files::{MAX_IN_FLIGHT, MAX_RETRYING},
     findings::MAX_PROBLEMS,
-    intake::{Format, MAX_FILE, MAX_MESSAGES, Unreadable, read},
+    intake::{Format, MAX_FILE, MAX_MESSAGES, Unreadable, place, read},
     keep::{Retention, sweep},
     list::list,
     report::{printable, render},

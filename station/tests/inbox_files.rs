@@ -561,7 +561,11 @@ async fn unfinished_and_hidden_files_are_left_alone() {
     ] {
         station.write(name, GOOD);
     }
-    tokio::time::sleep(SHORT.settle * 2).await;
+    // Only a scan finds a link, so its end shows that one has passed over the others.
+    std::os::unix::fs::symlink("/nowhere", station.path("scanned.json")).unwrap();
+    station
+        .until_place("scanned.json", InboxPlace::Rejected)
+        .await;
     station.until_others_pass().await;
     let ignored = station
         .list()
@@ -622,16 +626,37 @@ async fn the_same_name_rejected_twice_keeps_both() {
 }
 
 #[tokio::test]
+async fn a_file_named_like_a_note_is_listed_and_its_notes_are_not() {
+    let station = Station::start(NOTICES_ONLY);
+    station.write("a.error.txt", "[,]");
+    station.write("a.status.json", GOOD);
+    station
+        .until_place("a.error.txt", InboxPlace::Rejected)
+        .await;
+    station.until_place("a.status.json", InboxPlace::Done).await;
+    assert_eq!(station.list().len(), 2);
+    station.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_ledger_refuses_is_rejected() {
     let station = Station::start(NOTICES_ONLY);
     station.ledger.set("twin.json", Some(Knob::Refuse));
-    station.write("twin.json", GOOD);
+    let text = GOOD.replace(
+        '{',
+        "{\n  \"id\": \"0190a000-0000-7000-8000-000000000001\",",
+    );
+    station.write("twin.json", text);
     station.until_place("twin.json", InboxPlace::Rejected).await;
     let (people, _) = station.notes("twin.json");
-    assert!(
-        people.contains("this id has other content already"),
-        "{people}"
-    );
+    // The ledger knows messages, not files; the inbox adds the place.
+    for expected in [
+        "twin.json:2:9 at /id\n",
+        "this id has other content already",
+        "help: give it another id",
+    ] {
+        assert!(people.contains(expected), "{people}");
+    }
     station.stop().await;
 }
 

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AcceptError, InboxConfig, Submission,
     folder::Folder,
+    intake::{self, Format},
     keep,
     listen::{Notice, Watch},
     names::Claimed,
@@ -432,7 +433,10 @@ async fn fly<E>(
         Ok(Err(_)) => return again("storing it panicked".to_owned()),
         Ok(Ok(Err(AcceptError::Unavailable(reason)))) => return again(reason),
         Ok(Ok(Ok(receipt))) => Ok(receipt),
-        Ok(Ok(Err(AcceptError::Rejected(problems)))) => Err(problems),
+        Ok(Ok(Err(AcceptError::Rejected(problems)))) => {
+            let format = Format::of_name(claimed.name.as_ref());
+            Err(intake::place(problems, &bytes, format))
+        }
     };
     let file = claimed.clone();
     let moved = spawn_blocking(move || match outcome {

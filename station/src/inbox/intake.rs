@@ -10,7 +10,8 @@ use steward_protocol::{Digest, Message, MessageId};
 use super::{
     canonical::content_digest,
     findings::{self, Findings, quote, whole},
-    locate, shapes,
+    locate::{self, Part},
+    shapes,
     tree::{self, MAX_DEPTH, Node, SyntaxError, Value},
     values::Slot,
 };
@@ -90,6 +91,38 @@ pub fn read(bytes: &[u8], format: Format) -> Result<Vec<Message>, Unreadable> {
     }
     let json = (format == Format::Json).then_some(text);
     Err(Unreadable::Rejected(findings.into_problems(&tree, json)))
+}
+
+/// Tells the places in a file of problems that were found in its messages later, such as an id that
+/// is used already. Their paths count messages; in a file that is a single object there is only one.
+pub fn place(problems: Vec<Problem>, bytes: &[u8], format: Format) -> Vec<Problem> {
+    let Ok(text) = text_of(bytes) else {
+        return problems;
+    };
+    let tree = match format {
+        Format::Json => tree::parse_json(text),
+        Format::Yaml => tree::parse_yaml(text),
+    };
+    let Ok(tree) = tree else { return problems };
+    let place_one = |mut problem: Problem| {
+        if problem.line.is_some() || problem.path.is_empty() {
+            return problem;
+        }
+        if matches!(tree.value, Value::Object(_))
+            && let Some(path) = problem.path.strip_prefix("/0")
+        {
+            problem.path = path.to_owned();
+        }
+        let path = locate::resolve(&tree, &problem.path);
+        let place = match format {
+            Format::Json => locate::locate(text, &path, Part::Value),
+            Format::Yaml => locate::noted(&tree, &path, Part::Value),
+        };
+        problem.line = place.map(|place| place.line);
+        problem.column = place.map(|place| place.column);
+        problem
+    };
+    problems.into_iter().map(place_one).collect()
 }
 
 fn rejected(problem: Problem) -> Unreadable {

@@ -85,10 +85,16 @@ fn ours(folder: &Folder, path: &Path) -> bool {
         .any(|ours| ours == path)
 }
 
+/// Returns whether a file is a note beside another. Notes are written before the file is moved to them,
+/// so one without its file is a note too, unless it has notes of its own: then that is just its name.
 fn is_note(path: &Path) -> bool {
+    let there = |path: PathBuf| path.symlink_metadata().is_ok();
     let about = folder::noted(path);
-    // The file a note belongs to lies beside it; without one it is a file of that name.
-    about != path && about.symlink_metadata().is_ok()
+    about != path
+        && (there(about)
+            || ![".status.json", ".error.json"]
+                .iter()
+                .any(|ending| there(with_ending(path, ending))))
 }
 
 struct Listed {

@@ -41,6 +41,32 @@ pub(super) fn pointer(tree: &Node, path: &[usize]) -> String {
     pointer
 }
 
+/// Returns the path of the value that `pointer` names, or of the deepest one on the way to it.
+pub(super) fn resolve(tree: &Node, pointer: &str) -> Path {
+    let mut node = tree;
+    let mut path = Path::new();
+    for name in pointer.split('/').skip(1) {
+        let (step, next) = match &node.value {
+            Value::List(items) => {
+                let step = name.parse().ok();
+                (step, step.and_then(|step: usize| items.get(step)))
+            }
+            Value::Object(entries) => {
+                let name = name.replace("~1", "/").replace("~0", "~");
+                let step = entries.iter().position(|entry| entry.key == name);
+                (step, step.map(|step| &entries[step].node))
+            }
+            _ => return path,
+        };
+        let (Some(step), Some(next)) = (step, next) else {
+            return path;
+        };
+        path.push(step);
+        node = next;
+    }
+    path
+}
+
 /// Returns the place the YAML parser noted for `path`.
 pub(super) fn noted(tree: &Node, path: &[usize], part: Part) -> Option<Place> {
     let mut node = tree;
@@ -213,7 +239,10 @@ mod tests {
                 Some(Place { line, column }),
                 "{path:?} {part:?}"
             );
-            assert_eq!(pointer(&parse_json(text).unwrap(), &path), pointer_text);
+            let tree = parse_json(text).unwrap();
+            assert_eq!(pointer(&tree, &path), pointer_text);
+            assert_eq!(resolve(&tree, pointer_text), path);
+            assert_eq!(resolve(&tree, &format!("{pointer_text}/nowhere")), path);
         }
     }
 

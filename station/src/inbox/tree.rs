@@ -24,6 +24,9 @@ const MAX_YAML_DEPTH: usize = 32;
 /// "billion laughs" file is stopped here.
 const MAX_REPLAYED: usize = 10_000;
 
+/// Bytes of text a YAML file may grow to when its aliases are written out.
+const MAX_REPLAYED_BYTES: usize = 4 * 1024 * 1024;
+
 /// A place in a text, counted from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -130,6 +133,7 @@ pub(super) fn parse_yaml(text: &str) -> Result<Node, SyntaxError> {
             flow_nesting_limit: MAX_YAML_DEPTH,
             max_documents: 1,
             max_inclusion_depth: 0,
+            max_total_scalar_bytes: MAX_REPLAYED_BYTES,
         },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_REPLAYED,
@@ -142,15 +146,29 @@ pub(super) fn parse_yaml(text: &str) -> Result<Node, SyntaxError> {
     };
     serde_saphyr::from_str_with_options(text, options)
         .map(|YamlNode(node)| node)
-        .map_err(|error| {
-            let place = error.location().and_then(known);
-            let reason = error.without_snippet().to_string();
-            let reason = match reason.rfind(" at line ") {
-                Some(end) => reason[..end].to_owned(),
-                None => reason,
-            };
-            SyntaxError::Wrong { place, reason }
+        .map_err(|error| SyntaxError::Wrong {
+            place: error.location().and_then(known),
+            reason: yaml_reason(error.without_snippet()),
         })
+}
+
+fn yaml_reason(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    match error {
+        Error::AliasError { error, .. } => yaml_reason(error),
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+            "it is nested too deep, or grows too large when its aliases are written out".to_owned()
+        }
+        Error::MultipleDocuments { .. } => {
+            "it holds several documents; write several messages as one list".to_owned()
+        }
+        // The place is told apart from the reason.
+        other => {
+            let reason = other.to_string();
+            let end = reason.find(" at line ").unwrap_or(reason.len());
+            reason[..end].to_owned()
+        }
+    }
 }
 
 fn known(location: serde_saphyr::Location) -> Option<Place> {
@@ -369,6 +387,7 @@ mod tests {
                 format!("{text}a{n}: &a{n} [{before}]\n")
             },
         );
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), "*a, ".repeat(9));
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let blocks = "- ".repeat(MAX_YAML_DEPTH + 1) + "x";
         for text in [
@@ -378,6 +397,7 @@ mod tests {
             "a: !include other\n",
             "a: [1\n",
             &bomb,
+            &long,
             &deep,
             &blocks,
         ] {
