@@ -16,11 +16,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Api, Peer, error::ApiError};
 use crate::{
-    inbox::{self, Format, MAX_FILE, Submission, Unreadable},
+    inbox::{self, AcceptError, Format, MAX_FILE, Submission},
     store::{Depth, MessageFilter, Named, Reader, StoreError},
     view::{
         BrokerView, DeliveryView, EventView, FaultView, InboxFileView, MessageLine, MessageView,
-        NodeView, Presence, Problem, Receipt, StatusView,
+        NodeView, Presence, Receipt, StatusView,
     },
 };
 
@@ -377,11 +377,8 @@ async fn submit(
             )));
         }
     };
-    let messages = match inbox::read(&body, format) {
-        Ok(messages) => messages,
-        Err(Unreadable::Rejected(problems)) => return Err(ApiError::rejected(problems)),
-        Err(Unreadable::Incomplete) => return Err(ApiError::rejected(vec![cut_short()])),
-    };
+    let messages = inbox::read(&body, format)
+        .map_err(|unreadable| ApiError::rejected(unreadable.into_problems()))?;
     let name: String = query
         .name
         .as_deref()
@@ -397,19 +394,11 @@ async fn submit(
             .map_or_else(|| "unknown".to_owned(), |uid| format!("uid:{uid}")),
         intake: None,
     };
-    Ok((
-        StatusCode::CREATED,
-        Json(api.station.submit(submission).await?),
-    ))
-}
-
-/// In the inbox such a file may still be growing; here it has ended.
-fn cut_short() -> Problem {
-    Problem {
-        line: None,
-        column: None,
-        path: String::new(),
-        reason: "the JSON ends too early, or there is none".to_owned(),
-        hint: Some("submit the whole file".to_owned()),
+    match api.station.submit(submission).await {
+        Ok(receipt) => Ok((StatusCode::CREATED, Json(receipt))),
+        Err(AcceptError::Rejected(problems)) => {
+            Err(ApiError::rejected(inbox::place(problems, &body, format)))
+        }
+        Err(unavailable) => Err(unavailable.into()),
     }
 }
