@@ -105,7 +105,7 @@ pub enum BeginReply {
         at: Timestamp,
     },
     /// It is over without having been started.
-    Over(Ack),
+    Over(Box<Ack>),
     /// Not before the station has spoken.
     Wait,
     /// It is started, over or forgotten already.
@@ -118,7 +118,7 @@ pub enum LostReply {
     /// It runs again.
     Again,
     /// It is over.
-    Over(Ack),
+    Over(Box<Ack>),
 }
 
 /// What is to be said again.
@@ -248,7 +248,7 @@ impl Keeper {
     pub async fn lost(&self, ticket: Ticket, reason: &str) -> Result<LostReply, KeeperError> {
         match self.one(Ask::Lost(ticket, reason.to_owned())).await? {
             Told::Again => Ok(LostReply::Again),
-            Told::Ack(ack) => Ok(LostReply::Over(ack)),
+            Told::Ack(ack) => Ok(LostReply::Over(Box::new(ack))),
             other => Err(unexpected(&other)),
         }
     }
@@ -394,16 +394,16 @@ impl Desk {
     fn serve(mut self, mut inbox: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
         while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
-            self.settle(batch.drain(..).collect());
+            self.settle(std::mem::take(&mut batch));
         }
     }
 
     /// Decides a batch, makes it durable, and only then answers.
     fn settle(&mut self, batch: Vec<Job>) {
-        if self.stale {
-            if let Err(error) = self.rebuild() {
-                return self.fail(batch.into_iter().map(|job| job.reply), &error);
-            }
+        if self.stale
+            && let Err(error) = self.rebuild()
+        {
+            return self.fail(batch.into_iter().map(|job| job.reply), &error);
         }
         let now = self.clock.now();
         let mut writes = Vec::new();
@@ -497,7 +497,7 @@ impl Desk {
                     at,
                 },
                 (Begun::Over(ticket), _) => match self.ack(ticket)? {
-                    Some(ack) => BeginReply::Over(ack),
+                    Some(ack) => BeginReply::Over(Box::new(ack)),
                     None => BeginReply::Gone,
                 },
                 (Begun::Wait, _) => BeginReply::Wait,

@@ -241,10 +241,12 @@ fn sweep(leader: ChildMark, id: MessageId) -> usize {
     }
     let me = own_pid();
     for (pid, seen) in &all {
-        if seen.zombie && seen.parent == me && !leaders.0.contains(pid) {
-            if let Some(pid) = Pid::from_raw(*pid) {
-                waitpid(Some(pid), WaitOptions::NOHANG).ok();
-            }
+        if seen.zombie
+            && seen.parent == me
+            && !leaders.0.contains(pid)
+            && let Some(pid) = Pid::from_raw(*pid)
+        {
+            waitpid(Some(pid), WaitOptions::NOHANG).ok();
         }
     }
     alive

@@ -77,10 +77,10 @@ impl Shelf {
         self.started.remove(&ticket);
         self.unconfirmed.remove(&ticket);
         self.settled.remove(&(entry.pos, ticket));
-        if let Phase::Final(ending) = &entry.phase {
-            if self.outputs.remove(&(!ending.confirmed, ticket)) {
-                self.output_bytes -= ending.output_bytes;
-            }
+        if let Phase::Final(ending) = &entry.phase
+            && self.outputs.remove(&(!ending.confirmed, ticket))
+        {
+            self.output_bytes -= ending.output_bytes;
         }
         Some(entry)
     }

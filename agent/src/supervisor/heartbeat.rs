@@ -28,16 +28,16 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
     let mut greeted = 0;
     loop {
         let up = generation(&link.borrow_and_update());
-        if let Some(generation) = up {
-            if generation > greeted || Instant::now() >= due {
-                greeted = generation;
-                beat(&context, Presence::Staying)
-                    .await
-                    .map_err(ProcessError::Keeper)?;
-                processes.mark_unchanged();
-                last = Some(Instant::now());
-                due = Instant::now() + context.config.heartbeat;
-            }
+        if let Some(generation) = up
+            && (generation > greeted || Instant::now() >= due)
+        {
+            greeted = generation;
+            beat(&context, Presence::Staying)
+                .await
+                .map_err(ProcessError::Keeper)?;
+            processes.mark_unchanged();
+            last = Some(Instant::now());
+            due = Instant::now() + context.config.heartbeat;
         }
         tokio::select! {
             changed = link.changed() => if changed.is_err() {

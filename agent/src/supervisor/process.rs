@@ -229,11 +229,11 @@ impl Process {
         if !ready || *self.stop.borrow() != Stop::No {
             return;
         }
-        if !self.lane_busy {
-            if let Some(ticket) = self.ordered.pop_first() {
-                self.lane_busy = true;
-                self.start(ticket, true);
-            }
+        if !self.lane_busy
+            && let Some(ticket) = self.ordered.pop_first()
+        {
+            self.lane_busy = true;
+            self.start(ticket, true);
         }
         while let Some(ticket) = self.unordered.pop_first() {
             self.start(ticket, false);

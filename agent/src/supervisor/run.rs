@@ -60,7 +60,7 @@ impl Carrier {
                 Turn::Over
             }
             Ok(BeginReply::Over(ack)) => {
-                self.answer(ack).await;
+                self.answer(*ack).await;
                 Turn::Over
             }
             Ok(BeginReply::Gone) => Turn::Over,
@@ -260,7 +260,7 @@ impl Carrier {
             match self.context.keeper.lost(self.ticket, reason).await {
                 Ok(LostReply::Again) => return Turn::Again,
                 Ok(LostReply::Over(ack)) => {
-                    self.answer(ack).await;
+                    self.answer(*ack).await;
                     return Turn::Over;
                 }
                 Err(KeeperError::Contradiction(_)) => return Turn::Over,

@@ -1,0 +1,15 @@
+//! The agent as a real program, against a real nats-server, with a simulated station.
+
+#[path = "../../station/src/broker.rs"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the station's file is used as it is, and not all of it here"
+)]
+mod broker;
+mod redelivery;
+mod restart;
+mod shell;
+mod shutdown;
+mod supervision;
+mod support;
