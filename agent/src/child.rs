@@ -23,7 +23,10 @@ use crate::{journal::ChildMark, signals::Stop};
 mod output;
 mod sweep;
 
-pub(crate) use self::sweep::{find_leader, is_alive};
+pub(crate) use self::sweep::{Label, find_leader, is_alive};
+
+/// Names the node a command runs on, in its environment.
+const NODE: &str = "STEWARD_NODE";
 
 /// Names the message a command runs for, in its environment.
 const MESSAGE_ID: &str = "STEWARD_MESSAGE_ID";
@@ -73,7 +76,7 @@ pub struct Running {
     child: Child,
     leader: Leader,
     mark: ChildMark,
-    id: MessageId,
+    label: Label,
     stdout: Reader,
     stderr: Reader,
 }
@@ -166,7 +169,10 @@ pub fn start(spec: &Spec) -> Result<Running, NotStarted> {
         child,
         leader,
         mark,
-        id: spec.message_id,
+        label: Label {
+            node: spec.node.clone(),
+            id: spec.message_id,
+        },
     })
 }
 
@@ -214,7 +220,7 @@ fn surround(command: &mut Command, spec: &Spec) {
     }
     command
         .envs(&spec.body.env)
-        .env("STEWARD_NODE", spec.node.as_str())
+        .env(NODE, spec.node.as_str())
         .env(MESSAGE_ID, spec.message_id.to_string())
         .env("STEWARD_ATTEMPT", spec.attempt.to_string());
 }
@@ -250,11 +256,11 @@ impl Running {
                 step = end.next() => match step {
                     Step::Term(reason) => {
                         stopped = Some(reason);
-                        sweep::signal_all(self.mark, self.id, Signal::TERM);
+                        sweep::signal_all(self.mark, &self.label, Signal::TERM);
                     }
                     Step::Kill(reason) => {
                         stopped.get_or_insert(reason);
-                        sweep::signal_all(self.mark, self.id, Signal::KILL);
+                        sweep::signal_all(self.mark, &self.label, Signal::KILL);
                     }
                 },
             }
@@ -263,7 +269,7 @@ impl Running {
         if stopped.is_none() {
             drain(&self.stdout, &self.stderr).await;
         }
-        sweep::clear(self.mark, self.id).await;
+        sweep::clear(self.mark, &self.label).await;
         let status = status?;
         Ok(Ended {
             exit_code: status.code(),
@@ -370,7 +376,7 @@ pub enum WatchEnd {
 }
 
 /// Watches a command that is not our child any more until its end, under the same terms.
-pub(crate) async fn watch(mark: ChildMark, id: MessageId, terms: Terms) -> WatchEnd {
+pub(crate) async fn watch(mark: ChildMark, label: &Label, terms: Terms) -> WatchEnd {
     let mut end = End::new(terms);
     let mut stopped = None;
     loop {
@@ -379,26 +385,26 @@ pub(crate) async fn watch(mark: ChildMark, id: MessageId, terms: Terms) -> Watch
             step = end.next() => match step {
                 Step::Term(reason) => {
                     stopped = Some(reason);
-                    sweep::signal_all(mark, id, Signal::TERM);
+                    sweep::signal_all(mark, label, Signal::TERM);
                 }
                 Step::Kill(reason) => {
                     stopped.get_or_insert(reason);
-                    sweep::signal_all(mark, id, Signal::KILL);
+                    sweep::signal_all(mark, label, Signal::KILL);
                 }
             },
         }
     }
-    sweep::clear(mark, id).await;
+    sweep::clear(mark, label).await;
     stopped.map_or(WatchEnd::ByItself, WatchEnd::Stopped)
 }
 
 /// Ends what is left of a command whose leader is gone.
-pub(crate) async fn clear_leftovers(mark: Option<ChildMark>, id: MessageId) {
+pub(crate) async fn clear_leftovers(mark: Option<ChildMark>, label: &Label) {
     let mark = mark.unwrap_or(ChildMark {
         pid: i32::MAX,
         start_time: 0,
     });
-    sweep::clear(mark, id).await;
+    sweep::clear(mark, label).await;
 }
 
 /// Returns when exactly this process has ended. It is not our child, so nobody tells us: it is

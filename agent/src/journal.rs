@@ -5,16 +5,9 @@
 //! before acting on the answer (rules J1, J4, J8), and after a failed write throw this value away
 //! and [`Journal::reload`] it from what is durable.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use jiff::Timestamp;
-use steward_protocol::{
-    Deferral, Digest, EventId, FaultEvent, InstanceId, JournalId, LedgerId, MessageId, Outcome,
-    Sealed, State, Subject, envelope::Send, limits,
-};
+use steward_protocol::{Deferral, FaultEvent, InstanceId, Outcome, State, Subject, limits};
 
 use crate::{
     check::{self, Bar, Standing},
@@ -27,14 +20,19 @@ pub mod lanes;
 mod reign;
 mod shelf;
 pub mod spool;
+mod talk;
 
 pub use self::{
     entry::{ChildMark, Contradiction, Deadline, Ending, Entry, Phase, Started, Ticket, WallClock},
     reign::{Welcomed, What, Word},
+    talk::{
+        Answer, Ask, Begun, Due, Finish, Identity, Image, Limits, Offer, Offered, OpenOrder,
+        Pinned, Snapshot, Stance, Unread, Write,
+    },
 };
 use self::{
     entry::{Fact, Timeliness},
-    lanes::{Lane, Lanes, Turn},
+    lanes::{Lanes, Turn},
     shelf::Shelf,
     spool::{Resend, Spool},
 };
@@ -48,264 +46,6 @@ const DUE_ANSWERS: usize = 16;
 
 /// Most events repeated at a time.
 const DUE_EVENTS: usize = 64;
-
-/// Who this journal is and which ledger it belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// Drawn when it was created.
-    pub journal_id: JournalId,
-    /// How often it has been opened.
-    pub starts: u64,
-    /// The ledger it belongs to, once it has been welcomed.
-    pub pinned: Option<Pinned>,
-}
-
-/// The ledger a journal belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pinned {
-    /// Which.
-    pub ledger_id: LedgerId,
-    /// The latest reign seen.
-    pub epoch: u64,
-    /// Everything with a smaller place is settled.
-    pub low: u64,
-}
-
-/// Everything durable, as a store returns it.
-#[derive(Debug)]
-pub struct Image {
-    /// Who it is.
-    pub identity: Identity,
-    /// The orders.
-    pub entries: Vec<(Ticket, Entry)>,
-    /// The lanes.
-    pub lanes: Vec<(Subject, Lane)>,
-    /// The events not handed over.
-    pub events: Vec<(u64, EventId)>,
-}
-
-/// What the config decides.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Most orders taken but not started.
-    pub queue: usize,
-    /// Most bytes of output kept.
-    pub results_budget: u64,
-    /// A ledger that may take over from the one pinned.
-    pub accept_ledger: Option<LedgerId>,
-}
-
-/// What is to become of an order the journal does not know yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stance {
-    /// It is welcome.
-    Serve,
-    /// It is refused for good; says why.
-    Refuse(String),
-    /// Not now.
-    Hold(Deferral),
-}
-
-/// An order as it arrived.
-#[derive(Debug, Clone)]
-pub struct Offer {
-    /// This transmission.
-    pub send: Send,
-    /// The order.
-    pub order: Sealed,
-    /// What is to become of it if it is new.
-    pub stance: Stance,
-}
-
-/// An order that cannot be read, but named.
-#[derive(Debug, Clone)]
-pub struct Unread {
-    /// Its id.
-    pub id: MessageId,
-    /// The digest of its bytes.
-    pub digest: Digest,
-    /// Where it arrived.
-    pub subject: Subject,
-    /// Why it is refused.
-    pub reason: String,
-}
-
-/// The end of an order, as its process saw it.
-#[derive(Debug, Clone)]
-pub struct Finish {
-    /// A final state.
-    pub state: State,
-    /// Why, in words.
-    pub reason: Option<String>,
-    /// What came of it, if it ran.
-    pub outcome: Option<Outcome>,
-}
-
-/// A question.
-#[derive(Debug)]
-pub enum Ask {
-    /// An order arrived.
-    Offer(Box<Offer>),
-    /// An order arrived that can only be named.
-    Unread(Unread),
-    /// It is this order's turn: may it be started?
-    Begin(Ticket),
-    /// The child exists.
-    Spawned(Ticket, ChildMark),
-    /// An order is over.
-    Finish(Ticket, Box<Finish>),
-    /// An order was started and its end cannot be known; says why.
-    Lost(Ticket, String),
-    /// The station spoke.
-    Word(Word),
-    /// Something happened that the station is to know.
-    Report(Box<FaultEvent>),
-    /// What is to be said again?
-    Due {
-        /// Whether the station has just come back, so that everything is due.
-        all: bool,
-        /// A random number.
-        dice: u64,
-    },
-    /// Which orders of this subject are not over?
-    Open(Subject),
-    /// Which subjects have orders that are not over?
-    OpenSubjects,
-    /// What does a hello say about the journal?
-    Snapshot,
-}
-
-/// What becomes of an order that arrived.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Offered {
-    /// It is new, and durable once the writes are.
-    Taken(Ticket),
-    /// The journal knows it, or has refused it just now: its state is the answer.
-    Stands(Ticket),
-    /// Not now.
-    Deferred {
-        /// Why.
-        deferral: Deferral,
-        /// The sequence number waited for, at a gap.
-        expected_seq: Option<u64>,
-    },
-    /// It is counted and not answered.
-    Ignored(Counter),
-}
-
-/// Whether an order may be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
-    /// It may, once the writes are durable.
-    Go {
-        /// How often it has been started, this time included.
-        attempt: u32,
-        /// When.
-        at: Timestamp,
-    },
-    /// It is over without having been started: its state is the answer.
-    Over(Ticket),
-    /// Not before the station has spoken.
-    Wait,
-    /// It is started, over or forgotten already.
-    Gone,
-}
-
-/// An order that is not over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenOrder {
-    /// Its number.
-    pub ticket: Ticket,
-    /// Its id.
-    pub id: MessageId,
-    /// Whether it runs in its lane.
-    pub ordered: bool,
-    /// How long it may run.
-    pub timeout_ms: u64,
-    /// When it was started, if it was.
-    pub started: Option<Started>,
-}
-
-/// What is to be said again.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Due {
-    /// Answers.
-    pub answers: Vec<Ticket>,
-    /// Events.
-    pub events: Vec<u64>,
-    /// When to ask next, on the clock of this boot; never, if nothing waits.
-    pub next_ms: Option<u64>,
-}
-
-/// What a hello says about the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot {
-    /// How often the journal has been opened.
-    pub counter: u64,
-    /// Last sequence number taken, per subject.
-    pub lanes: Vec<(Subject, u64)>,
-    /// Orders that are not over.
-    pub open: Vec<MessageId>,
-    /// Orders that are over without the station having confirmed it.
-    pub unconfirmed: Vec<MessageId>,
-}
-
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// To [`Ask::Offer`] and [`Ask::Unread`].
-    Offered(Offered),
-    /// To [`Ask::Begin`].
-    Begun(Begun),
-    /// To [`Ask::Finish`], [`Ask::Spawned`]: done; the state is the answer to the station.
-    Stands(Ticket),
-    /// To [`Ask::Lost`]: it runs again.
-    Again,
-    /// To [`Ask::Word`].
-    Word(Welcomed),
-    /// To [`Ask::Report`]: kept; whether another one had to go.
-    Reported {
-        /// Whether the oldest event was dropped.
-        dropped: bool,
-    },
-    /// To [`Ask::Due`].
-    Due(Due),
-    /// To [`Ask::Open`].
-    Open(Vec<OpenOrder>),
-    /// To [`Ask::OpenSubjects`].
-    OpenSubjects(BTreeSet<Subject>),
-    /// To [`Ask::Snapshot`].
-    Snapshot(Snapshot),
-    /// The question contradicts what the journal knows.
-    Contradiction(Contradiction),
-}
-
-/// Something to make durable.
-#[derive(Debug, Clone)]
-pub enum Write {
-    /// Who the journal is, and whose.
-    Identity(Identity),
-    /// All that is known of an order, except its text and its outcome.
-    Entry(Ticket, Box<Entry>),
-    /// An order's own bytes.
-    Text(Ticket, String),
-    /// An order's bytes are not needed any more.
-    DropText(Ticket),
-    /// What came of an order.
-    Outcome(Ticket, Box<Outcome>),
-    /// An order's output goes; exit code and times stay.
-    DropOutput(Ticket),
-    /// An order is forgotten.
-    Forget(Ticket),
-    /// A lane.
-    Lane(Subject, Lane),
-    /// A lane is forgotten.
-    ForgetLane(Subject),
-    /// An event.
-    Event(u64, Box<FaultEvent>),
-    /// An event is forgotten.
-    ForgetEvent(u64),
-}
 
 /// The journal of one start of the agent.
 #[derive(Debug)]
@@ -412,7 +152,7 @@ impl Journal {
             return Offered::Ignored(Counter::Settled);
         }
         let conflict = self.shelf.with_id(order.id).next().is_some();
-        let lane = lane_of(&offer);
+        let lane = offer.lane();
         match lane.map(|(seq, seq_low)| self.lanes.turn(&order.subject, seq, seq_low)) {
             Some(Turn::Gap { expected }) => {
                 return Offered::Deferred {
@@ -423,7 +163,7 @@ impl Journal {
             Some(Turn::Past) if !conflict => return Offered::Ignored(Counter::Settled),
             Some(Turn::Next | Turn::Past) | None => {}
         }
-        let entry = entry_of(&offer, now);
+        let entry = offer.entry(now);
         if let Some(ending) = self.verdict(&offer, &entry, conflict, now) {
             let refused = self.take(Phase::Final(ending), entry, &offer);
             if let Offered::Stands(ticket) = refused {
@@ -467,7 +207,7 @@ impl Journal {
         if self.shelf.len() >= MAX_ENTRIES {
             return deferred(Deferral::Busy);
         }
-        if let Some((seq, _)) = lane_of(offer) {
+        if let Some((seq, _)) = offer.lane() {
             self.advance(&entry.subject.clone(), seq);
         }
         entry.phase = phase;
@@ -485,7 +225,7 @@ impl Journal {
 
     /// An order the journal knows arrived again: never run again, answered with the truth.
     fn repeat(&mut self, ticket: Ticket, offer: &Offer, now: &Moment) -> Offered {
-        if let Some((seq, _)) = lane_of(offer) {
+        if let Some((seq, _)) = offer.lane() {
             // Its lane may have been evicted; what is known was taken, and so was all before it.
             self.advance(&offer.order.order().subject, seq);
         }
@@ -841,31 +581,6 @@ fn output_bytes(outcome: &Outcome) -> u64 {
         .flatten()
         .map(|output| output.kept() as u64)
         .sum()
-}
-
-/// Returns the place in its lane of an order that has one.
-fn lane_of(offer: &Offer) -> Option<(u64, u64)> {
-    let seq = offer.send.seq.filter(|_| offer.order.order().ordered)?;
-    Some((seq, offer.send.seq_low.unwrap_or(1)))
-}
-
-fn entry_of(offer: &Offer, now: &Moment) -> Entry {
-    let order = offer.order.order();
-    Entry {
-        id: order.id,
-        digest: offer.order.digest(),
-        subject: order.subject.clone(),
-        ledger_id: offer.send.ledger_id,
-        pos: offer.send.pos,
-        seq: lane_of(offer).map(|(seq, _)| seq),
-        idempotent: order.idempotent,
-        timeout_ms: order.timeout_ms,
-        expires_at: order.expires_at,
-        deadline: deadline(now, offer.send.ttl_left_ms),
-        starts: 0,
-        phase: Phase::Received,
-        at: now.wall,
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Finds and ends what a command leaves behind: every descendant, however it tried to get away.
 //!
 //! The agent is a sub-reaper, so whatever loses its parent becomes the agent's own child. A
-//! descendant is recognised by its process group, by its ancestors, or by the command's message id
-//! in its environment; one that dropped all three is ended when no other command runs. Signals go
+//! descendant is recognised by its process group, by its ancestors, or by the node's name and the
+//! message's id in its environment (both: one host may be several nodes, and one message is for many); one that dropped all three is ended when no other command runs. Signals go
 //! through a pidfd whose start time was compared, so that a reused number is never hit, and only
 //! named processes are reaped, never "any child".
 
@@ -16,9 +16,9 @@ use std::{
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
 };
-use steward_protocol::MessageId;
+use steward_protocol::{MessageId, NodeName};
 
-use super::MESSAGE_ID;
+use super::{MESSAGE_ID, NODE};
 use crate::journal::ChildMark;
 
 /// Most rounds of looking and killing; a command that forks faster than that is left to its parent's limits.
@@ -29,6 +29,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The commands whose end the runtime waits for. Reaping one of them here would steal its exit code.
 static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// What every process of a command carries in its environment, unless it took care not to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// The node it runs on.
+    pub(crate) node: NodeName,
+    /// The message it runs for.
+    pub(crate) id: MessageId,
+}
 
 /// Holds still the set of running commands; nobody spawns while a sweep looks.
 pub(super) struct Leaders(MutexGuard<'static, BTreeSet<i32>>);
@@ -97,11 +106,11 @@ pub(crate) fn is_alive(child: ChildMark) -> bool {
 }
 
 /// Finds the process a command was started as, by the id in its environment.
-pub(crate) fn find_leader(id: MessageId) -> Option<ChildMark> {
+pub(crate) fn find_leader(label: &Label) -> Option<ChildMark> {
     let all = snapshot();
-    let leader = all
-        .iter()
-        .find(|(pid, seen)| seen.group == **pid && !seen.zombie && carries(**pid, id))?;
+    let leader = all.iter().find(|(pid, seen)| {
+        seen.group == **pid && !seen.zombie && tag(**pid).is_some_and(|tag| tag.is(label))
+    })?;
     Some(ChildMark {
         pid: *leader.0,
         start_time: leader.1.start_time,
@@ -119,24 +128,42 @@ fn snapshot() -> BTreeMap<i32, Seen> {
 }
 
 /// Whose command a process says it belongs to.
-fn tag(pid: i32) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    environ
-        .split(|byte| *byte == 0)
-        .filter_map(|pair| pair.strip_prefix(MESSAGE_ID.as_bytes()))
-        .find_map(|rest| rest.strip_prefix(b"="))
-        .map(|value| String::from_utf8_lossy(value).into_owned())
+#[derive(Debug, PartialEq, Eq)]
+struct Tag {
+    node: String,
+    id: String,
 }
 
-fn carries(pid: i32, id: MessageId) -> bool {
-    tag(pid).is_some_and(|tag| tag == id.to_string())
+impl Tag {
+    fn is(&self, label: &Label) -> bool {
+        self.node == label.node.as_str() && self.id == label.id.to_string()
+    }
+}
+
+fn tag(pid: i32) -> Option<Tag> {
+    tag_of(&fs::read(format!("/proc/{pid}/environ")).ok()?)
+}
+
+/// Reads the two names out of an environment.
+fn tag_of(environ: &[u8]) -> Option<Tag> {
+    let value = |name: &str| {
+        environ
+            .split(|byte| *byte == 0)
+            .filter_map(|pair| pair.strip_prefix(name.as_bytes()))
+            .find_map(|rest| rest.strip_prefix(b"="))
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    Some(Tag {
+        node: value(NODE)?,
+        id: value(MESSAGE_ID)?,
+    })
 }
 
 /// Returns every living process that belongs to the command, its leader included.
 fn family(
     all: &BTreeMap<i32, Seen>,
     command: ChildMark,
-    id: MessageId,
+    label: &Label,
     leaders: &Leaders,
 ) -> BTreeSet<i32> {
     let me = own_pid();
@@ -153,7 +180,7 @@ fn family(
                 || seen.group == leader
                 || seen.session == leader
                 || match tag(**pid) {
-                    Some(tag) => tag == id.to_string(),
+                    Some(tag) => tag.is(label),
                     None => adopted && alone,
                 }
         })
@@ -179,7 +206,7 @@ fn own_pid() -> i32 {
 }
 
 /// Sends a signal to every living process of a command.
-pub(super) fn signal_all(leader: ChildMark, id: MessageId, signal: Signal) {
+pub(super) fn signal_all(leader: ChildMark, label: &Label, signal: Signal) {
     let leaders = Leaders::hold();
     let all = snapshot();
     let known = all
@@ -188,7 +215,7 @@ pub(super) fn signal_all(leader: ChildMark, id: MessageId, signal: Signal) {
     if !known {
         return;
     }
-    for pid in family(&all, leader, id, &leaders) {
+    for pid in family(&all, leader, label, &leaders) {
         if let Some(seen) = all.get(&pid) {
             send(pid, seen, signal);
         }
@@ -215,22 +242,22 @@ fn send(pid: i32, seen: &Seen, signal: Signal) {
 /// Kills what is left of a command until nothing is, and reaps what became ours.
 ///
 /// Call it when the command itself has ended.
-pub(super) async fn clear(leader: ChildMark, id: MessageId) {
+pub(super) async fn clear(leader: ChildMark, label: &Label) {
     for _ in 0..ROUNDS {
-        if sweep(leader, id) == 0 {
+        if sweep(leader, label) == 0 {
             return;
         }
         tokio::time::sleep(PAUSE).await;
     }
-    tracing::warn!(%id, "a command left processes behind that could not be ended");
+    tracing::warn!(id = %label.id, "a command left processes behind that could not be ended");
 }
 
 /// One round; returns how many were still alive.
-fn sweep(leader: ChildMark, id: MessageId) -> usize {
+fn sweep(leader: ChildMark, label: &Label) -> usize {
     let leaders = Leaders::hold();
     let all = snapshot();
     let mut alive = 0;
-    for pid in family(&all, leader, id, &leaders) {
+    for pid in family(&all, leader, label, &leaders) {
         let Some(seen) = all.get(&pid) else { continue };
         // The leader's number may belong to a new command by now.
         let another = leaders.0.contains(&pid) || leaders.0.contains(&seen.group);
@@ -273,6 +300,22 @@ mod tests {
         for broken in ["", "1 (a", "1 (a) S", "1 (a) S x y z"] {
             assert_eq!(parse(broken), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn a_command_of_another_node_on_this_host_is_not_ours_though_the_message_is_the_same() {
+        let id: MessageId = "01934d6a-7b00-7000-8000-000000000001"
+            .parse()
+            .expect("an id");
+        let label = |node: &str| Label {
+            node: node.parse().expect("a name"),
+            id,
+        };
+        let environ = format!("PATH=/bin\0STEWARD_NODE=ship1\0STEWARD_MESSAGE_ID={id}\0");
+        let tag = tag_of(environ.as_bytes()).expect("both names are there");
+        assert!(tag.is(&label("ship1")));
+        assert!(!tag.is(&label("ship2")));
+        assert_eq!(tag_of(b"STEWARD_NODE=ship1\0PATH=/bin\0"), None);
     }
 
     #[test]

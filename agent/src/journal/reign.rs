@@ -104,9 +104,25 @@ impl Journal {
             if risen != *pinned {
                 *pinned = risen;
                 self.writes.push(Write::Identity(self.identity));
+                self.settle(risen);
             }
         }
         while let Some(ticket) = self.shelf.forgettable(self.low()) {
+            self.forget(ticket);
+        }
+    }
+
+    /// What the station calls settled is recorded there, whether its confirmation arrived or not.
+    fn settle(&mut self, pinned: Pinned) {
+        let is_settled = |ticket: &Ticket| {
+            self.shelf.get(*ticket).is_some_and(|entry| {
+                // An order that could only be named has no place, and waits for its confirmation.
+                entry.ledger_id == pinned.ledger_id && (1..pinned.low).contains(&entry.pos)
+            })
+        };
+        let unconfirmed = self.shelf.unconfirmed().iter().copied();
+        let settled: Vec<Ticket> = unconfirmed.filter(is_settled).collect();
+        for ticket in settled {
             self.forget(ticket);
         }
     }

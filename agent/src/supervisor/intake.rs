@@ -1,6 +1,9 @@
 //! Takes orders in: reads, checks, offers them to the journal with one commit, answers.
 
+use std::time::Duration;
+
 use steward_protocol::{Ack, Deferral, State, Subject};
+use tokio::time::timeout;
 
 use super::context::{Context, Mail};
 use crate::{
@@ -8,6 +11,18 @@ use crate::{
     journal::{Offer, Offered, Stance, Ticket, Unread},
     keeper::KeeperError,
 };
+
+/// How long orders wait for the welcome they came right behind: another process hears it, and what is
+/// offered before it is not answered and comes again only seconds later.
+const WELCOME_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Waits a moment for the station's welcome, if this start has not had one.
+pub(super) async fn await_welcome(context: &Context) {
+    let mut footing = context.footing.subscribe();
+    let welcomed = footing.wait_for(|footing| footing.welcomed.is_some());
+    // Without it the orders are counted and not answered, as the check says.
+    timeout(WELCOME_PATIENCE, welcomed).await.ok();
+}
 
 /// What came of a batch.
 #[derive(Debug, Default)]

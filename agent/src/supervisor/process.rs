@@ -204,6 +204,7 @@ impl Process {
 
     async fn take(&mut self, mail: Vec<Mail>) {
         self.idle_since = Instant::now();
+        intake::await_welcome(&self.context).await;
         let intake = intake::take(&self.context, mail).await;
         for taken in intake.taken {
             self.enqueue(taken.ticket, taken.ordered);

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{context::Context, kernel::Fault};
 use crate::{
     bus::dice,
-    child::{self, Ended, NotStarted, Spec, Stopped, Terms, WatchEnd},
+    child::{self, Ended, Label, NotStarted, Spec, Stopped, Terms, WatchEnd},
     journal::{Finish, OpenOrder, Started, Ticket},
     keeper::{BeginReply, KeeperError, LostReply, chain},
     method::{Work, hello::Presence},
@@ -207,16 +207,20 @@ impl Carrier {
     /// interrupted otherwise, and never run again unless it says that it may.
     pub(super) async fn recover(self, order: OpenOrder, started: Started) -> Turn {
         let now = self.context.clock.now();
+        let label = Label {
+            node: self.context.config.node.clone(),
+            id: order.id,
+        };
         let same_boot = started.boot_id == now.boot_id;
         let child = match started.child {
             _ if !same_boot => None,
             Some(mark) => Some(mark).filter(|mark| child::is_alive(*mark)),
             // It was cut short between the start and the note of its number.
-            None => child::find_leader(order.id),
+            None => child::find_leader(&label),
         };
         let Some(mark) = child else {
             if same_boot {
-                child::clear_leftovers(started.child, order.id).await;
+                child::clear_leftovers(started.child, &label).await;
             }
             let reason = if same_boot {
                 "the agent was restarted while it ran, and it is gone: how it ended is not known"
@@ -231,7 +235,7 @@ impl Carrier {
         let ran = Duration::from_millis(now.boot_ms.saturating_sub(started.boot_ms));
         let timeout = timeout(order.timeout_ms);
         let terms = self.terms(timeout.saturating_sub(ran));
-        match child::watch(mark, order.id, terms).await {
+        match child::watch(mark, &label, terms).await {
             WatchEnd::Stopped(Stopped::TimedOut) => {
                 let reason = format!(
                     "{}; the agent was restarted while it ran, so its output is lost",
