@@ -281,14 +281,6 @@ impl Store {
             .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
             .expect("the limit is settable");
     }
-
-    /// Lets the file grow again.
-    #[cfg(test)]
-    pub(crate) fn uncramp(&self) {
-        self.connection
-            .query_row("PRAGMA max_page_count = 1073741823", [], |_| Ok(()))
-            .expect("the limit is settable");
-    }
 }
 
 /// Locks the state directory for this process.

@@ -1,1 +1,214 @@
-//! Tests.
+//! The order of the checks, one row each.
+
+use steward_protocol::{Order, Sealed};
+use uuid::Uuid;
+
+use super::*;
+
+const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));
+const LEDGER: LedgerId = LedgerId(Uuid::from_u128(2));
+
+fn send() -> Send {
+    Send {
+        v: 1,
+        ledger_id: LEDGER,
+        epoch: 5,
+        instance: INSTANCE,
+        pos: 1,
+        low: 0,
+        seq: None,
+        seq_low: None,
+        attempt: 1,
+        ttl_left_ms: 1,
+    }
+}
+
+fn order(subject: &str, body: &str) -> Order {
+    let subject: Subject = subject.parse().expect("a subject");
+    Order {
+        id: MessageId(Uuid::from_u128(9)),
+        from: "central".parse().expect("a name"),
+        to: subject.node.clone(),
+        subject,
+        issued_at: jiff::Timestamp::UNIX_EPOCH,
+        expires_at: jiff::Timestamp::UNIX_EPOCH,
+        submitted_by: String::new(),
+        retry_of: None,
+        timeout_ms: 1,
+        ordered: false,
+        idempotent: false,
+        success_codes: Vec::new(),
+        body: serde_json::from_str(body).expect("JSON"),
+    }
+}
+
+fn bytes(order: Order) -> Vec<u8> {
+    let body = Sealed::seal(order).expect("an order");
+    Envelope { send: send(), body }
+        .encode()
+        .expect("an envelope")
+}
+
+#[test]
+fn a_frame_becomes_an_order_or_is_counted_as_what_it_is() {
+    let here: Subject = "ship1.command.shellcommand.x".parse().expect("a subject");
+    let good = order("ship1.command.shellcommand.x", "{}");
+    assert!(read(&here, &bytes(good.clone())).is_ok());
+    let elsewhere = order("ship1.command.shellcommand.y", "{}");
+    let mut other = good.clone();
+    other.to = "ship2".parse().expect("a name");
+    for (name, frame, expected) in [
+        ("empty", Vec::new(), Counter::GarbageFrame),
+        ("too large", vec![b' '; 600_000], Counter::GarbageFrame),
+        ("another subject", bytes(elsewhere), Counter::Redirected),
+        ("another node", bytes(other), Counter::Redirected),
+    ] {
+        match read(&here, &frame) {
+            Err(Unreadable::Garbage { counter, .. }) => assert_eq!(counter, expected, "{name}"),
+            found => panic!("{name} gave {found:?}"),
+        }
+    }
+    let newer = String::from_utf8(bytes(good))
+        .expect("text")
+        .replace("\"v\":1", "\"v\":9");
+    assert!(matches!(
+        read(&here, newer.as_bytes()),
+        Err(Unreadable::Version { reason, .. }) if reason.starts_with("version: ")
+    ));
+}
+
+#[test]
+fn an_order_is_admitted_by_instance_then_welcome_then_ledger_then_epoch() {
+    let standing = Standing {
+        instance: INSTANCE,
+        welcomed: true,
+        pinned: Some((LEDGER, 5)),
+    };
+    let unwelcome = Standing {
+        welcomed: false,
+        ..standing
+    };
+    let unpinned = Standing {
+        pinned: None,
+        ..standing
+    };
+    let ignored = Err(Bar::Ignore(Counter::BeforeWelcome));
+    let other = LedgerId(Uuid::nil());
+    let stale = Send {
+        instance: InstanceId(Uuid::nil()),
+        ledger_id: other,
+        ..send()
+    };
+    for (name, standing, send, expected) in [
+        ("good", standing, send(), Ok(())),
+        (
+            "a later reign",
+            standing,
+            Send { epoch: 6, ..send() },
+            Ok(()),
+        ),
+        (
+            "stale, foreign",
+            standing,
+            stale.clone(),
+            Err(Bar::Defer(Deferral::StaleInstance)),
+        ),
+        (
+            "stale, unwelcome",
+            unwelcome,
+            stale,
+            Err(Bar::Defer(Deferral::StaleInstance)),
+        ),
+        ("unwelcome", unwelcome, send(), ignored),
+        ("unpinned", unpinned, send(), ignored),
+        (
+            "foreign",
+            standing,
+            Send {
+                ledger_id: other,
+                epoch: 1,
+                ..send()
+            },
+            Err(Bar::Defer(Deferral::ForeignLedger)),
+        ),
+        (
+            "an earlier reign",
+            standing,
+            Send { epoch: 4, ..send() },
+            Err(Bar::Defer(Deferral::StaleEpoch)),
+        ),
+    ] {
+        assert_eq!(admit(&standing, &send), expected, "{name}");
+    }
+}
+
+#[test]
+fn policy_refuses_with_a_reason_or_returns_the_work() {
+    let allowed: BTreeSet<Domain> = ["x", "y"].map(|name| name.parse().expect("a name")).into();
+    let data = r#"{"data":["ls"]}"#;
+    for (subject, body, domains, expected) in [
+        ("ship1.command.shellcommand.x", data, None, ""),
+        ("ship1.command.shellcommand.z", data, None, ""),
+        ("ship1.command.shellcommand.x", data, Some(&allowed), ""),
+        (
+            "ship1.command.shellcommand.z",
+            data,
+            Some(&allowed),
+            "policy: domain \"z\"",
+        ),
+        (
+            "ship1.command.shellcommand.x",
+            "{}",
+            Some(&allowed),
+            "bad body: data",
+        ),
+        ("ship1.command.hello.x", "null", Some(&allowed), ""),
+        (
+            "ship1.command.teleport.x",
+            data,
+            None,
+            "unknown method teleport",
+        ),
+        (
+            "ship1.command.confirm.x",
+            data,
+            None,
+            "unknown method confirm",
+        ),
+        ("ship1.event.shellcommand.x", data, None, "event: "),
+    ] {
+        let refusal = policy(&order(subject, body), domains)
+            .err()
+            .unwrap_or_default();
+        let refusal = refusal
+            .replace("\"teleport\"", "teleport")
+            .replace("\"confirm\"", "confirm");
+        let fits = refusal.starts_with(expected) && refusal.is_empty() == expected.is_empty();
+        assert!(fits, "{subject} {body}: {refusal:?}");
+    }
+}
+
+#[test]
+fn a_frame_is_routed_by_its_subject() {
+    let node: NodeName = "ship1".parse().expect("a name");
+    let parsed = |text: &str| text.parse::<Subject>().expect("a subject");
+    let order = "ship1.command.anything.x";
+    assert_eq!(route(order, &node), Route::Order(parsed(order)));
+    assert_eq!(route("ship1.event.welcome.node", &node), Route::Welcome);
+    assert_eq!(route("ship1.event.confirm.any", &node), Route::Confirm);
+    let event = "ship1.event.syslog.x";
+    assert_eq!(route(event, &node), Route::Unwanted(parsed(event)));
+    for garbage in [
+        "ship2.command.a.b",
+        "ship1",
+        "ship1.command.a",
+        "ship1.x.a.b",
+        "",
+        "ship1.command.a.b.c",
+    ] {
+        assert!(
+            matches!(route(garbage, &node), Route::Garbage(_)),
+            "{garbage:?}"
+        );
+    }
+}

@@ -1,1 +1,186 @@
-//! Tests.
+//! Every key from every layer, and every problem at once.
+
+use super::*;
+
+fn needed() -> Sources {
+    Sources {
+        flags: Flags {
+            node: Some("ship1".to_owned()),
+            nats: Some("nats://127.0.0.1:4222".to_owned()),
+            state_dir: Some("/state".to_owned()),
+            ..Flags::default()
+        },
+        ..Sources::default()
+    }
+}
+
+fn with_file(text: &str) -> Sources {
+    Sources {
+        file: Some(("agent.toml".into(), text.to_owned())),
+        ..needed()
+    }
+}
+
+fn problems(sources: &Sources) -> Vec<String> {
+    match resolve(sources) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn what_nobody_says_has_the_defaults_of_the_design() {
+    let config = resolve(&needed()).expect("enough to run");
+    assert_eq!(config.station.as_str(), "central");
+    assert_eq!(config.heartbeat, Duration::from_secs(10));
+    assert_eq!((config.commands_at_once, config.queue), (4, 100));
+    assert_eq!(config.results_budget, 64 * 1024 * 1024);
+    assert_eq!(config.idle_after, Duration::from_secs(600));
+    assert_eq!(config.drain, Duration::from_secs(10));
+    assert_eq!(
+        (config.restart.intensity, config.restart.window.as_secs()),
+        (5, 60)
+    );
+    assert_eq!(
+        (config.domains, config.subjects, config.reach),
+        (None, Vec::new(), Reach::Loopback)
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let mut sources = with_file("station = \"file\"\nheartbeat = \"3s\"\nqueue = 3\n");
+    sources
+        .env
+        .insert("STEWARD_STATION".to_owned(), "env".to_owned());
+    sources
+        .env
+        .insert("STEWARD_HEARTBEAT".to_owned(), "2s".to_owned());
+    sources.flags.station = Some("flag".to_owned());
+    let config = resolve(&sources).expect("fine");
+    assert_eq!(config.station.as_str(), "flag");
+    assert_eq!(config.heartbeat, Duration::from_secs(2));
+    assert_eq!(config.queue, 3);
+}
+
+#[test]
+fn every_key_of_the_file_is_read() {
+    let config = resolve(&with_file(
+        r#"
+        creds = "/creds"
+        subjects = ["command.shellcommand.operatingsystem"]
+        domains = ["operatingsystem", "nginx"]
+        commands_at_once = 2
+        results_budget = "1MiB"
+        idle_after = "1m"
+        drain = "1s"
+        accept_ledger = "6a9b0e5e-0000-4000-8000-000000000000"
+        [labels]
+        kind = "ship"
+        [restart]
+        intensity = 2
+        window = "5s"
+        [restart.shellcommand]
+        intensity = 9
+        base = "1s"
+        "#,
+    ))
+    .expect("fine");
+    assert_eq!(
+        config.subjects[0].to_string(),
+        "ship1.command.shellcommand.operatingsystem"
+    );
+    assert_eq!(config.domains.map(|domains| domains.len()), Some(2));
+    assert_eq!(
+        (config.commands_at_once, config.results_budget),
+        (2, 1 << 20)
+    );
+    assert_eq!(config.labels["kind"], "ship");
+    assert!(config.accept_ledger.is_some());
+    assert_eq!(
+        (config.restart.intensity, config.restart.window.as_secs()),
+        (2, 5)
+    );
+    let own = config.restart_of[&Method::Shellcommand];
+    assert_eq!(
+        (
+            own.intensity,
+            own.window.as_secs(),
+            own.backoff.base.as_secs()
+        ),
+        (9, 5, 1)
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_places() {
+    let mut sources =
+        with_file("queue = 0\ndrain = \"soon\"\nqeue = 1\nsubjects = [\"command.x\"]\n");
+    sources.flags.node = Some("a.b".to_owned());
+    sources.flags.state_dir = None;
+    sources.flags.labels = vec!["novalue".to_owned()];
+    sources
+        .env
+        .insert("NATS_URL".to_owned(), "unused".to_owned());
+    sources
+        .env
+        .insert("STEWARD_HEARTBEAT".to_owned(), "0s".to_owned());
+    let found = problems(&sources);
+    for place in [
+        "--node: ",
+        "state_dir: is missing",
+        "--label: ",
+        "STEWARD_HEARTBEAT: ",
+        "agent.toml: queue: ",
+        "agent.toml: drain: ",
+        "agent.toml: qeue: is not a key",
+    ] {
+        let times = found
+            .iter()
+            .filter(|problem| problem.starts_with(place))
+            .count();
+        assert_eq!(times, 1, "{place} in {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_told_with_its_key() {
+    for (text, place) in [
+        ("queue = ", "agent.toml: line 1"),
+        ("queue = 1.5", "agent.toml: queue"),
+        ("queue = [[1]]", "agent.toml: queue"),
+        ("subjects = [\"command.x\"]", "agent.toml: subjects"),
+        ("subjects = [\"event.hello.x\"]", "agent.toml: subjects"),
+        (
+            "subjects = [\"command.teleport.x\"]",
+            "agent.toml: subjects",
+        ),
+        ("domains = [\"a.b\"]", "agent.toml: domains"),
+        (
+            "results_budget = \"1 parsec\"",
+            "agent.toml: results_budget",
+        ),
+        ("[restart]\nintensty = 1", "agent.toml: restart.intensty"),
+        (
+            "[restart.teleport]\nintensity = 1",
+            "agent.toml: restart.teleport.intensity",
+        ),
+        ("[labels]\n\"a b\" = \"x\"", "agent.toml: labels"),
+    ] {
+        let found = problems(&with_file(text));
+        assert!(
+            found.len() == 1 && found[0].starts_with(place),
+            "{text:?} gave {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_broker_elsewhere_needs_a_word() {
+    let mut sources = needed();
+    sources.flags.nats = Some("nats://127.0.0.1:4222,nats://broker.example:4222".to_owned());
+    let found = problems(&sources);
+    assert!(found[0].contains("broker.example") && found[0].contains("--allow-unsigned"));
+    sources.flags.allow_unsigned = true;
+    assert_eq!(resolve(&sources).expect("allowed").reach, Reach::Unsigned);
+}

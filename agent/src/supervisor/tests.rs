@@ -1,1 +1,242 @@
-//! Tests.
+//! The supervisor with processes that panic, fail and end as the test wishes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use super::*;
+use crate::config::{Flags, Sources, resolve};
+
+const GOOD: &str = "ship1.command.shellcommand.good";
+const BAD: &str = "ship1.command.shellcommand.bad";
+
+/// What a process does with each frame.
+#[derive(Clone, Copy)]
+enum Temper {
+    Panics,
+    Fails,
+}
+
+struct Bench {
+    calls: mpsc::Sender<Call>,
+    stop: watch::Sender<Stop>,
+    reports: mpsc::Receiver<FaultEvent>,
+    listed: watch::Receiver<Vec<Listed>>,
+    served: Arc<AtomicU32>,
+    desk: Arc<AtomicU32>,
+    supervision: tokio::task::JoinHandle<Ending>,
+}
+
+fn config(file: &str) -> Config {
+    let flags = Flags {
+        node: Some("ship1".to_owned()),
+        nats: Some("127.0.0.1".to_owned()),
+        state_dir: Some("/nowhere".to_owned()),
+        ..Flags::default()
+    };
+    let file = Some(("test".into(), file.to_owned()));
+    resolve(&Sources {
+        flags,
+        file,
+        ..Sources::default()
+    })
+    .expect("a configuration")
+}
+
+/// Starts a supervisor whose process for [`BAD`] has this temper, and the desk, if `desk_panics`, too.
+fn bench(temper: Temper, desk_panics: bool) -> Bench {
+    let (calls, inbox) = mpsc::channel(CALLS);
+    let (reports, reported) = mpsc::channel(64);
+    let (stop, stopping) = watch::channel(Stop::No);
+    let listed = watch::Sender::new(Vec::new());
+    let (served, desk) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let counts = (Arc::clone(&served), Arc::clone(&desk));
+    let stops = stopping.clone();
+    let birth: Birth = Box::new(move |duty, mut born: Born| {
+        let (served, desk) = counts.clone();
+        let mut stop = stops.clone();
+        Box::pin(async move {
+            loop {
+                let mail = tokio::select! {
+                    mail = born.mailbox.recv() => mail,
+                    _ = stop.wait_for(|stop| *stop != Stop::No) => None,
+                };
+                let Some(_mail) = mail else {
+                    return Ok(Quit::Stopping);
+                };
+                match (duty, born.subject.to_string() == BAD, temper) {
+                    (Duty::Desk, ..) if desk_panics => panic!("the desk broke"),
+                    (Duty::Desk, ..) => drop(desk.fetch_add(1, Ordering::SeqCst)),
+                    (_, true, Temper::Panics) => panic!("as told"),
+                    (_, true, Temper::Fails) => return Err(ProcessError::Cut("a reason")),
+                    (_, false, _) => drop(served.fetch_add(1, Ordering::SeqCst)),
+                }
+            }
+        })
+    });
+    let setup = Setup {
+        config: config(
+            "[restart]\nintensity = 2\nwindow = \"1h\"\nbase = \"10ms\"\ncap = \"10ms\"\n",
+        ),
+        clock: Clock::open().expect("the clocks are there"),
+        counters: Arc::new(Counters::default()),
+        birth,
+        reports,
+        calls: inbox,
+        stop: stopping,
+        listed: listed.clone(),
+        open: Vec::new(),
+    };
+    Bench {
+        calls,
+        stop,
+        reports: reported,
+        listed: listed.subscribe(),
+        served,
+        desk,
+        supervision: tokio::spawn(supervise(setup)),
+    }
+}
+
+impl Bench {
+    async fn frame(&self, subject: &str) {
+        let arrived = Arrived {
+            subject: subject.to_owned(),
+            payload: Vec::new(),
+        };
+        self.calls
+            .send(Call::Frame(arrived))
+            .await
+            .expect("the supervisor is there");
+    }
+
+    async fn verdict(&mut self) -> (String, String) {
+        let event = self.reports.recv().await.expect("a report");
+        (event.kind, event.verdict)
+    }
+
+    async fn until(&mut self, subject: &str, lifecycle: Lifecycle) -> Listed {
+        let subject: Subject = subject.parse().expect("a subject");
+        let fits = |listed: &Listed| listed.subject == subject && listed.lifecycle == lifecycle;
+        let list = self.listed.wait_for(|list| list.iter().any(fits)).await;
+        let list = list.expect("the supervisor is there");
+        list.iter()
+            .find(|listed| fits(listed))
+            .cloned()
+            .expect("it was there")
+    }
+
+    async fn served(&self, awaited: u32) {
+        while self.served.load(Ordering::SeqCst) < awaited {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crashing_process_is_restarted_then_given_up_and_the_others_go_on() {
+    for (temper, kind) in [(Temper::Panics, "panic"), (Temper::Fails, "failed")] {
+        let mut bench = bench(temper, false);
+        bench.frame(GOOD).await;
+        for _ in 0..2 {
+            bench.frame(BAD).await;
+            let restart = (kind.to_owned(), "restart after 10 ms".to_owned());
+            assert_eq!(bench.verdict().await, restart);
+            bench.until(BAD, Lifecycle::Restarting).await;
+            bench.until(BAD, Lifecycle::Alive).await;
+        }
+        bench.frame(BAD).await;
+        let given_up = "stop this process, the others go on".to_owned();
+        assert_eq!(bench.verdict().await, (kind.to_owned(), given_up));
+        let listed = bench.until(BAD, Lifecycle::Stopped).await;
+        assert_eq!(listed.restarts, 2);
+        assert!(listed.last_fault.is_some());
+        bench.frame(GOOD).await;
+        bench.served(2).await;
+        // Whoever asks the stopped one is answered by the desk.
+        bench.frame(BAD).await;
+        while bench.desk.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn giving_up_on_the_desk_ends_the_agent() {
+    let mut bench = bench(Temper::Panics, true);
+    for _ in 0..3 {
+        bench
+            .until("ship1.event.welcome.node", Lifecycle::Alive)
+            .await;
+        bench.frame("ship1.event.welcome.node").await;
+        bench.verdict().await;
+    }
+    let ending = bench
+        .supervision
+        .await
+        .expect("the supervisor itself does not panic");
+    assert!(matches!(ending, Ending::Escalated(reason) if reason.contains("the desk broke")));
+}
+
+#[tokio::test]
+async fn a_lost_subscription_ends_the_agent() {
+    let bench = bench(Temper::Panics, false);
+    bench
+        .calls
+        .send(Call::SubscriptionLost)
+        .await
+        .expect("it is there");
+    let ending = bench.supervision.await.expect("no panic");
+    assert!(matches!(ending, Ending::Escalated(_)));
+}
+
+#[tokio::test]
+async fn what_a_process_survived_is_reported_and_changes_nothing() {
+    let mut bench = bench(Temper::Panics, false);
+    bench.frame(GOOD).await;
+    bench.until(GOOD, Lifecycle::Alive).await;
+    let fault = Fault::Storage("full".to_owned());
+    let subject = GOOD.parse().expect("a subject");
+    bench
+        .calls
+        .send(Call::Fault { subject, fault })
+        .await
+        .expect("it is there");
+    assert_eq!(
+        bench.verdict().await,
+        ("storage".to_owned(), "continue".to_owned())
+    );
+    bench.until(GOOD, Lifecycle::Alive).await;
+}
+
+#[tokio::test]
+async fn there_are_at_most_so_many_processes_and_unknown_methods_get_none() {
+    let bench = bench(Temper::Panics, false);
+    bench.frame("ship1.command.teleport.x").await;
+    for number in 0..=MAX_PROCESSES {
+        bench
+            .frame(&format!("ship1.command.shellcommand.d{number}"))
+            .await;
+    }
+    while bench.desk.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.served(MAX_PROCESSES as u32).await;
+    let orders = bench
+        .listed
+        .borrow()
+        .iter()
+        .filter(|listed| listed.subject.kind == Kind::Command)
+        .count();
+    assert_eq!(orders, MAX_PROCESSES);
+}
+
+#[tokio::test]
+async fn the_agent_ends_when_its_processes_have() {
+    let bench = bench(Temper::Panics, false);
+    bench.frame(GOOD).await;
+    bench.served(1).await;
+    bench.stop.send_replace(Stop::Drain);
+    assert_eq!(bench.supervision.await.expect("no panic"), Ending::Drained);
+}
