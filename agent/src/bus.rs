@@ -26,6 +26,9 @@ use uuid::Uuid;
 
 use crate::counters::{Counter, Counters};
 
+/// What is logged unless told otherwise: the client library is quiet, for this module says what matters.
+pub const DEFAULT_LOG: &str = "info,async_nats=warn";
+
 /// A dead link is seen after three of these.
 const PING: Duration = Duration::from_secs(10);
 

@@ -31,6 +31,11 @@ use crate::{
     voice::{Footing, Voice},
 };
 
+#[cfg(not(panic = "unwind"))]
+compile_error!(
+    "a panic is caught where its process ends and becomes a fault: build with panic = \"unwind\""
+);
+
 pub mod bus;
 pub mod check;
 pub mod child;

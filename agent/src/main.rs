@@ -98,7 +98,7 @@ fn resolve(flags: Flags, given: Option<PathBuf>) -> Result<Config, String> {
 fn start_logging(given: Option<String>) -> Result<(), String> {
     let filter = given
         .or_else(|| env::var("RUST_LOG").ok())
-        .unwrap_or_else(|| "info,async_nats=warn".to_owned());
+        .unwrap_or_else(|| steward_agent::bus::DEFAULT_LOG.to_owned());
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| format!("use the log filter {filter:?}: {error}"))?;
     tracing_subscriber::fmt()

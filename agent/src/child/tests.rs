@@ -209,7 +209,13 @@ async fn a_command_is_found_by_its_message_and_watched_to_its_end() {
     spec.body.stdin = None;
     spec.body.data = vec!["sleep".to_owned(), "1000".to_owned()];
     let running = start(&spec).expect("it starts");
-    assert_eq!(find_leader(spec.message_id), Some(running.mark()));
+    let label = running.label.clone();
+    assert_eq!(find_leader(&label), Some(running.mark()));
+    let neighbour = Label {
+        node: "another".parse().expect("a name"),
+        ..label.clone()
+    };
+    assert_eq!(find_leader(&neighbour), None);
     let mark = running.mark();
     // As after a restart of the agent: nobody waits for it as a child.
     drop(running);
@@ -219,7 +225,7 @@ async fn a_command_is_found_by_its_message_and_watched_to_its_end() {
         drain: LONG,
         stop: stopping,
     };
-    let end = super::watch(mark, spec.message_id, terms).await;
+    let end = super::watch(mark, &label, terms).await;
     assert_eq!(end, WatchEnd::Stopped(Stopped::TimedOut));
     assert!(!is_alive(mark));
 }

@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use steward_protocol::{Order, envelope::Reign};
+use steward_protocol::{
+    EventId, JournalId, LedgerId, MessageId, Order, Sealed,
+    envelope::{Reign, Send},
+};
 use uuid::Uuid;
 
-use super::*;
+use super::{lanes::Lane, *};
 
 const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));
 const LEDGER: LedgerId = LedgerId(Uuid::from_u128(2));

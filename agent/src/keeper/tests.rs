@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use steward_protocol::{JournalId, LedgerId, Order, Outcome, Output, Reign, envelope::Send};
+use steward_protocol::{
+    JournalId, LedgerId, MessageId, Order, Outcome, Output, Reign, State, envelope::Send,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::journal::{Stance, What};
+use crate::{
+    counters::Counter,
+    journal::{Stance, What, Write},
+};
 
 const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));
 const LEDGER: LedgerId = LedgerId(Uuid::from_u128(2));
