@@ -98,6 +98,29 @@ fn one_node_fails_and_the_others_do_not() {
 }
 
 #[test]
+fn one_message_for_many_nodes_on_one_host_harms_no_neighbour() {
+    let world = World::new();
+    let _station = world.station();
+    let names: Vec<String> = (1..=8).map(|number| format!("shop{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _agents: Vec<_> = names.iter().map(|name| world.agent(name)).collect();
+    world.await_online(&names);
+    // Some end while the others still run, so that every end sweeps beside living neighbours.
+    let script = "sleep 0.${STEWARD_NODE#shop}; echo $STEWARD_NODE";
+    for _ in 0..3 {
+        let output = world.steward(&["run", "--to", "*", "-o", "json", "--", "sh", "-c", script]);
+        assert_eq!(code(output.status), 0, "{output:?}");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        for name in &names {
+            assert_eq!(
+                delivery_to(&answer["messages"][0], name)["stdout"]["text"],
+                format!("{name}\n")
+            );
+        }
+    }
+}
+
+#[test]
 fn what_was_pending_survives_the_stations_restart_and_a_kill() {
     let world = World::new();
     let station = world.station();

@@ -483,6 +483,27 @@ fn unconfirmed_answers_are_due_with_growing_waits_and_at_once_when_the_station_i
 }
 
 #[test]
+fn what_the_station_calls_settled_is_forgotten_though_its_confirmation_was_lost() {
+    let mut bench = Bench::welcomed();
+    let over = bench.taken(&order(1));
+    bench.begin(over);
+    bench.finish(over, 10);
+    let waiting = bench.taken(&order(2));
+    bench.low = 2;
+    bench.welcome();
+    assert_eq!(
+        (bench.state(over), bench.state(waiting)),
+        (None, Some(State::Received))
+    );
+    assert!(!bench.disk.contains_key(&over));
+    assert_eq!(
+        bench.offer(&order(1)),
+        Offered::Ignored(Counter::Settled),
+        "and never run again"
+    );
+}
+
+#[test]
 fn the_spool_is_bounded_and_the_oldest_event_goes_first() {
     let mut bench = Bench::new();
     let event = |number: u128| {
