@@ -54,6 +54,9 @@ pub enum Deferral {
     Stopping,
     /// The process for this subject has been given up by the error kernel.
     Stopped,
+    /// A reason that a later version introduced.
+    #[serde(other)]
+    Other,
 }
 
 impl Deferral {
@@ -68,6 +71,7 @@ impl Deferral {
             Self::Gap => "gap",
             Self::Stopping => "stopping",
             Self::Stopped => "process stopped",
+            Self::Other => "another reason",
         }
     }
 }

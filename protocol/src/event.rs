@@ -85,6 +85,9 @@ pub enum ProcessState {
     Restarting,
     /// Given up by the error kernel.
     Stopped,
+    /// A state that a later version introduced.
+    #[serde(other)]
+    Other,
 }
 
 impl ProcessState {
@@ -95,6 +98,7 @@ impl ProcessState {
             Self::Running => "running",
             Self::Restarting => "restarting",
             Self::Stopped => "stopped",
+            Self::Other => "other",
         }
     }
 }

@@ -3,7 +3,15 @@
 //! It carries bytes between subjects and the station's loop, and says whether it can. It does not
 //! know what the bytes mean. `publish` returning `Ok` proves nothing, so nothing here reports success.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{Client, ConnectOptions, Event, Subscriber, connection::State};
 use futures_util::StreamExt;
@@ -17,14 +25,18 @@ use crate::view::BrokerView;
 /// Frames waiting for the loop. Nodes say again what was not confirmed, so a short queue loses time, not facts.
 const INCOMING: usize = 1024;
 
-/// Frames waiting to be written. The loop waits for room, so this only evens out bursts.
-const OUTGOING: usize = 1024;
+/// Bytes of frames waiting to be written: room for a message to tens of thousands of nodes. The loop
+/// never waits for room; what finds none is due again later.
+const OUTGOING_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a frame costs beside its payload, so that small ones are bounded too.
+const FRAME_COST: usize = 512;
+
+/// Frames inside the client. Few, because after a reconnection they leave long after their time.
+const CLIENT_COMMANDS: usize = 32;
 
 /// Messages the client holds per subscription before it drops; see [`INCOMING`].
 const SUBSCRIPTION: usize = 2048;
-
-/// The loop waits this long for room in the outgoing queue; what then is dropped is due again later.
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A dead link is seen after three of these.
 const PING: Duration = Duration::from_secs(10);
@@ -74,6 +86,8 @@ pub enum Heard {
     NoResponders {
         /// The node.
         node: NodeName,
+        /// When it was spoken to, in milliseconds of the loop's monotonic time.
+        sent_ms: u64,
     },
 }
 
@@ -82,6 +96,8 @@ pub enum Heard {
 pub struct Outgoing {
     /// To whom; a reply is only ever the broker's word that nobody listens.
     pub node: NodeName,
+    /// When, in milliseconds of the loop's monotonic time.
+    pub sent_ms: u64,
     /// Where.
     pub subject: String,
     /// What.
@@ -104,18 +120,23 @@ pub struct Address {
 /// The sending side.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    /// Bytes in the outgoing queue, bounded by [`OUTGOING_BYTES`].
+    waiting: Arc<AtomicUsize>,
     view: watch::Receiver<BrokerView>,
     client: Client,
 }
 
 impl Bus {
-    /// Hands a frame to the broker, waiting a moment for room. Returns whether it was taken.
-    pub async fn publish(&self, outgoing: Outgoing) -> bool {
-        self.outgoing
-            .send_timeout(outgoing, PUBLISH_PATIENCE)
-            .await
-            .is_ok()
+    /// Queues a frame for the broker without waiting. Returns whether there was room.
+    pub fn publish(&self, outgoing: Outgoing) -> bool {
+        let cost = cost(&outgoing);
+        let before = self.waiting.fetch_add(cost, Ordering::Relaxed);
+        if before + cost > OUTGOING_BYTES || self.outgoing.send(outgoing).is_err() {
+            self.waiting.fetch_sub(cost, Ordering::Relaxed);
+            return false;
+        }
+        true
     }
 
     /// Returns what is known of the connection.
@@ -133,10 +154,14 @@ impl Bus {
 
     /// Writes out what is buffered, as far as the broker takes it within `patience`.
     pub async fn flush(&self, patience: Duration) {
+        let written = async {
+            while self.waiting.load(Ordering::Relaxed) > 0 && self.view.borrow().connected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            self.client.flush().await
+        };
         // Nobody depends on the outcome: what did not leave is due again after the restart.
-        tokio::time::timeout(patience, self.client.flush())
-            .await
-            .ok();
+        tokio::time::timeout(patience, written).await.ok();
     }
 }
 
@@ -159,12 +184,13 @@ pub async fn connect(address: Address) -> Result<(Bus, mpsc::Receiver<Heard>), B
         .await
         .map_err(|error| setup(&error))?;
     let replies = client
-        .subscribe(format!("{inbox}.*"))
+        .subscribe(format!("{inbox}.>"))
         .await
         .map_err(|error| setup(&error))?;
 
     let (heard, incoming) = mpsc::channel(INCOMING);
-    let (outgoing, to_write) = mpsc::channel(OUTGOING);
+    let (outgoing, to_write) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
     let view = BrokerView {
         url: address.shown.clone(),
         connected: false,
@@ -181,10 +207,17 @@ pub async fn connect(address: Address) -> Result<(Bus, mpsc::Receiver<Heard>), B
     ));
     tokio::spawn(read_frames(frames, filter, heard.clone()));
     tokio::spawn(read_replies(replies, heard));
-    tokio::spawn(write_frames(client.clone(), inbox, to_write, view.clone()));
+    let writer = Writer {
+        client: client.clone(),
+        inbox,
+        waiting: Arc::clone(&waiting),
+        view: view.clone(),
+    };
+    tokio::spawn(writer.write(to_write));
     Ok((
         Bus {
             outgoing,
+            waiting,
             view,
             client,
         },
@@ -197,6 +230,7 @@ async fn client(address: &Address, events: mpsc::Sender<Event>) -> Result<Client
         .name(format!("steward station {}", address.name))
         .ping_interval(PING)
         .subscription_capacity(SUBSCRIPTION)
+        .client_capacity(CLIENT_COMMANDS)
         .retry_on_initial_connect()
         .max_reconnects(None)
         .reconnect_delay_callback(|attempts| {
@@ -326,7 +360,8 @@ async fn read_frames(mut frames: Subscriber, filter: SubjectFilter, heard: mpsc:
         }
         let frame = Heard::Frame {
             subject: message.subject.to_string(),
-            payload: message.payload.to_vec(),
+            // A frame that is too large is cut where the decoder still sees that it was.
+            payload: message.payload[..message.payload.len().min(limits::MAX_FRAME + 1)].to_vec(),
         };
         if heard.send(frame).await.is_err() {
             return;
@@ -340,39 +375,64 @@ async fn read_replies(mut replies: Subscriber, heard: mpsc::Sender<Heard>) {
         if message.status != Some(async_nats::StatusCode::NO_RESPONDERS) {
             continue;
         }
-        let Some((_, node)) = message.subject.rsplit_once('.') else {
+        let mut tokens = message.subject.rsplit('.');
+        let (Some(sent_ms), Some(node)) = (tokens.next(), tokens.next()) else {
             continue;
         };
-        let Ok(node) = node.parse() else { continue };
-        if heard.send(Heard::NoResponders { node }).await.is_err() {
+        let (Ok(sent_ms), Ok(node)) = (sent_ms.parse(), node.parse()) else {
+            continue;
+        };
+        let nobody = Heard::NoResponders { node, sent_ms };
+        if heard.send(nobody).await.is_err() {
             return;
         }
     }
 }
 
-async fn write_frames(
+/// Writes the outgoing queue to the client, as long as there is a connection.
+struct Writer {
     client: Client,
     inbox: String,
-    mut to_write: mpsc::Receiver<Outgoing>,
+    waiting: Arc<AtomicUsize>,
     view: watch::Receiver<BrokerView>,
-) {
-    while let Some(Outgoing {
-        node,
-        subject,
-        payload,
-    }) = to_write.recv().await
-    {
-        // While disconnected the client would buffer it and deliver it long after its time.
-        let usable = view.borrow().connected && client.connection_state() == State::Connected;
-        if !usable {
-            continue;
-        }
-        let reply = format!("{inbox}.{node}");
-        if let Err(error) = client
-            .publish_with_reply(subject, reply, payload.into())
-            .await
-        {
-            tracing::warn!(node = %node, %error, "a frame could not be published; it is due again later");
+}
+
+impl Writer {
+    async fn write(mut self, mut to_write: mpsc::UnboundedReceiver<Outgoing>) {
+        while let Some(outgoing) = to_write.recv().await {
+            let cost = cost(&outgoing);
+            self.write_one(outgoing).await;
+            self.waiting.fetch_sub(cost, Ordering::Relaxed);
         }
     }
+
+    async fn write_one(&mut self, outgoing: Outgoing) {
+        // While disconnected the client would keep it and deliver it long after its time.
+        let usable = self.view.borrow_and_update().connected
+            && self.client.connection_state() == State::Connected;
+        if !usable {
+            return;
+        }
+        let Outgoing {
+            node,
+            sent_ms,
+            subject,
+            payload,
+        } = outgoing;
+        let reply = format!("{}.{node}.{sent_ms}", self.inbox);
+        let published = self
+            .client
+            .publish_with_reply(subject, reply, payload.into());
+        tokio::select! {
+            published = published => if let Err(error) = published {
+                tracing::warn!(node = %node, %error, "a frame could not be published; it is due again later");
+            },
+            // The client takes nothing while it reconnects; what was in hand is due again later.
+            _ = self.view.wait_for(|view| !view.connected) => {}
+        }
+    }
+}
+
+fn cost(outgoing: &Outgoing) -> usize {
+    outgoing.payload.len() + outgoing.subject.len() + FRAME_COST
 }

@@ -5,13 +5,15 @@
 //! the same batch; that order is rules J4, J7 and J9. If a commit fails, the shell throws this
 //! machine away and loads a new one from the ledger, as after a restart.
 
+mod heard;
 mod link;
 mod record;
 
 pub(crate) use link::Schedule;
 pub use link::{LaneName, Open};
 pub use record::{
-    Accepted, Action, Addressee, Dispatch, FaultRecord, Loaded, LoadedDelivery, LoadedLane, Record,
+    Accepted, Action, Addressee, Dispatch, FaultRecord, FirstAttempt, Loaded, LoadedDelivery,
+    LoadedLane, Record,
 };
 
 use std::{
@@ -22,18 +24,21 @@ use std::{
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Confirm, EventId, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, State, Target,
+    Ack, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, State, Target,
 };
 
 use crate::{
-    courier::link::{Contact, Link, Word},
+    courier::link::Link,
     delivery::{self, Step},
-    roster::{Greeting, Moment, Roster},
+    roster::{Moment, Roster},
     view::{NodeView, Presence},
 };
 
 /// Deliveries that may be open at once: about 400 bytes each, so below half a GiB.
 pub const MAX_OPEN: usize = 1_000_000;
+
+/// How often deadlines are looked at: they are no finer than a second to anybody.
+const REVIEW_EVERY: Duration = Duration::from_secs(1);
 
 /// What can happen to the courier, besides an operator's message.
 #[derive(Debug, Clone)]
@@ -73,6 +78,8 @@ pub enum Event {
     NoResponders {
         /// Who is not there.
         node: NodeName,
+        /// When it was spoken to.
+        sent: Duration,
     },
     /// Time has passed.
     Tick,
@@ -91,6 +98,8 @@ pub struct Courier {
     /// Where to find every open message, for ACKs.
     places: HashMap<MessageId, Place>,
     open: usize,
+    /// When deadlines were last looked at.
+    reviewed: Duration,
     counters: BTreeMap<&'static str, u64>,
 }
 
@@ -107,6 +116,7 @@ impl Courier {
             links: BTreeMap::new(),
             places: HashMap::new(),
             open: 0,
+            reviewed: Duration::ZERO,
             counters: BTreeMap::new(),
         };
         for lane in loaded.lanes {
@@ -254,200 +264,14 @@ impl Courier {
             } => {
                 self.on_fault(&node, &origin, *fault, now, &mut actions);
             }
-            Event::NoResponders { node } => {
+            Event::NoResponders { node, sent } => {
                 if let Some(link) = self.links.get_mut(&node) {
-                    link.absent();
+                    link.nobody_there(sent);
                 }
             }
             Event::Tick => self.on_tick(now, &mut actions),
         }
         actions
-    }
-
-    fn on_hello(
-        &mut self,
-        node: &NodeName,
-        origin: &Origin,
-        hello: &Hello,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
-        let greeting = self.roster.hello(node, origin, hello, now);
-        let contact = match greeting {
-            Greeting::Full => return self.count("hello_roster_full"),
-            Greeting::Conflict { reason, first } => {
-                self.count("hello_conflict");
-                if first {
-                    let fault = FaultRecord {
-                        kind: "conflict".to_owned(),
-                        detail: reason,
-                        verdict: "held back; the agent heard first is unaffected".to_owned(),
-                        ..FaultRecord::at(now.wall, Some(node.clone()))
-                    };
-                    actions.push(Action::Record(Record::Fault(fault)));
-                }
-                return;
-            }
-            Greeting::Same => Contact::Same,
-            Greeting::Started => Contact::Started,
-            Greeting::Reimaged { reason } => {
-                self.lose_journal(node, &reason, now, actions);
-                Contact::Started
-            }
-        };
-        if contact == Contact::Started || hello.leaving {
-            self.record_node(node, actions);
-        }
-        let ours = origin
-            .ledger_id
-            .is_none_or(|ledger| ledger == self.ledger_id);
-        let link = self.links.entry(node.clone()).or_default();
-        if hello.leaving || !ours {
-            link.absent();
-        } else {
-            link.present(origin.instance, contact, hello, now);
-        }
-        if !hello.leaving {
-            actions.push(Action::Welcome {
-                node: node.clone(),
-                instance: origin.instance,
-                low: link.low(self.next_pos),
-                hello_at: hello.at,
-            });
-        }
-        self.pump(node, now, actions);
-    }
-
-    /// The node's journal is gone: nothing ever sent can be reconciled any more.
-    fn lose_journal(
-        &mut self,
-        node: &NodeName,
-        reason: &str,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
-        let fault = FaultRecord {
-            kind: "journal lost".to_owned(),
-            detail: reason.to_owned(),
-            verdict: "open deliveries ever sent are interrupted; sequence numbers start again"
-                .to_owned(),
-            ..FaultRecord::at(now.wall, Some(node.clone()))
-        };
-        actions.push(Action::Record(Record::Fault(fault)));
-        actions.push(Action::Record(Record::LanesReset {
-            node: node.clone(),
-            at: now.wall,
-        }));
-        let places = self.links.get(node).map(Link::places).unwrap_or_default();
-        for pos in places {
-            let why = Some(format!("journal lost: {reason}"));
-            let mover = Mover {
-                event: delivery::Event::JournalLost,
-                by: self.name.clone(),
-                why,
-                ack: None,
-            };
-            self.advance(node, pos, mover, now, actions);
-        }
-        if let Some(link) = self.links.get_mut(node) {
-            link.reset_lanes();
-        }
-    }
-
-    fn on_ack(
-        &mut self,
-        node: &NodeName,
-        origin: &Origin,
-        ack: Ack,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
-        if !self.roster.heard(node, origin, now) {
-            return self.count("ack_foreign_journal");
-        }
-        let place = self.places.get(&ack.id).map(|place| place.pos);
-        let Some((pos, open)) = place.and_then(|pos| Some((pos, self.links.get(node)?.get(pos)?)))
-        else {
-            // Settled or never ours: only the ledger can tell.
-            actions.push(Action::AskLedger {
-                node: node.clone(),
-                instance: origin.instance,
-                low: self.low(node),
-                ack: Box::new(ack),
-            });
-            return;
-        };
-        if open.digest != ack.digest {
-            return self.count("ack_digest");
-        }
-        if let Err(error) = ack.check(&open.success_codes) {
-            self.count("ack_contradiction");
-            let fault = FaultRecord {
-                kind: "contradiction".to_owned(),
-                detail: format!("the ACK for {} {error}", ack.id),
-                verdict: "not believed".to_owned(),
-                ..FaultRecord::at(now.wall, Some(node.clone()))
-            };
-            return actions.push(Action::Record(Record::Fault(fault)));
-        }
-        if let Some(link) = self.links.get_mut(node) {
-            link.word(pos, Word::of(&ack), now);
-        }
-        let (id, state, domain) = (ack.id, ack.state, open_domain(&self.links, node, pos));
-        let why = ack_reason(&ack);
-        let mover = Mover {
-            event: delivery::Event::Says(state),
-            by: node.clone(),
-            why,
-            ack: Some(Box::new(ack)),
-        };
-        self.advance(node, pos, mover, now, actions);
-        if let (true, Some(domain)) = (state.is_final(), domain) {
-            actions.push(Action::Confirm {
-                node: node.clone(),
-                instance: origin.instance,
-                low: self.low(node),
-                domain,
-                confirm: Confirm {
-                    orders: vec![id],
-                    events: Vec::new(),
-                },
-            });
-        }
-        self.pump(node, now, actions);
-    }
-
-    fn on_fault(
-        &mut self,
-        node: &NodeName,
-        origin: &Origin,
-        fault: FaultEvent,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
-        if !self.roster.heard(node, origin, now) {
-            return self.count("fault_foreign_journal");
-        }
-        let id: EventId = fault.id;
-        let domain = fault.subject.as_ref().map(|subject| subject.domain.clone());
-        actions.push(Action::Record(Record::Fault(FaultRecord {
-            id: Some(id),
-            kind: fault.kind,
-            subject: fault.subject.map(|subject| subject.to_string()),
-            detail: fault.detail,
-            verdict: fault.verdict,
-            ..FaultRecord::at(now.wall, Some(node.clone()))
-        })));
-        actions.push(Action::Confirm {
-            node: node.clone(),
-            instance: origin.instance,
-            low: self.low(node),
-            domain: domain.unwrap_or_else(record::agent_domain),
-            confirm: Confirm {
-                orders: Vec::new(),
-                events: vec![id],
-            },
-        });
     }
 
     fn on_tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -463,6 +287,15 @@ impl Courier {
                 self.record_node(&node, actions);
             }
         }
+        if now.mono.saturating_sub(self.reviewed) >= REVIEW_EVERY {
+            self.reviewed = now.mono;
+            self.review(now, actions);
+        }
+        self.pump_all(now, actions);
+    }
+
+    /// Lets deadlines pass.
+    fn review(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let overdue: Vec<(NodeName, Vec<u64>)> = self
             .links
             .iter()
@@ -484,7 +317,6 @@ impl Courier {
                 }
             }
         }
-        self.pump_all(now, actions);
     }
 
     /// Applies one event to one delivery and records what changed.
@@ -500,7 +332,13 @@ impl Courier {
             return;
         };
         let state = match delivery::next(open.state, mover.event) {
-            Ok(Step::Stay) => return,
+            Ok(Step::Stay) => {
+                if let (State::Deferred, Some(why)) = (open.state, mover.why) {
+                    let node = node.clone();
+                    actions.push(Action::Record(Record::Reason { pos, node, why }));
+                }
+                return;
+            }
             Ok(Step::To(state)) => state,
             Err(_) => return self.count("impossible_step"),
         };
@@ -596,22 +434,6 @@ struct Mover {
     by: NodeName,
     why: Option<String>,
     ack: Option<Box<Ack>>,
-}
-
-fn open_domain(
-    links: &BTreeMap<NodeName, Link>,
-    node: &NodeName,
-    pos: u64,
-) -> Option<steward_protocol::Domain> {
-    Some(links.get(node)?.get(pos)?.lane.domain.clone())
-}
-
-fn ack_reason(ack: &Ack) -> Option<String> {
-    match (ack.deferral, &ack.reason) {
-        (Some(deferral), Some(reason)) => Some(format!("{}: {reason}", deferral.as_str())),
-        (Some(deferral), None) => Some(deferral.as_str().to_owned()),
-        (None, reason) => reason.clone(),
-    }
 }
 
 /// How long after its deadline a running command may still be silent.

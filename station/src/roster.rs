@@ -53,6 +53,8 @@ pub struct NodeRecord {
     pub labels: BTreeMap<String, String>,
     /// When it was last heard.
     pub last_seen: Option<Timestamp>,
+    /// Time between two of its hellos. Its silence is measured in these, also after our restart.
+    pub heartbeat: Duration,
 }
 
 /// One node and what is believed of it.
@@ -65,7 +67,6 @@ pub struct Node {
     reason: Option<String>,
     /// When it was last heard in this reign.
     heard: Option<Duration>,
-    interval: Duration,
     skew_ms: Option<i64>,
     round_trip_us: Option<u64>,
     conflict: Option<Conflict>,
@@ -106,6 +107,8 @@ pub enum Greeting {
 #[derive(Debug, Clone)]
 pub struct Roster {
     nodes: BTreeMap<NodeName, Node>,
+    /// The nodes ever heard, by their names in lower case: no two may differ only in case.
+    heard_names: BTreeMap<String, NodeName>,
     ledger_id: LedgerId,
     /// Since when word could have reached us; silence before it proves nothing.
     listening_since: Option<Duration>,
@@ -114,6 +117,15 @@ pub struct Roster {
 impl Roster {
     /// Returns a roster of the nodes known before; none of them has been heard yet.
     pub fn new(ledger_id: LedgerId, records: Vec<NodeRecord>, now: Moment) -> Self {
+        let heard = records.iter().filter(|record| record.journal_id.is_some());
+        let heard_names = heard
+            .map(|record| {
+                (
+                    record.name.as_str().to_ascii_lowercase(),
+                    record.name.clone(),
+                )
+            })
+            .collect();
         let nodes = records
             .into_iter()
             .map(|record| {
@@ -123,6 +135,7 @@ impl Roster {
             .collect();
         Self {
             nodes,
+            heard_names,
             ledger_id,
             listening_since: None,
         }
@@ -177,16 +190,12 @@ impl Roster {
         hello: &Hello,
         now: Moment,
     ) -> Greeting {
+        if let Some(twin) = self.twin_of(name).cloned() {
+            return self.refuse_twin(name, &twin, origin.instance, now);
+        }
         if !self.nodes.contains_key(name) {
             if self.nodes.len() >= MAX_NODES {
                 return Greeting::Full;
-            }
-            if let Some(twin) = self.twin_of(name) {
-                let reason = format!("{name} differs only in case from {twin}, which is known");
-                return Greeting::Conflict {
-                    reason,
-                    first: false,
-                };
             }
             let record = NodeRecord::named(name.clone());
             self.nodes
@@ -202,24 +211,26 @@ impl Roster {
             Greeting::Same | Greeting::Started | Greeting::Reimaged { .. } => {
                 node.believe(origin, hello, now);
                 node.check_ledger(origin, self.ledger_id, now);
+                self.heard_names
+                    .insert(name.as_str().to_ascii_lowercase(), name.clone());
             }
             Greeting::Full => {}
         }
         greeting
     }
 
-    /// Notes word of a node that is not a hello. Returns whether it comes from the journal we know.
+    /// Notes word of a node that is not a hello. Returns whether it comes from the start we believe:
+    /// a superseded one, a clone and another journal are held back.
     pub fn heard(&mut self, name: &NodeName, origin: &Origin, now: Moment) -> bool {
         let Some(node) = self.nodes.get_mut(name) else {
             return false;
         };
-        if node.record.journal_id != Some(origin.journal_id) {
-            return false;
-        }
-        if node.record.instance == Some(origin.instance) && node.presence != Presence::Unknown {
+        let is_known = node.record.journal_id == Some(origin.journal_id)
+            && node.record.instance == Some(origin.instance);
+        if is_known && node.presence != Presence::Unknown {
             node.mark_heard(now);
         }
-        true
+        is_known
     }
 
     /// Lets silence tell. Returns the nodes whose presence changed.
@@ -236,11 +247,28 @@ impl Roster {
         changed
     }
 
-    /// Returns a known name that differs from `name` only in case (design section 4.1).
+    /// Returns the name of a node that was heard and differs from `name` only in case (design section 4.1).
     pub fn twin_of(&self, name: &NodeName) -> Option<&NodeName> {
-        self.nodes
-            .keys()
-            .find(|known| *known != name && known.as_str().eq_ignore_ascii_case(name.as_str()))
+        let known = self.heard_names.get(&name.as_str().to_ascii_lowercase())?;
+        (known != name).then_some(known)
+    }
+
+    /// Holds back an agent whose name is another's but for the case, and shows that on the other.
+    fn refuse_twin(
+        &mut self,
+        name: &NodeName,
+        twin: &NodeName,
+        instance: InstanceId,
+        now: Moment,
+    ) -> Greeting {
+        let reason =
+            format!("an agent calls itself {name}, which differs only in case from {twin}");
+        let first = self.nodes.get_mut(twin).is_some_and(|known| {
+            let first = known.is_new_conflict(instance);
+            known.hold_back(&reason, instance, now);
+            first
+        });
+        Greeting::Conflict { reason, first }
     }
 }
 
@@ -255,6 +283,7 @@ impl NodeRecord {
             version: None,
             labels: BTreeMap::new(),
             last_seen: None,
+            heartbeat: steward_protocol::limits::HEARTBEAT,
         }
     }
 }
@@ -267,7 +296,6 @@ impl Node {
             since: now.wall,
             reason,
             heard: None,
-            interval: steward_protocol::limits::HEARTBEAT,
             skew_ms: None,
             round_trip_us: None,
             conflict: None,
@@ -347,10 +375,7 @@ impl Node {
             )
         };
         if self.may_be_alive(listening, now) {
-            let first = self
-                .conflict
-                .as_ref()
-                .is_none_or(|conflict| conflict.other != origin.instance);
+            let first = self.is_new_conflict(origin.instance);
             return Greeting::Conflict { reason, first };
         }
         Greeting::Reimaged { reason }
@@ -358,12 +383,18 @@ impl Node {
 
     /// Whether the agent we know could still be there: heard lately, or we have not listened long enough.
     fn may_be_alive(&self, listening: Option<Duration>, now: Moment) -> bool {
-        let patience = self.interval * OFFLINE_TENTHS / 10;
+        let patience = self.record.heartbeat * OFFLINE_TENTHS / 10;
         match (self.presence, listening) {
             (Presence::Online | Presence::Late, _) | (Presence::Unknown, None) => true,
             (Presence::Offline, _) => false,
             (Presence::Unknown, Some(since)) => now.mono.saturating_sub(since) < patience,
         }
+    }
+
+    fn is_new_conflict(&self, instance: InstanceId) -> bool {
+        self.conflict
+            .as_ref()
+            .is_none_or(|conflict| conflict.other != instance)
     }
 
     fn hold_back(&mut self, reason: &str, other: InstanceId, now: Moment) {
@@ -382,7 +413,7 @@ impl Node {
         record.boot_id = Some(hello.boot_id.clone());
         record.version = Some(hello.version.clone());
         record.labels.clone_from(&hello.labels);
-        self.interval =
+        self.record.heartbeat =
             Duration::from_millis(hello.interval_ms).clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
         self.skew_ms = Some(hello.at.as_millisecond() - now.wall.as_millisecond());
         self.round_trip_us = hello.round_trip_us.or(self.round_trip_us);
@@ -421,7 +452,7 @@ impl Node {
     }
 
     fn let_silence_tell(&mut self, listening: Duration, now: Moment) -> bool {
-        let patience = |tenths| self.interval * tenths / 10;
+        let patience = |tenths| self.record.heartbeat * tenths / 10;
         let (late, offline) = (patience(LATE_TENTHS), patience(OFFLINE_TENTHS));
         if self
             .conflict
@@ -445,7 +476,7 @@ impl Node {
         let reason = format!(
             "silent for {:.1} s, heartbeat {:.1} s",
             silent.as_secs_f64(),
-            self.interval.as_secs_f64()
+            self.record.heartbeat.as_secs_f64()
         );
         self.enter(presence, Some(reason), now);
         true

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     bus::{self, Address, BusError},
@@ -11,7 +12,7 @@ use crate::{
     http::{self, About, Api, HttpError},
     inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
     signals::Stop,
-    station::{Settings, Station},
+    station::{Cut, Settings, Station},
     store::{Store, StoreError},
 };
 
@@ -33,6 +34,14 @@ pub enum ServeError {
     /// The inbox.
     #[error("watch the inbox")]
     Inbox(#[source] InboxError),
+    /// A part ended although nobody asked it to.
+    #[error("keep the station's {part} going: {why}")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+        /// How it ended.
+        why: String,
+    },
 }
 
 /// Serves until told to stop. `ready` is called once, with a line for people, when everything listens.
@@ -41,7 +50,7 @@ pub enum ServeError {
 ///
 /// Fails when a part cannot start. An absent broker is not such a failure: it is waited for.
 pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Result<(), ServeError> {
-    let store = Store::open(&config.state_dir).map_err(ServeError::Store)?;
+    let store = Store::open(&config.state_dir, &config.name).map_err(ServeError::Store)?;
     let about = About {
         name: config.name.clone(),
         ledger_id: store.ledger_id(),
@@ -74,9 +83,9 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let inbox = Inbox::open(inbox_config(&config)).map_err(ServeError::Inbox)?;
 
     // Whoever feeds the loop ends before the loop does.
-    let feeders = TaskTracker::new();
+    let mut feeders = JoinSet::new();
     let loop_stop = Stop::new();
-    let looping = tokio::spawn(station.run(loop_stop.clone()));
+    let mut looping = tokio::spawn(station.run(loop_stop.clone()));
     let api = Api::new(handle.clone(), bus, about, inbox.health(), stop.clone());
     feeders.spawn(http::serve_socket(socket, api.clone()));
     if let Some(port) = port {
@@ -88,16 +97,22 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     };
     let inbox_stop = CancellationToken::new();
     feeders.spawn(inbox.run(accept, inbox_stop.clone()));
-    feeders.close();
     ready(&ready_line(&config));
 
-    stop.draining().await;
+    // Nothing ends before it is told to; what does has failed, and the service manager restarts us.
+    tokio::select! {
+        () = stop.draining() => {}
+        ended = &mut looping => return Err(ServeError::Ended { part: "loop", why: why(ended) }),
+        Some(ended) = feeders.join_next() => {
+            return Err(ServeError::Ended { part: "inbox or API", why: why(ended.map(Ok::<_, Cut>)) });
+        }
+    }
     inbox_stop.cancel();
     tracing::info!("draining; a second signal ends at once");
     let drain = async {
-        feeders.wait().await;
+        while feeders.join_next().await.is_some() {}
         loop_stop.request();
-        // A panic of the loop has been logged by the runtime; there is nothing left to drain then.
+        // How it ended has been logged; there is nothing left to drain then.
         looping.await.ok();
     };
     tokio::select! {
@@ -106,6 +121,15 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         () = tokio::time::sleep(GRACE) => tracing::warn!("ended without waiting longer"),
     }
     Ok(())
+}
+
+/// Says how a part ended that should not have.
+fn why(ended: Result<Result<(), Cut>, JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "it stopped by itself".to_owned(),
+        Ok(Err(cut)) => format!("it could not {cut}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 fn inbox_config(config: &Config) -> InboxConfig {

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use steward_protocol::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -44,8 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Pause after the ledger could not be read back, before it is tried again.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often settled messages are looked through for those to forget.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How often settled messages are looked through for those to forget, while there may be more of them
+/// and when there were none.
+const PRUNE_AGAIN: Duration = Duration::from_secs(1);
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// However large the ledger is, what was accepted this lately is kept: somebody may be waiting for it.
+const KEEP_AT_LEAST: SignedDuration = SignedDuration::from_hours(1);
 
 /// Settled messages forgotten in one transaction, so that the loop is never held up for long.
 const PRUNE_CHUNK: u32 = 500;
@@ -95,12 +100,18 @@ enum Wake {
     Tick,
     Prune,
     Stop,
+    Cut(Cut),
 }
 
 /// The loop is gone: the station is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("ask the station: it is ending")]
+#[error("ask the station: it is ending, or its ledger cannot be read")]
 pub struct Gone;
+
+/// The loop ended although nobody asked it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("go on without {0}")]
+pub struct Cut(&'static str);
 
 /// The way to ask the loop.
 #[derive(Debug, Clone)]
@@ -175,11 +186,16 @@ impl StationHandle {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
         let (answer, waiting) = oneshot::channel();
-        self.requests
-            .send(request(answer))
+        let asked = async {
+            self.requests
+                .send(request(answer))
+                .await
+                .map_err(|_| Gone)?;
+            waiting.await.map_err(|_| Gone)
+        };
+        tokio::time::timeout(PATIENCE, asked)
             .await
-            .map_err(|_| Gone)?;
-        waiting.await.map_err(|_| Gone)
+            .map_err(|_| Gone)?
     }
 }
 
@@ -194,6 +210,7 @@ pub struct Station {
     changes: watch::Sender<u64>,
     health: watch::Sender<Health>,
     counters: BTreeMap<&'static str, u64>,
+    stop: Stop,
     born: Instant,
 }
 
@@ -224,6 +241,7 @@ impl Station {
             changes,
             health,
             counters: BTreeMap::new(),
+            stop: Stop::new(),
             born,
         };
         let handle = StationHandle {
@@ -235,25 +253,30 @@ impl Station {
     }
 
     /// Runs until told to stop.
-    pub async fn run(mut self, stop: Stop) {
+    ///
+    /// # Errors
+    ///
+    /// Fails when a part it listens to is gone.
+    pub async fn run(mut self, stop: Stop) -> Result<(), Cut> {
+        self.stop = stop.clone();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut prunes = tokio::time::interval(PRUNE_EVERY);
+        let mut prune_at = tokio::time::Instant::now();
         loop {
             let mut requests = Vec::new();
             let mut heard = Vec::new();
             let wake = tokio::select! {
                 () = stop.draining() => Wake::Stop,
                 taken = self.requests.recv_many(&mut requests, BATCH) => match taken {
-                    0 => Wake::Stop,
+                    0 => Wake::Cut(Cut("anybody who could ask it")),
                     _ => Wake::Requests(requests),
                 },
                 taken = self.heard.recv_many(&mut heard, BATCH) => match taken {
-                    0 => Wake::Stop,
+                    0 => Wake::Cut(Cut("the connection to the broker")),
                     _ => Wake::Heard(heard),
                 },
                 _ = ticks.tick() => Wake::Tick,
-                _ = prunes.tick() => Wake::Prune,
+                () = tokio::time::sleep_until(prune_at) => Wake::Prune,
             };
             match wake {
                 Wake::Requests(requests) => self.on_requests(requests).await,
@@ -262,8 +285,12 @@ impl Station {
                     let actions = self.courier.on(courier::Event::Tick, moment(self.born));
                     self.carry_out(actions).await;
                 }
-                Wake::Prune => self.prune(),
-                Wake::Stop => return self.end().await,
+                Wake::Prune => prune_at = tokio::time::Instant::now() + self.prune(),
+                Wake::Stop => {
+                    self.end().await;
+                    return Ok(());
+                }
+                Wake::Cut(cut) => return Err(cut),
             }
         }
     }
@@ -291,7 +318,10 @@ impl Station {
             let event = match heard {
                 Heard::Connected => courier::Event::Connected,
                 Heard::Disconnected => courier::Event::Disconnected,
-                Heard::NoResponders { node } => courier::Event::NoResponders { node },
+                Heard::NoResponders { node, sent_ms } => {
+                    let sent = Duration::from_millis(sent_ms);
+                    courier::Event::NoResponders { node, sent }
+                }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
                     Ok(event) => event,
                     Err(garbage) => {
@@ -329,7 +359,7 @@ impl Station {
     /// Makes every record durable, then does the rest, in order.
     async fn carry_out(&mut self, actions: Vec<Action>) {
         if self.commit(&actions).await.is_ok() {
-            self.act(actions).await;
+            self.act(actions);
         }
     }
 
@@ -364,14 +394,23 @@ impl Station {
         }
     }
 
-    /// Throws away what is not durable.
+    /// Throws away what is not durable, and waits until the ledger can be read and written again.
     async fn reload(&mut self) {
         loop {
-            tokio::time::sleep(RELOAD_PAUSE).await;
-            let loaded = tokio::task::block_in_place(|| self.store.load());
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD_PAUSE) => {}
+                // What is in memory is not durable; the next start finds what is.
+                () = self.stop.draining() => return,
+            }
+            let loaded = tokio::task::block_in_place(|| {
+                self.store.probe()?;
+                self.store.load()
+            });
             let now = moment(self.born);
             match loaded {
                 Ok(loaded) => {
+                    tracing::info!("the ledger can be written again");
+                    self.health.send_modify(|health| health.ledger = None);
                     self.courier = Courier::load(self.settings.name.clone(), loaded, now);
                     if self.bus.view().connected {
                         // The nodes introduce themselves again with their next heartbeat.
@@ -379,33 +418,39 @@ impl Station {
                     }
                     return;
                 }
-                Err(error) => tracing::error!(error = chain(&error), "the ledger cannot be read"),
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), "the ledger cannot be used yet");
+                }
             }
         }
     }
 
-    fn prune(&mut self) {
-        let oldest = Timestamp::now()
-            .saturating_sub(self.settings.keep_for)
-            .unwrap_or(Timestamp::MIN);
+    /// Forgets a few settled messages. Returns when to look again.
+    fn prune(&mut self) -> Duration {
+        let now = Timestamp::now();
+        let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN);
+        let keep_for =
+            SignedDuration::try_from(self.settings.keep_for).unwrap_or(SignedDuration::MAX);
         let forgotten = tokio::task::block_in_place(|| {
-            let mut forgotten = self.store.prune(oldest, PRUNE_CHUNK)?;
-            while self.store.bytes()? > self.settings.keep_bytes {
-                let more = self.store.prune(Timestamp::MAX, PRUNE_CHUNK)?;
-                if more == 0 {
-                    break;
-                }
-                forgotten += more;
+            let mut forgotten = self.store.prune(before(keep_for), PRUNE_CHUNK)?;
+            if forgotten == 0 && self.store.bytes()? > self.settings.keep_bytes {
+                forgotten = self.store.prune(before(KEEP_AT_LEAST), PRUNE_CHUNK)?;
             }
             Ok::<_, StoreError>(forgotten)
         });
         match forgotten {
-            Ok(0) => {}
-            Ok(messages) => tracing::info!(
-                messages,
-                "settled messages were forgotten, as the retention says"
-            ),
-            Err(error) => tracing::error!(error = chain(&error), "the ledger cannot be cleaned"),
+            Ok(0) => PRUNE_EVERY,
+            Ok(messages) => {
+                tracing::info!(
+                    messages,
+                    "settled messages were forgotten, as the retention says"
+                );
+                PRUNE_AGAIN
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the ledger cannot be cleaned");
+                PRUNE_EVERY
+            }
         }
     }
 

@@ -15,12 +15,13 @@ pub use query::{Depth, MessageFilter, Named, Reader};
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rusqlite::Connection;
-use steward_protocol::LedgerId;
+use steward_protocol::{LedgerId, NodeName};
 use uuid::Uuid;
 
 /// Name of the ledger's file in the state directory.
@@ -47,6 +48,16 @@ pub enum StoreError {
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
+    },
+    /// The ledger belongs to a station of another name.
+    #[error(
+        "open the ledger: it belongs to the station {known}, not {given}; start with --name {known}, or give {given} a --state-dir of its own"
+    )]
+    OtherName {
+        /// The name it was created under.
+        known: String,
+        /// The name given now.
+        given: NodeName,
     },
     /// The file was written by a newer program.
     #[error("open {}: it was written by a newer version of steward (schema {found}, this program knows {known}); upgrade this program", path.display())]
@@ -110,16 +121,24 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Fails when another station has it, when it is newer than this program, or when the disk does.
-    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(state_dir).map_err(file("create", state_dir))?;
+    /// Fails when another station has it, when it belongs to one of another name (orders are sealed
+    /// with it), when it is newer than this program, or when the disk does.
+    pub fn open(state_dir: &Path, station: &NodeName) -> Result<Self, StoreError> {
+        // Commands and their output are nobody else's business.
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(file("create", state_dir))?;
         let lock = lock(state_dir)?;
         let path = state_dir.join(FILE);
         if !path.exists() {
-            create(state_dir, &path)?;
+            create(state_dir, &path, station)?;
         }
         let mut connection = connect(&path)?;
         schema::migrate(&mut connection, &path)?;
+        check_name(&connection, station)?;
         let ledger_id = read_ledger_id(&connection)?;
         let epoch = begin_reign(&connection)?;
         Ok(Self {
@@ -139,6 +158,23 @@ impl Store {
     /// Returns the number of this reign, from 1.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Finds out whether the ledger can be written.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot.
+    pub fn probe(&mut self) -> Result<(), StoreError> {
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(sql("begin a transaction"))?;
+        let write = "UPDATE meta SET value = value WHERE key = 'epoch'";
+        transaction
+            .execute(write, [])
+            .map_err(sql("write a trial"))?;
+        transaction.commit().map_err(sql("commit a trial"))
     }
 
     /// Returns the ledger's file, for readers.
@@ -168,7 +204,7 @@ fn lock(state_dir: &Path) -> Result<File, StoreError> {
 
 /// Creates the ledger under another name and renames it when it is whole: a database created in
 /// place cannot be opened after a power cut in the middle of it.
-fn create(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
+fn create(state_dir: &Path, path: &Path, station: &NodeName) -> Result<(), StoreError> {
     let temporary = state_dir.join(".ledger.new");
     match fs::remove_file(&temporary) {
         Ok(()) => {}
@@ -180,8 +216,8 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
     let ledger_id = Uuid::new_v4().to_string();
     connection
         .execute(
-            "INSERT INTO meta (key, value) VALUES ('ledger_id', ?1), ('epoch', '0')",
-            [ledger_id],
+            "INSERT INTO meta (key, value) VALUES ('ledger_id', ?1), ('epoch', '0'), ('station', ?2)",
+            [ledger_id.as_str(), station.as_str()],
         )
         .map_err(sql("name the ledger"))?;
     connection.close().map_err(|(_, source)| StoreError::Sql {
@@ -214,6 +250,21 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         .map_err(sql("set foreign keys"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+fn check_name(connection: &Connection, station: &NodeName) -> Result<(), StoreError> {
+    let known: String = connection
+        .query_row("SELECT value FROM meta WHERE key = 'station'", [], |row| {
+            row.get(0)
+        })
+        .map_err(sql("read the station's name"))?;
+    if known == station.as_str() {
+        return Ok(());
+    }
+    Err(StoreError::OtherName {
+        known,
+        given: station.clone(),
+    })
 }
 
 fn read_ledger_id(connection: &Connection) -> Result<LedgerId, StoreError> {

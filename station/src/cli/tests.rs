@@ -1,3 +1,5 @@
+//! Tests of the command line itself: what parses, and what is usage.
+
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::*;

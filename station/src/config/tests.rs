@@ -1,3 +1,5 @@
+//! Tests of the configuration: precedence, and everything wrong reported at once.
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;

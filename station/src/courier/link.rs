@@ -10,12 +10,12 @@ use std::{
 use jiff::Timestamp;
 use steward_protocol::{
     Ack, Deferral, Digest, Domain, Hello, InstanceId, Kind, LedgerId, MessageId, MethodName,
-    NodeName, Send, State, limits, retry::Backoff, version,
+    NodeName, Send, State, Subject, limits, retry::Backoff, version,
 };
 
 use crate::{
     courier::{
-        record::{Accepted, Action, Addressee, Dispatch, Record},
+        record::{Accepted, Action, Addressee, Dispatch, FirstAttempt, Record},
         review_after_word,
     },
     roster::Moment,
@@ -23,6 +23,9 @@ use crate::{
 
 /// Orders of one node on their way at once, over all lanes: its queue of 100 leaves room for them.
 const NODE_WINDOW: usize = 96;
+
+/// Lanes learned from a node's hello; lanes of our own messages are bounded by what is open.
+const MAX_LANES: usize = 4096;
 
 /// No answer while present: resend after three round trips, but within these bounds (design 4.4).
 const RESEND: Backoff = Backoff {
@@ -124,6 +127,13 @@ impl Open {
     }
 }
 
+impl Open {
+    /// Whether the node asked to be tried later, and that is not yet.
+    fn is_put_off(&self, now: Moment) -> bool {
+        self.schedule.deferral.is_some() && self.schedule.due.is_some_and(|due| due > now.mono)
+    }
+}
+
 impl Schedule {
     /// Returns the schedule of something to be sent at the first opportunity.
     pub(crate) fn immediate(review: Option<Timestamp>) -> Self {
@@ -189,6 +199,8 @@ struct Lane {
 pub(crate) struct Link {
     /// The start of the agent orders may be sent to; none while the node is away.
     ready: Option<InstanceId>,
+    /// When it last said hello.
+    greeted: Duration,
     round_trip: Option<Duration>,
     open: BTreeMap<u64, Open>,
     lanes: BTreeMap<LaneName, Lane>,
@@ -257,6 +269,14 @@ impl Link {
         self.ready = None;
     }
 
+    /// Nobody listened at `sent`. If the node has said hello since, it listens now.
+    pub(crate) fn nobody_there(&mut self, sent: Duration) {
+        // What was sent is known in whole milliseconds.
+        if sent + Duration::from_millis(1) > self.greeted {
+            self.ready = None;
+        }
+    }
+
     /// The node spoke: whatever it may not have is due.
     pub(crate) fn present(
         &mut self,
@@ -265,8 +285,12 @@ impl Link {
         hello: &Hello,
         now: Moment,
     ) {
-        let returned = self.ready.is_none() || contact == Contact::Started;
+        let heartbeat = Duration::from_millis(hello.interval_ms);
+        // A hello that should have come and did not means that the link was down, seen or not.
+        let missed = now.mono.saturating_sub(self.greeted) > heartbeat * 3 / 2;
+        let returned = self.ready.is_none() || missed || contact == Contact::Started;
         self.ready = Some(instance);
+        self.greeted = now.mono;
         let complete =
             hello.open.len() < limits::MAX_IDS && hello.unconfirmed.len() < limits::MAX_IDS;
         let round_trip = self.round_trip();
@@ -287,16 +311,27 @@ impl Link {
                 open.schedule.tries = 0;
             }
         }
-        for (name, lane) in &mut self.lanes {
-            let last = hello
-                .lanes
-                .iter()
-                .find(|(subject, _)| subject.ends_with(&name.to_string()));
-            if let Some((_, last)) = last {
+        self.catch_up(hello);
+        self.look_at = Some(now.mono);
+    }
+
+    /// A journal that has taken higher numbers than this ledger remembers keeps them: lower ones would
+    /// look like something settled.
+    fn catch_up(&mut self, hello: &Hello) {
+        for (subject, last) in &hello.lanes {
+            let Ok(subject) = subject.parse::<Subject>() else {
+                continue;
+            };
+            let name = LaneName {
+                kind: subject.kind,
+                method: subject.method,
+                domain: subject.domain,
+            };
+            if self.lanes.len() < MAX_LANES || self.lanes.contains_key(&name) {
+                let lane = self.lanes.entry(name).or_default();
                 lane.last_seq = lane.last_seq.max(*last);
             }
         }
-        self.look_at = Some(now.mono);
     }
 
     /// The broker is back: what was on its way may have been lost with it.
@@ -345,7 +380,8 @@ impl Link {
             return;
         };
         if let (Some(sent), 1) = (open.schedule.sent, open.schedule.tries) {
-            let sample = now.mono.saturating_sub(sent);
+            // A link that was down for a while says nothing about the round trip of one that is up.
+            let sample = now.mono.saturating_sub(sent).min(RESEND.base);
             // RFC 6298 smooths with one eighth.
             self.round_trip = Some(
                 self.round_trip
@@ -434,13 +470,16 @@ impl Link {
             let Some(open) = self.open.get(&pos) else {
                 continue;
             };
+            let first = (attempt == 1).then(|| FirstAttempt {
+                seq: given,
+                at: now.wall,
+                by: reign.station.clone(),
+            });
             actions.push(Action::Record(Record::Attempt {
                 pos,
                 node: node.clone(),
                 attempt,
-                seq: given,
-                at: now.wall,
-                first_by: (attempt == 1).then(|| reign.station.clone()),
+                first,
             }));
             let left = now.wall.duration_until(open.expires_at).as_millis();
             let send = Send {
@@ -462,7 +501,8 @@ impl Link {
             }));
         }
         let due = |pos| self.open.get(&pos)?.schedule.due;
-        self.look_at = self.eligible(now).into_iter().filter_map(due).min();
+        let eligible = self.eligible(now).into_iter();
+        self.look_at = eligible.chain(self.put_off(now)).filter_map(due).min();
     }
 
     /// Gives an ordered delivery its place in its lane, once.
@@ -507,29 +547,31 @@ impl Link {
         lane.queue.iter().find_map(|pos| self.open.get(pos)?.seq)
     }
 
-    /// Places that may be on their way now: the front of every lane, lanes taking turns.
+    /// Places that may be on their way now: the front of every lane, lanes taking turns. What the node
+    /// put off takes no room, and in its lane nothing that comes after it: that would only be a gap.
     fn eligible(&self, now: Moment) -> Vec<u64> {
+        let is_put_off = |pos: &u64| self.open.get(pos).is_some_and(|open| open.is_put_off(now));
         let mut ranked: Vec<(usize, u64)> = Vec::new();
         for lane in self.lanes.values() {
-            for (rank, pos) in lane.queue.iter().take(limits::LANE_WINDOW).enumerate() {
-                ranked.push((rank, *pos));
-                let put_off = |open: &Open| {
-                    open.schedule.deferral.is_some()
-                        && open.schedule.due.is_some_and(|due| due > now.mono)
-                };
-                // What comes after something put off would only be seen as a gap.
-                if self.open.get(pos).is_some_and(put_off) {
-                    break;
-                }
-            }
+            let front = lane.queue.iter().take(limits::LANE_WINDOW);
+            let free = front.take_while(|pos| !is_put_off(pos));
+            ranked.extend(free.enumerate().map(|(rank, pos)| (rank, *pos)));
         }
-        let unordered = self.unordered.iter().take(limits::UNORDERED_WINDOW);
-        ranked.extend(unordered.enumerate().map(|(rank, pos)| (rank, *pos)));
+        let free = self.unordered.iter().filter(|pos| !is_put_off(pos));
+        let window = free.take(limits::UNORDERED_WINDOW);
+        ranked.extend(window.enumerate().map(|(rank, pos)| (rank, *pos)));
         ranked.sort_unstable();
         ranked
             .into_iter()
             .take(NODE_WINDOW)
             .map(|(_, pos)| pos)
             .collect()
+    }
+
+    /// Places the node put off: they become due by themselves.
+    fn put_off(&self, now: Moment) -> impl Iterator<Item = u64> + '_ {
+        let fronts = self.lanes.values().filter_map(|lane| lane.queue.first());
+        let candidates = fronts.chain(&self.unordered).copied();
+        candidates.filter(move |pos| self.open.get(pos).is_some_and(|open| open.is_put_off(now)))
     }
 }

@@ -98,12 +98,8 @@ pub enum Record {
         node: NodeName,
         /// Which attempt, from 1.
         attempt: u32,
-        /// Its lane and its place there, when it is ordered.
-        seq: Option<(LaneName, u64)>,
-        /// When.
-        at: Timestamp,
-        /// The station's name when this is the first attempt and so makes it `sent`.
-        first_by: Option<NodeName>,
+        /// What makes it `sent`, when this is the first attempt.
+        first: Option<FirstAttempt>,
     },
     /// A delivery changed its state.
     Moved {
@@ -122,6 +118,15 @@ pub enum Record {
         /// The ACK that said so.
         ack: Option<Box<Ack>>,
     },
+    /// The reason of a state changed, but not the state.
+    Reason {
+        /// The message's place.
+        pos: u64,
+        /// To whom.
+        node: NodeName,
+        /// The reason now.
+        why: String,
+    },
     /// A node's sequence numbers start again.
     LanesReset {
         /// Which node.
@@ -133,6 +138,17 @@ pub enum Record {
     Node(Box<NodeRecord>),
     /// A fault.
     Fault(FaultRecord),
+}
+
+/// The attempt that makes a delivery `sent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstAttempt {
+    /// Its lane and its place there, when it is ordered.
+    pub seq: Option<(LaneName, u64)>,
+    /// When.
+    pub at: Timestamp,
+    /// On whose word: the station's name.
+    pub by: NodeName,
 }
 
 /// One transmission of an order, to be filled with the order's bytes.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use steward_protocol::{
-    Deferral, Digest, InstanceId, JournalId, Kind, Message, Method, Options, Outcome, Output,
-    ShellBody, Subject, limits, version,
+    Deferral, Digest, EventId, InstanceId, JournalId, Kind, Message, Method, Options, Outcome,
+    Output, ShellBody, Subject, limits, version,
 };
 use uuid::Uuid;
 
@@ -240,7 +240,13 @@ fn nothing_is_sent_while_the_broker_or_the_node_is_away() {
     courier.on(Event::Disconnected, now(1));
     assert!(orders(&submit(&mut courier, 1, Options::standard())).is_empty());
     assert_eq!(orders(&courier.on(Event::Connected, now(2))).len(), 1);
-    courier.on(Event::NoResponders { node: ship(1) }, now(3));
+    courier.on(
+        Event::NoResponders {
+            node: ship(1),
+            sent: now(2).mono,
+        },
+        now(3),
+    );
     assert!(
         orders(&courier.on(Event::Tick, now(1000))).is_empty(),
         "an absent node is not polled"
@@ -250,6 +256,97 @@ fn nothing_is_sent_while_the_broker_or_the_node_is_away() {
         1,
         "its hello wakes the outbox"
     );
+}
+
+#[test]
+fn late_word_that_nobody_listened_does_not_silence_a_node_that_has_spoken_since() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(10));
+    courier.on(
+        Event::NoResponders {
+            node: ship(1),
+            sent: now(9).mono,
+        },
+        now(11),
+    );
+    assert_eq!(
+        orders(&submit(&mut courier, 1, Options::standard())).len(),
+        1
+    );
+}
+
+#[test]
+fn a_hello_after_a_silence_resets_the_back_off() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    for second in [6, 20, 60, 120] {
+        courier.on(Event::Tick, now(second));
+    }
+    assert!(
+        orders(&courier.on(Event::Tick, now(121))).is_empty(),
+        "the back-off has grown"
+    );
+    assert_eq!(orders(&greet(&mut courier, 1, 1, now(122))).len(), 1);
+}
+
+#[test]
+fn a_reason_that_changes_is_kept_though_the_state_stays() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    submit(&mut courier, 1, Options::standard());
+    assert_eq!(
+        moves(&say(&mut courier, ack(1, State::Deferred), now(1))),
+        [State::Deferred]
+    );
+    let storage = Ack {
+        deferral: Some(Deferral::Storage),
+        ..ack(1, State::Deferred)
+    };
+    let actions = say(&mut courier, storage, now(2));
+    let reasons: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Record(Record::Reason { why, .. }) => Some(why.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((moves(&actions), reasons), (vec![], vec!["storage"]));
+}
+
+#[test]
+fn what_a_node_put_off_takes_no_room_from_the_rest() {
+    let mut courier = courier();
+    greet(&mut courier, 1, 1, now(0));
+    let options = Options {
+        ordered: false,
+        ..Options::standard()
+    };
+    for number in 1..=64 {
+        submit(&mut courier, number, options.clone());
+        say(&mut courier, ack(number, State::Deferred), now(0));
+    }
+    assert_eq!(orders(&submit(&mut courier, 65, options)).len(), 1);
+}
+
+#[test]
+fn a_journal_ahead_of_the_ledger_keeps_its_numbers() {
+    let mut courier = courier();
+    let mut hello = hello_of(1);
+    hello
+        .lanes
+        .insert("ship1.command.shellcommand.operatingsystem".to_owned(), 40);
+    let hello = Box::new(hello);
+    courier.on(
+        Event::Hello {
+            node: ship(1),
+            origin: origin(1, 1),
+            hello,
+        },
+        now(0),
+    );
+    let actions = submit(&mut courier, 1, Options::standard());
+    assert_eq!(orders(&actions)[0].send.seq, Some(41));
 }
 
 #[test]

@@ -199,6 +199,23 @@ fn a_name_that_differs_only_in_case_is_refused() {
         Greeting::Conflict { .. }
     ));
     assert!(roster.get(&twin).is_none());
+    let shown = roster
+        .get(&ship())
+        .expect("known")
+        .view(0)
+        .conflict
+        .expect("a conflict");
+    assert!(shown.contains("Ship1"), "{shown}");
+}
+
+#[test]
+fn a_name_that_was_only_written_in_a_message_is_in_nobodys_way() {
+    let mut roster = listening(Vec::new());
+    roster.mention(&"Ship1".parse().expect("a name"), at(0));
+    assert_eq!(
+        roster.hello(&ship(), &origin(1, 1), &hello(1), at(1)),
+        Greeting::Started
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Confirm, Domain, Envelope, Frame, InstanceId, Kind, Method, NodeName, Reign, Sealed, Subject,
-    Welcome, version,
+    Ack, Confirm, Domain, Envelope, Frame, InstanceId, Kind, Method, NodeName, Reign, Sealed,
+    Subject, Welcome, envelope::EncodeError, version,
 };
 
 use super::{Station, chain};
@@ -14,7 +14,12 @@ use crate::{
 
 impl Station {
     /// Does everything among `actions` that is not a record; those are durable by now.
-    pub(super) async fn act(&mut self, actions: Vec<Action>) {
+    pub(super) fn act(&mut self, actions: Vec<Action>) {
+        // Reading the orders takes a while for a large fan-out.
+        tokio::task::block_in_place(|| self.act_on(actions));
+    }
+
+    fn act_on(&mut self, actions: Vec<Action>) {
         for action in actions {
             let outgoing = match action {
                 Action::Record(_) => None,
@@ -37,38 +42,34 @@ impl Station {
                     instance,
                     low,
                     ack,
-                } => {
-                    let settled = tokio::task::block_in_place(|| {
-                        self.store.is_settled(ack.id, &node, ack.digest)
-                    });
-                    match settled {
-                        Ok(true) => {
-                            let confirm = Confirm {
-                                orders: vec![ack.id],
-                                events: Vec::new(),
-                            };
-                            self.confirm(
-                                node,
-                                self.reign(instance, low),
-                                operating_system(),
-                                confirm,
-                            )
-                        }
-                        Ok(false) => {
-                            *self.counters.entry("ack_unknown_order").or_default() += 1;
-                            None
-                        }
-                        Err(error) => {
-                            tracing::error!(error = chain(&error), "the ledger cannot be read");
-                            None
-                        }
-                    }
-                }
+                } => self.answer_from_ledger(node, self.reign(instance, low), &ack),
             };
             if let Some(outgoing) = outgoing
-                && !self.bus.publish(outgoing).await
+                && !self.bus.publish(outgoing)
             {
                 *self.counters.entry("publish_no_room").or_default() += 1;
+            }
+        }
+    }
+
+    /// Confirms once more what the ledger says is settled.
+    fn answer_from_ledger(&mut self, node: NodeName, send: Reign, ack: &Ack) -> Option<Outgoing> {
+        let settled = self.store.is_settled(ack.id, &node, ack.digest);
+        match settled {
+            Ok(true) => {
+                let confirm = Confirm {
+                    orders: vec![ack.id],
+                    events: Vec::new(),
+                };
+                self.confirm(node, send, operating_system(), confirm)
+            }
+            Ok(false) => {
+                *self.counters.entry("ack_unknown_order").or_default() += 1;
+                None
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the ledger cannot be read");
+                None
             }
         }
     }
@@ -86,8 +87,7 @@ impl Station {
     /// Composes the order's bytes again and makes sure they are the ones that were accepted.
     fn order(&mut self, dispatch: Dispatch) -> Option<Outgoing> {
         let Dispatch { node, digest, send } = dispatch;
-        let order =
-            tokio::task::block_in_place(|| self.store.order(&self.settings.name, send.pos, &node));
+        let order = self.store.order(&self.settings.name, send.pos, &node);
         let order = match order {
             Ok(order) => order,
             Err(error) => {
@@ -108,7 +108,7 @@ impl Station {
                 return None;
             }
         };
-        outgoing(node, subject, Envelope { send, body: sealed }.encode())
+        self.outgoing(node, subject, Envelope { send, body: sealed }.encode())
     }
 
     fn welcome(&self, node: NodeName, send: Reign, hello_at: Timestamp) -> Option<Outgoing> {
@@ -117,7 +117,7 @@ impl Station {
             at: super::wall(),
             hello_at,
         };
-        outgoing(node, subject, Frame { send, body }.encode())
+        self.outgoing(node, subject, Frame { send, body }.encode())
     }
 
     fn confirm(
@@ -128,7 +128,28 @@ impl Station {
         body: Confirm,
     ) -> Option<Outgoing> {
         let subject = event(node.clone(), Method::Confirm, domain);
-        outgoing(node, subject, Frame { send, body }.encode())
+        self.outgoing(node, subject, Frame { send, body }.encode())
+    }
+
+    fn outgoing(
+        &self,
+        node: NodeName,
+        subject: String,
+        payload: Result<Vec<u8>, EncodeError>,
+    ) -> Option<Outgoing> {
+        let sent_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match payload {
+            Ok(payload) => Some(Outgoing {
+                node,
+                sent_ms,
+                subject,
+                payload,
+            }),
+            Err(error) => {
+                tracing::error!(node = %node, %error, "a frame cannot be written");
+                None
+            }
+        }
     }
 }
 
@@ -146,22 +167,4 @@ fn operating_system() -> Domain {
     "operatingsystem"
         .parse()
         .expect("the word is a token by the rule of design section 4.1")
-}
-
-fn outgoing(
-    node: NodeName,
-    subject: String,
-    payload: Result<Vec<u8>, steward_protocol::envelope::EncodeError>,
-) -> Option<Outgoing> {
-    match payload {
-        Ok(payload) => Some(Outgoing {
-            node,
-            subject,
-            payload,
-        }),
-        Err(error) => {
-            tracing::error!(node = %node, %error, "a frame cannot be written");
-            None
-        }
-    }
 }

@@ -36,7 +36,9 @@ struct Place<'a> {
     pos: u64,
     planned: &'a Planned,
     /// Messages of the same submission that came before it.
-    new: &'a HashMap<MessageId, Known>,
+    new: HashMap<MessageId, Known>,
+    /// Deliveries the submission asks for so far.
+    deliveries: usize,
 }
 
 /// One message, judged.
@@ -55,13 +57,12 @@ impl Station {
         let mut actions = Vec::new();
         let mut answers = Vec::new();
         for (submission, answer) in submissions {
-            let result = self.plan(&submission, &mut planned, &mut actions);
+            // Sealing an order for every node takes a while for a large fan-out.
+            let result =
+                tokio::task::block_in_place(|| self.plan(&submission, &mut planned, &mut actions));
             answers.push((answer, result));
         }
         let committed = self.commit(&actions).await;
-        if committed.is_ok() {
-            self.act(actions).await;
-        }
         for (answer, result) in answers {
             let result = match (&committed, result) {
                 (Err(text), Ok(_)) => Err(AcceptError::Unavailable(text.clone())),
@@ -69,6 +70,9 @@ impl Station {
             };
             // Whoever submitted may have gone away; the inbox's claim or an explicit id finds it again.
             drop(answer.send(result));
+        }
+        if committed.is_ok() {
+            self.act(actions);
         }
     }
 
@@ -91,20 +95,20 @@ impl Station {
         }
         let mut verdicts = Vec::new();
         let mut problems = Vec::new();
-        let mut next_pos = self.courier.next_pos();
-        let mut new: HashMap<MessageId, Known> = HashMap::new();
+        let mut place = Place {
+            index: 0,
+            submission,
+            pos: self.courier.next_pos(),
+            planned,
+            new: HashMap::new(),
+            deliveries: 0,
+        };
         for (index, message) in submission.messages.iter().enumerate() {
-            let place = Place {
-                index,
-                submission,
-                pos: next_pos,
-                planned,
-                new: &new,
-            };
-            match self.judge(message, &place)? {
+            place.index = index;
+            match self.judge(message, &mut place)? {
                 Ok(Verdict::New(accepted)) => {
-                    next_pos += 1;
-                    new.insert(accepted.id, known(&accepted));
+                    place.pos += 1;
+                    place.new.insert(accepted.id, known(&accepted));
                     verdicts.push(Verdict::New(accepted));
                 }
                 Ok(Verdict::Recognised(known)) => verdicts.push(Verdict::Recognised(known)),
@@ -114,22 +118,26 @@ impl Station {
         if !problems.is_empty() {
             return Err(AcceptError::Rejected(problems));
         }
-        self.check_room(&verdicts)?;
         Ok(self.take(submission, verdicts, planned, actions))
     }
 
-    fn check_room(&self, verdicts: &[Verdict]) -> Result<(), AcceptError> {
-        let more: usize = verdicts
-            .iter()
-            .map(|verdict| match verdict {
-                Verdict::New(accepted) => accepted.targets.len(),
-                Verdict::Recognised(_) => 0,
-            })
-            .sum();
+    /// Makes sure that there is room for the submission's deliveries so far, before they are composed.
+    fn check_room(&self, wanted: usize) -> Result<(), AcceptError> {
         let (open, limit) = (self.courier.open(), self.settings.max_open);
-        if open + more > limit {
+        if wanted > limit {
+            let reason = format!(
+                "it asks for more than {limit} deliveries, the most this station holds open"
+            );
+            let hint = Some("split it, or raise max_open_deliveries in the station's config");
+            return Err(AcceptError::Rejected(vec![problem(
+                String::new(),
+                reason,
+                hint,
+            )]));
+        }
+        if open + wanted > limit {
             return Err(AcceptError::Unavailable(format!(
-                "{open} deliveries are open and {more} more would exceed the limit of {limit}; wait until some are final"
+                "{open} deliveries are open and {wanted} more would exceed the limit of {limit}; wait until some are final"
             )));
         }
         Ok(())
@@ -171,17 +179,12 @@ impl Station {
     fn judge(
         &self,
         message: &Message,
-        place: &Place<'_>,
+        place: &mut Place<'_>,
     ) -> Result<Result<Verdict, Vec<Problem>>, AcceptError> {
-        let Place {
-            index,
-            planned,
-            new,
-            ..
-        } = *place;
+        let index = place.index;
         let content = content_digest(message);
         if let Some(id) = message.id {
-            let earlier = match planned.by_id.get(&id).or_else(|| new.get(&id)) {
+            let earlier = match place.planned.by_id.get(&id).or_else(|| place.new.get(&id)) {
                 Some(known) => Some(known.clone()),
                 None => self.store.find(id).map_err(unavailable)?,
             };
@@ -194,6 +197,8 @@ impl Station {
             }
         }
         let nodes = self.courier.resolve(&message.target);
+        place.deliveries += nodes.len();
+        self.check_room(place.deliveries)?;
         let mut problems = self.check_targets(index, &message.target, &nodes);
         let accepted = self.compose(message, content, place, nodes);
         match accepted {

@@ -3,8 +3,8 @@
 //! Pure. Garbage is told apart by kind, so that it can be counted and logged once per kind.
 
 use steward_protocol::{
-    Ack, DecodeError, FaultEvent, Frame, Hello, Kind, Method, Origin, SubjectError, Uplink,
-    envelope::Body,
+    Ack, DecodeError, FaultEvent, Frame, Hello, Kind, Method, NodeName, Origin, SubjectError,
+    Uplink, envelope::Body, limits,
 };
 
 use crate::courier::Event;
@@ -26,6 +26,16 @@ pub(super) enum Garbage {
         /// What is wrong with it.
         error: DecodeError,
     },
+    /// The hello is larger than a node has any reason to make it.
+    #[error("the hello of {node} has more {what} than the {limit} that are believed")]
+    Excess {
+        /// Who.
+        node: String,
+        /// Of what.
+        what: &'static str,
+        /// How much is believed.
+        limit: usize,
+    },
     /// The payload's own idea of its subject differs.
     #[error("the hello of {0} arrived as another's")]
     Sender(String),
@@ -38,9 +48,50 @@ impl Garbage {
             Self::Subject(_) => "garbage_subject",
             Self::Method(_) => "garbage_method",
             Self::Payload { kind, .. } => kind,
+            Self::Excess { .. } => "garbage_hello_size",
             Self::Sender(_) => "garbage_sender",
         }
     }
+}
+
+/// Labels of one node that are believed.
+const MAX_LABELS: usize = 64;
+
+/// Processes of one node that are believed: an agent has at most 64 for orders, and a few of its own.
+const MAX_PROCESSES: usize = 128;
+
+/// Bytes of all texts of one hello, counters and lanes included, that are believed.
+const MAX_TEXT: usize = 128 * 1024;
+
+/// The roster keeps what a hello says, so that it is bounded here.
+fn check_size(node: &NodeName, hello: &Hello) -> Result<(), Garbage> {
+    let labels = hello
+        .labels
+        .iter()
+        .map(|(key, value)| key.len() + value.len());
+    let faults = hello
+        .processes
+        .iter()
+        .map(|process| process.last_fault.as_ref().map_or(0, String::len));
+    let counters = hello.counters.keys().map(String::len);
+    let text: usize = labels.chain(faults).chain(counters).sum::<usize>()
+        + hello.version.len()
+        + hello.boot_id.len();
+    for (what, found, limit) in [
+        ("labels", hello.labels.len(), MAX_LABELS),
+        ("processes", hello.processes.len(), MAX_PROCESSES),
+        ("bytes of text", text, MAX_TEXT),
+        ("lanes", hello.lanes.len(), limits::MAX_IDS),
+    ] {
+        if found > limit {
+            return Err(Garbage::Excess {
+                node: node.to_string(),
+                what,
+                limit,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Returns what `payload` on `subject` means.
@@ -65,6 +116,7 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             {
                 return Err(Garbage::Sender(node.to_string()));
             }
+            check_size(&node, &frame.body)?;
             Ok(Event::Hello {
                 node,
                 origin: frame.send,

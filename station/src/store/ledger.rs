@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
-use steward_protocol::{Digest, MessageId, NodeName, Options, State};
+use steward_protocol::{Digest, MessageId, NodeName, Options};
 use uuid::Uuid;
 
 use super::{Store, StoreError, row::corrupt, sql};
@@ -141,7 +141,8 @@ impl Store {
         .collect()
     }
 
-    /// Tells whether a delivery with this id, node and digest is settled — or was, and has been forgotten.
+    /// Tells whether the ledger has a settled delivery with this id, node and digest. One that has been
+    /// forgotten is not found; the node lets go of it by [`steward_protocol::Send::low`].
     ///
     /// # Errors
     ///
@@ -240,6 +241,7 @@ fn write(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreErro
         Record::Accepted(accepted) => write_accepted(transaction, accepted),
         Record::Attempt { .. } => write_attempt(transaction, record),
         Record::Moved { .. } => write_moved(transaction, record),
+        Record::Reason { pos, node, why } => write_reason(transaction, *pos, node, why),
         Record::LanesReset { node, at } => write_lanes_reset(transaction, node, *at),
         Record::Node(node) => write_node(transaction, node),
         Record::Fault(fault) => write_fault(transaction, fault),
@@ -314,48 +316,40 @@ fn write_attempt(transaction: &Transaction<'_>, record: &Record) -> Result<(), S
         pos,
         node,
         attempt,
-        seq,
-        at,
-        first_by,
+        first,
     } = record
     else {
         return Ok(());
     };
-    let (pos, at) = (integer(*pos), at.as_millisecond());
-    let lane = seq.as_ref().map(|(lane, _)| lane.to_string());
-    let seq = seq.as_ref().map(|(_, seq)| integer(*seq));
-    let by = first_by.as_ref().map(NodeName::as_str);
+    let pos = integer(*pos);
+    let Some(first) = first else {
+        // A mute node is tried for as long as it takes; that must not grow the ledger.
+        execute(
+            transaction,
+            "count an attempt",
+            "UPDATE delivery SET attempts = ?3 WHERE pos = ?1 AND node = ?2",
+            params![pos, node.as_str(), attempt],
+        )?;
+        return Ok(());
+    };
+    let (at, by) = (first.at.as_millisecond(), first.by.as_str());
+    let lane = first.seq.as_ref().map(|(lane, _)| lane.to_string());
+    let seq = first.seq.as_ref().map(|(_, seq)| integer(*seq));
     execute(
         transaction,
         "record an attempt",
         "INSERT INTO event (at, kind, pos, node, state, by_whom, attempt, lane, seq)
-         VALUES (?1, 'attempt', ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
-            at,
-            pos,
-            node.as_str(),
-            by.map(|_| State::Sent.as_str()),
-            by,
-            attempt,
-            lane,
-            seq
-        ],
+         VALUES (?1, 'attempt', ?2, ?3, 'sent', ?4, ?5, ?6, ?7)",
+        params![at, pos, node.as_str(), by, attempt, lane, seq],
     )?;
     let version = transaction.last_insert_rowid();
     execute(
         transaction,
         "record an attempt",
-        "UPDATE delivery SET attempts = ?3, seq = coalesce(?4, seq), version = ?5 WHERE pos = ?1 AND node = ?2",
-        params![pos, node.as_str(), attempt, seq, version],
+        "UPDATE delivery SET state = 'sent', since = ?3, by_whom = ?4, attempts = ?5, seq = ?6, version = ?7
+         WHERE pos = ?1 AND node = ?2",
+        params![pos, node.as_str(), at, by, attempt, seq, version],
     )?;
-    if let Some(by) = by {
-        execute(
-            transaction,
-            "record an attempt",
-            "UPDATE delivery SET state = 'sent', since = ?3, by_whom = ?4 WHERE pos = ?1 AND node = ?2",
-            params![pos, node.as_str(), at, by],
-        )?;
-    }
     if let (Some(lane), Some(seq)) = (lane, seq) {
         execute(
             transaction,
@@ -412,6 +406,22 @@ fn write_moved(transaction: &Transaction<'_>, record: &Record) -> Result<(), Sto
     Ok(())
 }
 
+/// Only the latest reason is kept: a node that is busy for days says so again and again.
+fn write_reason(
+    transaction: &Transaction<'_>,
+    pos: u64,
+    node: &NodeName,
+    why: &str,
+) -> Result<(), StoreError> {
+    execute(
+        transaction,
+        "record a reason",
+        "UPDATE delivery SET why = ?3 WHERE pos = ?1 AND node = ?2",
+        params![integer(pos), node.as_str(), why],
+    )?;
+    Ok(())
+}
+
 fn write_lanes_reset(
     transaction: &Transaction<'_>,
     node: &NodeName,
@@ -442,11 +452,11 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
     execute(
         transaction,
         "record a node",
-        "INSERT INTO node (name, journal_id, counter, instance, boot_id, version, labels, last_seen)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO node (name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (name) DO UPDATE SET journal_id = excluded.journal_id, counter = excluded.counter,
              instance = excluded.instance, boot_id = excluded.boot_id, version = excluded.version,
-             labels = excluded.labels, last_seen = excluded.last_seen",
+             labels = excluded.labels, last_seen = excluded.last_seen, heartbeat = excluded.heartbeat",
         params![
             node.name.as_str(),
             node.journal_id.map(|id| id.to_string()),
@@ -456,6 +466,7 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
             node.version,
             json(labels)?,
             node.last_seen.map(Timestamp::as_millisecond),
+            i64::try_from(node.heartbeat.as_millis()).unwrap_or(i64::MAX),
         ],
     )?;
     Ok(())

@@ -12,7 +12,7 @@ use super::{
     sql,
 };
 use crate::{
-    courier::{LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Schedule},
+    courier::{LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Schedule, review_after_word},
     roster::NodeRecord,
 };
 
@@ -48,12 +48,13 @@ impl Store {
     }
 
     fn load_nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        let query = "SELECT name, journal_id, counter, instance, boot_id, version, labels, last_seen FROM node";
+        let query = "SELECT name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat FROM node";
         self.collect("load the nodes", query, |row| {
             let labels: String = get(row, 6)?;
             let last_seen: Option<i64> = get(row, 7)?;
-            let counter: i64 = get(row, 2)?;
+            let (counter, heartbeat): (i64, i64) = (get(row, 2)?, get(row, 8)?);
             Ok(NodeRecord {
+                heartbeat: Duration::from_millis(heartbeat.unsigned_abs()),
                 name: parse(row, 0, "a node's name")?,
                 journal_id: parse_optional(row, 1, "a journal id")?,
                 counter: counter.unsigned_abs(),
@@ -85,7 +86,7 @@ impl Store {
 
     fn load_open(&self) -> Result<Vec<LoadedDelivery>, StoreError> {
         let query = "SELECT node, pos, id, kind, method, domain, options, expires_at, digest, delivery.state,
-                            attempts, seq
+                            attempts, seq, delivery.since
                      FROM delivery JOIN message USING (pos) WHERE final = 0 ORDER BY pos";
         self.collect("load the open deliveries", query, |row| {
             let (pos, options, digest): (i64, String, [u8; 32]) =
@@ -96,7 +97,10 @@ impl Store {
             let seq: Option<i64> = get(row, 11)?;
             let state: State = parse(row, 9, "a state")?;
             // The deadline of what is already unknown has had its effect.
-            let review = (state != State::Unknown).then_some(expires_at);
+            let timeout = Duration::from_millis(options.timeout_ms);
+            let since = timestamp(get(row, 12)?)?;
+            let review = (state != State::Unknown)
+                .then(|| review_after_word(state, expires_at, timeout, since));
             Ok(LoadedDelivery {
                 node: parse(row, 0, "a node's name")?,
                 open: Open {
@@ -110,7 +114,7 @@ impl Store {
                     ordered: options.ordered,
                     digest: Digest::from(digest),
                     success_codes: options.success_codes,
-                    timeout: Duration::from_millis(options.timeout_ms),
+                    timeout,
                     expires_at,
                     state,
                     attempts: get(row, 10)?,

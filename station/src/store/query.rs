@@ -32,7 +32,7 @@ pub struct MessageFilter {
 /// How much of a message is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// States only.
+    /// States and reasons only, for whoever looks often.
     Brief,
     /// With outputs and every change of state.
     Full,
@@ -47,6 +47,14 @@ pub enum Named {
     None,
     /// Several.
     Several,
+}
+
+/// Which deliveries of a message are read, and how much of them.
+struct Wanted<'a> {
+    pos: i64,
+    lane: (Kind, MethodName, Domain),
+    node: Option<&'a NodeName>,
+    depth: Depth,
 }
 
 /// A read-only connection to the ledger.
@@ -187,7 +195,14 @@ impl Reader {
         let Some((pos, lane, mut view)) = heads.into_iter().next() else {
             return Ok(None);
         };
-        view.deliveries = self.deliveries(pos, &lane, node, &mut view.version)?;
+        let wanted = Wanted {
+            pos,
+            lane,
+            node,
+            depth,
+        };
+        view.deliveries = self.deliveries(&wanted)?;
+        view.version = self.version(id)?.unwrap_or_default();
         if depth == Depth::Full {
             for delivery in &mut view.deliveries {
                 self.fill(pos, view.accepted_at, delivery)?;
@@ -196,24 +211,28 @@ impl Reader {
         Ok(Some(view))
     }
 
-    fn deliveries(
-        &self,
-        pos: i64,
-        lane: &(Kind, MethodName, Domain),
-        node: Option<&NodeName>,
-        version: &mut u64,
-    ) -> Result<Vec<DeliveryView>, StoreError> {
+    /// Returns the number of the last event of one message: what changes when anything about it does.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database does.
+    pub fn version(&self, id: MessageId) -> Result<Option<u64>, StoreError> {
+        let query = "SELECT max(version) FROM delivery JOIN message USING (pos) WHERE id = ?1";
+        let found = self.collect(query, &[&id.to_string()], |row| get::<Option<i64>>(row, 0))?;
+        Ok(found.into_iter().flatten().next().map(i64::unsigned_abs))
+    }
+
+    fn deliveries(&self, wanted: &Wanted<'_>) -> Result<Vec<DeliveryView>, StoreError> {
         let query = "SELECT delivery.node, delivery.state, delivery.since, delivery.by_whom, delivery.why, attempts,
-                            digest, version, event.ack
+                            digest, CASE WHEN ?3 THEN event.ack END
                      FROM delivery LEFT JOIN event ON event.n = delivery.result
                      WHERE delivery.pos = ?1 AND (?2 IS NULL OR delivery.node = ?2) ORDER BY delivery.node";
-        let node = node.map(NodeName::as_str);
-        self.collect(query, &[&pos, &node], |row| {
-            let (digest, n, ack): ([u8; 32], i64, Option<String>) =
-                (get(row, 6)?, get(row, 7)?, get(row, 8)?);
-            *version = n.unsigned_abs().max(*version);
+        let node = wanted.node.map(NodeName::as_str);
+        let outcomes = wanted.depth == Depth::Full;
+        self.collect(query, &[&wanted.pos, &node, &outcomes], |row| {
+            let (digest, ack): ([u8; 32], Option<String>) = (get(row, 6)?, get(row, 7)?);
             let node: NodeName = parse(row, 0, "a node's name")?;
-            let (kind, method, domain) = lane.clone();
+            let (kind, method, domain) = wanted.lane.clone();
             let mut view = DeliveryView {
                 subject: Subject {
                     node: node.clone(),
@@ -282,7 +301,7 @@ impl Reader {
                             event.state, event.by_whom, event.why
                      FROM event JOIN message USING (pos)
                      LEFT JOIN delivery ON event.node IS NULL AND delivery.pos = event.pos
-                     WHERE event.n > ?1 AND event.n <= ?1 + ?2 AND event.state IS NOT NULL
+                     WHERE event.n IN (SELECT n FROM event WHERE n > ?1 AND state IS NOT NULL ORDER BY n LIMIT ?2)
                      ORDER BY event.n";
         self.collect(query, &[&integer(after), &limit], |row| {
             let n: i64 = get(row, 0)?;

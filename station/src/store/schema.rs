@@ -62,7 +62,7 @@ CREATE TABLE delivery (
     since       INTEGER NOT NULL,
     by_whom     TEXT NOT NULL,
     why         TEXT,
-    attempts    INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL,       -- a counter: only the first attempt is an event
     seq         INTEGER,
     version     INTEGER NOT NULL,       -- n of its last event
     result      INTEGER,                -- n of the event whose ACK carries the outcome
@@ -86,6 +86,7 @@ CREATE TABLE node (
     boot_id    TEXT,
     version    TEXT,
     labels     TEXT NOT NULL,           -- JSON
+    heartbeat  INTEGER NOT NULL,        -- milliseconds
     last_seen  INTEGER
 ) STRICT;
 

@@ -10,7 +10,7 @@ use steward_protocol::{
 };
 
 use super::*;
-use crate::courier::{Accepted, Addressee, FaultRecord, LaneName, Record};
+use crate::courier::{Accepted, Addressee, FaultRecord, FirstAttempt, LaneName, Record};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
@@ -78,9 +78,11 @@ fn attempt(pos: u64, number: u32) -> Record {
         pos,
         node: ship(1),
         attempt: number,
-        seq: (number == 1).then(|| (lane(), pos)),
-        at: at(1),
-        first_by: (number == 1).then(station),
+        first: (number == 1).then(|| FirstAttempt {
+            seq: Some((lane(), pos)),
+            at: at(1),
+            by: station(),
+        }),
     }
 }
 
@@ -115,7 +117,7 @@ fn moved(pos: u64, node: u32, state: State) -> Record {
 }
 
 fn open(directory: &tempfile::TempDir) -> Store {
-    Store::open(directory.path()).expect("opens")
+    Store::open(directory.path(), &station()).expect("opens")
 }
 
 #[test]
@@ -133,9 +135,41 @@ fn a_second_station_in_the_same_directory_is_refused() {
     let directory = tempfile::tempdir().expect("a folder");
     let _first = open(&directory);
     assert!(matches!(
-        Store::open(directory.path()),
+        Store::open(directory.path(), &station()),
         Err(StoreError::Locked { .. })
     ));
+}
+
+#[test]
+fn a_ledger_is_not_opened_under_another_name() {
+    let directory = tempfile::tempdir().expect("a folder");
+    drop(open(&directory));
+    let other = "central2".parse().expect("a name");
+    let refused = Store::open(directory.path(), &other);
+    assert!(
+        matches!(refused, Err(StoreError::OtherName { .. })),
+        "its orders are sealed with its name"
+    );
+}
+
+#[test]
+fn resends_are_counted_and_do_not_grow_the_ledger() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut store = open(&directory);
+    store
+        .commit(&[accepted(1), attempt(1, 1)])
+        .expect("commits");
+    let reader = Reader::open(store.path()).expect("opens");
+    let events = reader.last_event().expect("readable");
+    for number in 2..=50 {
+        store.commit(&[attempt(1, number)]).expect("commits");
+    }
+    assert_eq!(reader.last_event().expect("readable"), events);
+    let view = reader
+        .message(id(1), None, Depth::Brief)
+        .expect("readable")
+        .expect("there");
+    assert_eq!(view.deliveries[0].attempts, 50);
 }
 
 #[test]
@@ -146,7 +180,7 @@ fn a_ledger_of_a_newer_program_is_refused() {
         .and_then(|connection| connection.pragma_update(None, "user_version", 99))
         .expect("marks it");
     assert!(matches!(
-        Store::open(directory.path()),
+        Store::open(directory.path(), &station()),
         Err(StoreError::Newer { found: 99, .. })
     ));
 }
@@ -230,10 +264,10 @@ fn every_derived_row_can_be_built_again_from_the_events() {
     records.extend(states.map(|state| moved(1, 1, state)));
     store.commit(&records).expect("commits");
     let derived =
-        "SELECT node, state, attempts, seq, since FROM delivery WHERE pos = 1 AND node = 'ship1'";
+        "SELECT node, state, 1, seq, since FROM delivery WHERE pos = 1 AND node = 'ship1'";
     let replayed = "SELECT 'ship1',
         (SELECT state FROM event WHERE pos = 1 AND (node = 'ship1' OR node IS NULL) AND state IS NOT NULL ORDER BY n DESC LIMIT 1),
-        (SELECT max(attempt) FROM event WHERE pos = 1 AND node = 'ship1'),
+        (SELECT count(*) FROM event WHERE kind = 'attempt' AND pos = 1 AND node = 'ship1'),
         (SELECT max(seq) FROM event WHERE pos = 1 AND node = 'ship1'),
         (SELECT at FROM event WHERE pos = 1 AND (node = 'ship1' OR node IS NULL) AND state IS NOT NULL ORDER BY n DESC LIMIT 1)";
     let row = |query: &str| -> (String, String, i64, i64, i64) {

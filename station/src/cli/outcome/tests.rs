@@ -1,3 +1,5 @@
+//! Tests of the exit codes over deliveries.
+
 use steward_protocol::MessageId;
 
 use super::*;
