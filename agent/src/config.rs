@@ -171,6 +171,10 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
             .parse()
             .map_err(|_| "is not a ledger id; `steward status` shows it".to_owned())
     });
+    if node.is_some() && node == station {
+        let problem = "is the station's own name; a node needs one of its own";
+        layers.problem("node", problem.to_owned());
+    }
     let subjects = match (&node, entries) {
         (Some(node), Some(entries)) => subjects(layers, node, &entries),
         (_, _) => None,

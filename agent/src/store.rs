@@ -5,7 +5,7 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -118,6 +118,13 @@ fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> St
     }
 }
 
+/// Pages in the write-ahead log before they are moved into the database: half a MiB, so that the
+/// journal of a small disk is not mostly log.
+const WAL_PAGES: u32 = 128;
+
+/// Bytes the write-ahead log keeps on disk when it is empty.
+const WAL_BYTES: u32 = 512 * 1024;
+
 /// The open journal file.
 #[derive(Debug)]
 pub struct Store {
@@ -176,10 +183,25 @@ impl Store {
                 wanted: owner.node.clone(),
             });
         }
-        self.connection
-            .execute("UPDATE identity SET starts = starts + 1", [])
+        let count = || {
+            self.connection
+                .execute("UPDATE identity SET starts = starts + 1", [])
+        };
+        count()
+            .or_else(|_| {
+                self.make_room();
+                count()
+            })
             .map_err(sql("count this start in the journal"))?;
         Ok(())
+    }
+
+    /// Moves the write-ahead log into the database, so that a full disk gets its bytes back.
+    pub fn make_room(&self) {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        if let Err(error) = self.connection.query_row(checkpoint, [], |_| Ok(())) {
+            tracing::debug!(%error, "the write-ahead log could not be moved");
+        }
     }
 
     /// Reads everything except texts, outcomes and events' words.
@@ -322,6 +344,9 @@ fn create(dir: &Path, owner: &Owner) -> Result<(), StoreError> {
     connection
         .close()
         .map_err(|(_, source)| sql("close the new journal")(source))?;
+    // The log beside it gets the same mode: commands and their output are nobody else's business.
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600))
+        .map_err(file("close to others", &new))?;
     File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(file("make durable", &new))?;
@@ -343,7 +368,11 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
         .map_err(sql(doing))?;
     connection
-        .execute_batch("PRAGMA synchronous = FULL;")
+        .execute_batch(&format!(
+            "PRAGMA synchronous = FULL;
+             PRAGMA wal_autocheckpoint = {WAL_PAGES};
+             PRAGMA journal_size_limit = {WAL_BYTES};"
+        ))
         .map_err(sql(doing))?;
     Ok(connection)
 }

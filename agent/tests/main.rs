@@ -7,6 +7,9 @@
     reason = "the station's file is used as it is, and not all of it here"
 )]
 mod broker;
+mod broker_versions;
+#[path = "../../station/tests/claiming.rs"]
+mod claiming;
 mod redelivery;
 mod restart;
 mod shell;

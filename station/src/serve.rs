@@ -101,6 +101,8 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
 
     // Nothing ends before it is told to; what does has failed, and the service manager restarts us.
     tokio::select! {
+        // What ends because it was told to is not looked at.
+        biased;
         () = stop.draining() => {}
         ended = &mut looping => return Err(ServeError::Ended { part: "loop", why: why(ended) }),
         Some(ended) = feeders.join_next() => {

@@ -15,7 +15,7 @@ pub use query::{Depth, MessageFilter, Named, Reader};
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,6 +29,9 @@ pub const FILE: &str = "ledger.sqlite3";
 
 /// How long a statement waits for another connection's lock.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Bytes the write-ahead log keeps on disk when it is empty.
+const WAL_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +169,11 @@ impl Store {
     ///
     /// Fails when it cannot.
     pub fn probe(&mut self) -> Result<(), StoreError> {
+        // A full disk gets back the bytes of the write-ahead log.
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection
+            .query_row(checkpoint, [], |_| Ok(()))
+            .map_err(sql("move the log"))?;
         let transaction = self
             .connection
             .transaction()
@@ -224,6 +232,9 @@ fn create(state_dir: &Path, path: &Path, station: &NodeName) -> Result<(), Store
         what: "close a database",
         source,
     })?;
+    // The log beside it gets the same mode: commands and their output are nobody else's business.
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
+        .map_err(file("close to others", &temporary))?;
     let sync = |path: &Path| {
         File::open(path)
             .and_then(|file| file.sync_all())
@@ -248,6 +259,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection
         .pragma_update(None, "foreign_keys", true)
         .map_err(sql("set foreign keys"))?;
+    connection
+        .pragma_update(None, "journal_size_limit", WAL_BYTES)
+        .map_err(sql("limit the log"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

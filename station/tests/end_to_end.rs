@@ -296,6 +296,76 @@ fn exit_codes_tell_what_happened() {
 }
 
 #[test]
+fn a_typo_in_the_case_of_a_name_locks_nobody_out() {
+    let world = World::new();
+    let _station = world.station();
+    let typo = ["run", "--to", "Ship1", "--no-wait", "--", "true"];
+    assert_eq!(
+        code(world.steward(&typo).status),
+        0,
+        "kept for a node nobody has heard of"
+    );
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    assert_eq!(
+        code(
+            world
+                .steward(&["run", "--to", "ship1", "--", "true"])
+                .status
+        ),
+        0
+    );
+    let refused = world.steward(&typo);
+    assert_eq!(code(refused.status), 5, "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("differs only in case"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        code(
+            world
+                .steward(&["run", "--to", "central", "--", "true"])
+                .status
+        ),
+        5
+    );
+}
+
+#[test]
+fn what_belongs_to_the_station_is_closed_to_others() {
+    let world = World::new();
+    let _station = world.station();
+    let mode =
+        |path: &std::path::Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&world.state_dir()), 0o700);
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
+        assert_eq!(mode(&world.state_dir().join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_station_under_another_name_does_not_take_the_ledger() {
+    let world = World::new();
+    assert_eq!(code(world.station().terminate()), 0);
+    let state_dir = world.state_dir().display().to_string();
+    let serve = [
+        "serve",
+        "--state-dir",
+        &state_dir,
+        "--nats",
+        &world.url,
+        "--name",
+        "central2",
+    ];
+    let output = world.steward(&serve);
+    assert_eq!(code(output.status), 1, "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("--name central"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn the_same_id_is_recognised_and_another_content_refused() {
     let world = World::new();
     let _station = world.station();

@@ -48,6 +48,17 @@ fn what_nobody_says_has_the_defaults_of_the_design() {
 }
 
 #[test]
+fn a_node_cannot_have_its_stations_name() {
+    let mut sources = needed();
+    sources.flags.node = Some("central".to_owned());
+    let problems = problems(&sources);
+    assert!(
+        problems.len() == 1 && problems[0].contains("station's own name"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let mut sources = with_file("station = \"file\"\nheartbeat = \"3s\"\nqueue = 3\n");
     sources

@@ -226,6 +226,7 @@ impl Desk {
     }
 
     fn rebuild(&mut self) -> Result<(), StoreError> {
+        self.store.make_room();
         let image = self.store.image()?;
         self.journal.reload(image);
         self.stale = false;

@@ -23,6 +23,9 @@ impl Courier {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
+        if *node == self.name {
+            return self.count("hello_own_name");
+        }
         let greeting = self.roster.hello(node, origin, hello, now);
         let contact = match greeting {
             Greeting::Full => return self.count("hello_roster_full"),

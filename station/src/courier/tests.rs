@@ -350,6 +350,26 @@ fn a_journal_ahead_of_the_ledger_keeps_its_numbers() {
 }
 
 #[test]
+fn an_agent_under_the_stations_own_name_is_not_heard() {
+    let mut courier = courier();
+    let node = "central".parse().expect("a name");
+    let hello = Box::new(hello_of(1));
+    assert!(
+        courier
+            .on(
+                Event::Hello {
+                    node,
+                    origin: origin(1, 1),
+                    hello
+                },
+                now(0)
+            )
+            .is_empty()
+    );
+    assert!(courier.nodes().is_empty());
+}
+
+#[test]
 fn a_final_state_is_recorded_before_it_is_confirmed_and_never_sent_again() {
     let mut courier = courier();
     greet(&mut courier, 1, 1, now(0));

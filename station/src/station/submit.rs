@@ -234,6 +234,17 @@ impl Station {
                 Some("see `steward node ls -o wide` for nodes and labels"),
             )];
         }
+        if nodes.contains(&self.settings.name) {
+            let reason = format!(
+                "{} is this station itself, which takes no orders",
+                self.settings.name
+            );
+            return vec![problem(
+                format!("/{index}/to"),
+                reason,
+                Some("name a node that has an agent; see `steward node ls`"),
+            )];
+        }
         let twin = |node: &NodeName| self.courier.twin_of(node).map(|twin| (node.clone(), twin));
         nodes
             .iter()

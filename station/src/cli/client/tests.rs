@@ -1,3 +1,5 @@
+//! Tests of the client: what an answer, or none, means to the caller.
+
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,3 +1,5 @@
+//! Tests of the demo's board: what it shows of what happened.
+
 use serde_json::json;
 
 use super::*;

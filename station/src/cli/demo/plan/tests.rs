@@ -1,3 +1,5 @@
+//! Tests of the demo's plan: what is expected of the examples.
+
 use crate::view::InboxFileView;
 
 use super::*;
