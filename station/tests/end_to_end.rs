@@ -332,6 +332,29 @@ fn a_typo_in_the_case_of_a_name_locks_nobody_out() {
 }
 
 #[test]
+fn the_open_deliveries_are_bounded_and_what_exceeds_is_told() {
+    let world = World::new();
+    let config = world.folder.path().join("station.toml");
+    fs::write(&config, "max_open_deliveries = 3\n").expect("written");
+    let _station = world.station_with(&["--config", &config.display().to_string()]);
+    let submit = |to: &str| {
+        let output = world.steward(&["run", "--no-wait", "--to", to, "--", "true"]);
+        (
+            code(output.status),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(submit("a1,a2").0, 0, "limit - 1");
+    assert_eq!(submit("a3").0, 0, "at the limit");
+    let (exit, text) = submit("a4");
+    assert_eq!(exit, 1, "later it may fit: {text}");
+    assert!(text.contains("wait until some are final"), "{text}");
+    let (exit, text) = submit("b1,b2,b3,b4");
+    assert_eq!(exit, 5, "it never fits: {text}");
+    assert!(text.contains("max_open_deliveries"), "{text}");
+}
+
+#[test]
 fn what_belongs_to_the_station_is_closed_to_others() {
     let world = World::new();
     let _station = world.station();

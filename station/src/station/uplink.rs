@@ -147,3 +147,122 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
 fn frame<B: Body>(payload: &[u8], kind: &'static str) -> Result<Frame<Origin, B>, Garbage> {
     Frame::<Origin, B>::decode(payload).map_err(|error| Garbage::Payload { kind, error })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use steward_protocol::{InstanceId, JournalId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn hello() -> Hello {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        Hello {
+            counter: 1,
+            boot_id: "boot".to_owned(),
+            version: "0.1.0".to_owned(),
+            at,
+            started_at: at,
+            interval_ms: 1000,
+            round_trip_us: None,
+            labels: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            open: Vec::new(),
+            unconfirmed: Vec::new(),
+            processes: Vec::new(),
+            counters: BTreeMap::new(),
+            leaving: false,
+        }
+    }
+
+    fn frame(hello: Hello) -> Vec<u8> {
+        let send = Origin {
+            v: 1,
+            instance: InstanceId(Uuid::nil()),
+            journal_id: JournalId(Uuid::nil()),
+            ledger_id: None,
+        };
+        Frame { send, body: hello }.encode().expect("small enough")
+    }
+
+    fn numbered(count: usize) -> BTreeMap<String, String> {
+        (0..count)
+            .map(|number| (format!("k{number}"), String::new()))
+            .collect()
+    }
+
+    #[test]
+    fn garbage_is_told_apart_by_kind() {
+        let good = frame(hello());
+        for (subject, payload, expected) in [
+            ("central.event.hello.node.ship1", &good[..], None),
+            ("central.event.hello.node", &good, Some("garbage_subject")),
+            (
+                "central.event.hello.node.ship1.more",
+                &good,
+                Some("garbage_subject"),
+            ),
+            (
+                "central.event.hello.node.sh*p",
+                &good,
+                Some("garbage_subject"),
+            ),
+            (
+                "central.event.nonsense.node.ship1",
+                &good,
+                Some("garbage_method"),
+            ),
+            (
+                "central.command.shellcommand.x.ship1",
+                &good,
+                Some("garbage_method"),
+            ),
+            (
+                "central.event.welcome.node.ship1",
+                &good,
+                Some("garbage_method"),
+            ),
+            ("central.event.hello.node.ship1", b"", Some("garbage_hello")),
+            ("central.event.ack.node.ship1", &good, Some("garbage_ack")),
+            (
+                "central.event.fault.node.ship1",
+                &good,
+                Some("garbage_fault"),
+            ),
+        ] {
+            let kind = decode(subject, payload).err().map(|garbage| garbage.kind());
+            assert_eq!(kind, expected, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_hello_is_believed_up_to_its_limits() {
+        let labels = |count| Hello {
+            labels: numbered(count),
+            ..hello()
+        };
+        let text = |bytes: usize| Hello {
+            version: "v".repeat(bytes - "boot".len()),
+            ..hello()
+        };
+        let lanes = |count| Hello {
+            lanes: numbered(count).into_keys().map(|key| (key, 1)).collect(),
+            ..hello()
+        };
+        for (hello, expected) in [
+            (labels(MAX_LABELS - 1), true),
+            (labels(MAX_LABELS), true),
+            (labels(MAX_LABELS + 1), false),
+            (text(MAX_TEXT - 1), true),
+            (text(MAX_TEXT), true),
+            (text(MAX_TEXT + 1), false),
+            (lanes(limits::MAX_IDS), true),
+            (lanes(limits::MAX_IDS + 1), false),
+        ] {
+            let result = decode("central.event.hello.node.ship1", &frame(hello));
+            assert_eq!(result.is_ok(), expected, "{:?}", result.err());
+        }
+    }
+}
