@@ -170,7 +170,7 @@ fn ask(globals: &Globals, verb: Verb) -> Result<Exit> {
         Verb::Status => one_thread(status::status(&globals.session())),
         Verb::Submit(args) => one_thread(submit::submit(&globals.session(), &args)),
         Verb::Run(args) => one_thread(run::run(&globals.session(), &args)),
-        Verb::Check(args) => check::check(&args),
+        Verb::Check(args) => check::check(globals, &args),
         Verb::Msg(verb) => one_thread(msg::msg(&globals.session(), verb)),
         Verb::Node(verb) => one_thread(node::node(&globals.session(), verb)),
         Verb::Inbox(verb) => one_thread(inbox::inbox(&globals.session(), verb)),

@@ -4,6 +4,7 @@
 //! `submitted_by`. It is the only way in for changes until there is signing (design section 7).
 
 mod error;
+mod extract;
 mod routes;
 
 use std::{

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::view::{Problem, Receipt};
 
 mod canonical;
+mod durations;
 mod fields;
 mod files;
 mod findings;
@@ -33,10 +34,11 @@ mod values;
 
 pub use self::{
     canonical::{canonical, content_digest},
+    durations::spell,
     fields::schema,
     files::{MAX_IN_FLIGHT, MAX_RETRYING},
     findings::MAX_PROBLEMS,
-    intake::{Format, MAX_FILE, MAX_MESSAGES, Unreadable, place, read},
+    intake::{Format, MAX_FILE, MAX_MESSAGES, Unreadable, place, read, unused},
     keep::{Retention, sweep},
     list::list,
     report::{printable, render},

@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
+use steward_protocol::Message;
 
 use super::{
-    Exit,
-    render::{emit, notice, text},
+    Exit, Globals,
+    render::{Format as Output, emit, notice, text},
 };
 use crate::inbox::{self, Format, MAX_FILE};
 
@@ -24,7 +25,7 @@ pub(super) struct CheckArgs {
     files: Vec<PathBuf>,
 }
 
-pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
+pub(super) fn check(globals: &Globals, args: &CheckArgs) -> Result<Exit> {
     let mut messages = Vec::new();
     let mut exit = Exit::Success;
     for path in &args.files {
@@ -37,24 +38,50 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
                 continue;
             }
         };
-        match inbox::read(&bytes, format_of(path)) {
+        let format = format_of(path);
+        match inbox::read(&bytes, format) {
             Ok(read) => {
                 let count = text::plural(read.len() as u64, "message");
                 notice(&format!("{name}: {count}, fine"));
+                if let Some(remark) = remark(&inbox::unused(&bytes, format)) {
+                    notice(&format!("{name}: {remark}"));
+                }
                 messages.extend(read);
             }
             Err(unreadable) => {
-                let problems = unreadable.into_problems();
+                let problems = unreadable.into_problems(&bytes);
                 notice(inbox::render(&name, Some(&bytes), &problems).trim_end());
                 exit = Exit::NothingAccepted;
             }
         }
     }
     if !messages.is_empty() {
-        let canonical = serde_json::to_string_pretty(&inbox::canonical(&messages))?;
-        emit(&format!("{}\n", text::escape_json(&canonical)))?;
+        emit(&canonical(globals.output, &messages)?)?;
     }
     Ok(exit)
+}
+
+/// Returns a message file in canonical form, or one message per line.
+fn canonical(output: Output, messages: &[Message]) -> Result<String> {
+    let lines = match output {
+        Output::Jsonl => messages
+            .chunks(1)
+            .map(|one| Ok(inbox::canonical(one)[0].to_string()))
+            .collect::<Result<Vec<String>>>()?,
+        _ => vec![serde_json::to_string_pretty(&inbox::canonical(messages))?],
+    };
+    Ok(text::escape_json(&(lines.join("\n") + "\n")))
+}
+
+/// Says which fields of a file have no effect.
+fn remark(unused: &[&str]) -> Option<String> {
+    let verb = if unused.len() == 1 { "is" } else { "are" };
+    (!unused.is_empty()).then(|| {
+        format!(
+            "{} {verb} accepted and not used: delivery goes on until the message expires (\"expires\")",
+            unused.join(" and ")
+        )
+    })
 }
 
 /// Reads a file, or standard input for `-`; one byte more than is allowed, so that it can be told.

@@ -63,6 +63,24 @@ pub(crate) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Tells whether nobody was there, or the connection broke: a restart looks like this.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Lost { .. })
+    }
+
+    /// Tells whether the station was there and could not answer now; the same question may work later.
+    pub(super) fn is_trouble(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer {
+                status: 500..=599,
+                ..
+            }
+        )
+    }
+}
+
 fn advice(socket: &Path, cause: &io::Error) -> String {
     let state_dir = socket.parent().unwrap_or(socket).display();
     match cause.kind() {
@@ -194,7 +212,8 @@ impl Client {
         Ok((status, body.to_bytes()))
     }
 
-    fn lost(&self, what: &str) -> ClientError {
+    /// Returns an error that says that the station cannot be asked.
+    pub(super) fn lost(&self, what: &str) -> ClientError {
         ClientError::Lost {
             socket: self.socket.clone(),
             what: what.to_owned(),

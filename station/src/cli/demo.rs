@@ -78,8 +78,8 @@ struct Asked;
 pub(super) async fn demo(globals: &Globals, args: &DemoArgs) -> Result<Exit> {
     let mut stage = match globals.output {
         Format::Table | Format::Wide => Stage::for_people(globals.screen()),
-        Format::Json | Format::Jsonl => Stage::for_programs(),
-        Format::Csv | Format::Name => {
+        Format::Jsonl => Stage::for_programs(),
+        Format::Json | Format::Csv | Format::Name => {
             return Err(Misuse("a demo is shown as a table or as jsonl".to_owned()).into());
         }
     };
@@ -165,7 +165,7 @@ async fn play(run: &Run<'_>, fleet: &mut Fleet, stage: &mut Stage) -> Result<Exi
     for example in plan.examples() {
         drop_into(&inbox, example.file, &example.text)?;
     }
-    stage.say(&introduction(fleet))?;
+    stage.introduce(&introduction(fleet), &inbox, &fleet.state_dir())?;
     watch(run, fleet, Watcher::new(client, plan), stage).await
 }
 

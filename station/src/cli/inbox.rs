@@ -1,17 +1,22 @@
 //! `steward inbox …`: the files dropped into the inbox, and where they stand.
 
+use std::ffi::OsStr;
+
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use super::{
     Exit, Session,
     render::{
-        Format, Listing, Screen, emit,
+        Format as Output, Listing, Screen, emit,
         table::{Cell, Column, Show},
         text::{escape, fields, indent, plural, time_and_age},
     },
 };
-use crate::view::{InboxFileView, InboxPlace, Problem, StatusView};
+use crate::{
+    inbox::Format,
+    view::{InboxFileView, InboxPlace, Problem, StatusView},
+};
 
 /// What can be asked about the inbox.
 #[derive(Debug, Subcommand)]
@@ -30,7 +35,7 @@ const LISTING: Listing<InboxFileView> = Listing {
         Column {
             title: "FILE",
             show: Show::Always,
-            cell: |file| Cell::text(&file.name),
+            cell: |file| Cell::Name(file.name.clone()),
         },
         Column {
             title: "PLACE",
@@ -91,11 +96,11 @@ pub(super) async fn inbox(session: &Session, verb: InboxVerb) -> Result<Exit> {
         );
     }
     match screen.format {
-        Format::Table | Format::Wide => {
+        Output::Table | Output::Wide => {
             let pages: Vec<String> = named.iter().map(|file| page(screen, file)).collect();
             emit(&pages.join("\n"))?;
         }
-        Format::Json | Format::Jsonl | Format::Csv | Format::Name => {
+        Output::Json | Output::Jsonl | Output::Csv | Output::Name => {
             screen.list(&LISTING, &named)?;
         }
     }
@@ -128,7 +133,7 @@ fn page(screen: &Screen, file: &InboxFileView) -> String {
         ("size", plural(file.bytes, "byte")),
     ];
     rows.extend(file.reason.as_deref().map(|text| ("reason", escape(text))));
-    rows.push(("next", next(file.place).to_owned()));
+    rows.push(("next", next(file).to_owned()));
     for id in &file.messages {
         rows.push(("message", id.to_string()));
     }
@@ -148,8 +153,11 @@ pub(super) fn problem(problem: &Problem) -> String {
     format!("{place}{}{hint}\n", escape(&problem.reason))
 }
 
-fn next(place: InboxPlace) -> &'static str {
-    match place {
+fn next(file: &InboxFileView) -> &'static str {
+    match file.place {
+        InboxPlace::Waiting if Format::of_name(OsStr::new(&file.name)) == Format::Yaml => {
+            "nothing while it lies there: it is taken when it is renamed into the inbox while the station runs, or submitted"
+        }
         InboxPlace::Waiting => {
             "taken once it is complete and has not changed for a while; a half-written file is rejected in the end"
         }
@@ -203,7 +211,7 @@ mod tests {
             messages: Vec::new(),
         };
         let now = "2026-11-21T08:05:00Z".parse().expect("a time");
-        let page = page(&Screen::plain(Format::Table, now), &file);
+        let page = page(&Screen::plain(Output::Table, now), &file);
         assert_eq!(
             page,
             "\
@@ -216,5 +224,13 @@ next   nothing; correct the file and drop it again. It is kept with what was wro
         );
         assert!(is_called(&file, "a.json"));
         assert!(!is_called(&file, "json"));
+        for (name, expected) in [("a.json", "taken once"), ("a.YAML", "nothing while")] {
+            let waiting = InboxFileView {
+                name: name.to_owned(),
+                place: InboxPlace::Waiting,
+                ..file.clone()
+            };
+            assert!(next(&waiting).starts_with(expected), "{name}");
+        }
     }
 }

@@ -32,3 +32,50 @@ pub(super) async fn msg(session: &Session, verb: MsgVerb) -> Result<Exit> {
         MsgVerb::Output(args) => output::output(session, &args).await,
     }
 }
+
+/// Where the hyphens of an id stand, in characters of the id without them.
+const HYPHENS: [usize; 4] = [8, 12, 16, 20];
+
+/// Reads the beginning of an id, with or without its hyphens, as the station writes it.
+fn id(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(
+            "write the id, or its first characters; `steward msg ls` lists them".to_owned(),
+        );
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
+    }
+    let mut written = String::with_capacity(text.len() + HYPHENS.len());
+    for (position, character) in text.chars().enumerate() {
+        if HYPHENS.contains(&position) {
+            written.push('-');
+        }
+        written.push(character);
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_with_and_without_its_hyphens() {
+        for (text, expected) in [
+            ("0190f000", "0190f000"),
+            ("0190f0000", "0190f000-0"),
+            ("0190f000-0", "0190f000-0"),
+            (" 0190F000 ", "0190F000"),
+            (
+                "0190f000000070008000000000000001",
+                "0190f000-0000-7000-8000-000000000001",
+            ),
+            ("what", "what"),
+        ] {
+            assert_eq!(id(text).as_deref(), Ok(expected), "{text}");
+        }
+        assert!(id(" ").is_err());
+    }
+}

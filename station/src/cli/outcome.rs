@@ -111,6 +111,18 @@ pub(crate) fn readable(output: &Output) -> String {
     lines
 }
 
+/// Says what is missing in the middle of an output; nothing where nothing is.
+pub(crate) fn left_out(stream: &str, output: &Output) -> Option<String> {
+    let (head, tail) = (output.head.len() as u64, output.tail.len() as u64);
+    output.is_truncated().then(|| {
+        format!(
+            "{stream}: {} of {} left out after the first {head}; the first {head} and the last {tail} are kept, no more is stored anywhere",
+            text::plural(output.omitted(), "byte"),
+            output.bytes,
+        )
+    })
+}
+
 /// Returns the summary of all deliveries of all messages: `3 deliveries: 2 succeeded, 1 failed`.
 pub(crate) fn summary<'a>(views: impl IntoIterator<Item = &'a MessageView>) -> String {
     let mut counts: BTreeMap<State, u64> = BTreeMap::new();

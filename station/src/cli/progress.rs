@@ -3,7 +3,10 @@
 //! The text is pure; [`Progress`] puts it on standard error, redrawn on a terminal, as new lines
 //! elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::{Duration, Instant},
+};
 
 use steward_protocol::State;
 
@@ -35,23 +38,46 @@ fn line_with(deliveries: &[(&str, State)], names: usize) -> String {
         .filter(|(_, state)| state.is_final())
         .count();
     let mut line = format!("{ended} of {} done", deliveries.len());
-    let failed: Vec<String> = deliveries
-        .iter()
-        .filter(|(_, state)| state.is_final() && *state != State::Succeeded)
-        .map(|(node, state)| described(node, *state, State::Failed))
-        .collect();
-    if !failed.is_empty() {
-        line += &format!(", {} not succeeded{}", failed.len(), some(&failed, names));
+    let failed = |state: State| state.is_final() && state != State::Succeeded;
+    let (count, nodes) = gathered(deliveries, failed, State::Failed);
+    if count > 0 {
+        line += &format!(", {count} not succeeded{}", some(&nodes, names));
     }
-    let waiting: Vec<String> = deliveries
-        .iter()
-        .filter(|(_, state)| !state.is_final())
-        .map(|(node, state)| described(node, *state, State::Accepted))
-        .collect();
-    if !waiting.is_empty() {
-        line += &format!(", waiting for {}{}", waiting.len(), some(&waiting, names));
+    let (count, nodes) = gathered(deliveries, |state| !state.is_final(), State::Accepted);
+    if count > 0 {
+        line += &format!(", waiting for {count}{}", some(&nodes, names));
     }
     line
+}
+
+/// Returns how many deliveries are `meant`, and their nodes, each once however many it has.
+fn gathered(
+    deliveries: &[(&str, State)],
+    meant: impl Fn(State) -> bool,
+    usual: State,
+) -> (usize, Vec<String>) {
+    let mut count = 0;
+    let mut order = Vec::new();
+    let mut states: HashMap<&str, Option<State>> = HashMap::new();
+    for (node, state) in deliveries.iter().filter(|(_, state)| meant(*state)) {
+        count += 1;
+        match states.entry(node) {
+            Entry::Vacant(entry) => {
+                order.push(*node);
+                entry.insert(Some(*state));
+            }
+            // Its deliveries differ, so no one state is the node's.
+            Entry::Occupied(mut entry) if *entry.get() != Some(*state) => {
+                entry.insert(None);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    let names = order.into_iter().map(|node| match states[node] {
+        Some(state) => described(node, state, usual),
+        None => node.to_owned(),
+    });
+    (count, names.collect())
 }
 
 /// A name with its state, unless it is the state one expects there.
@@ -153,6 +179,19 @@ mod tests {
             "1 of 3 done, 1 not succeeded: ship1 (timed_out), waiting for 2: ship2 (running), ship3 (sent)",
         );
         check(&[], 80, "0 of 0 done");
+        // Several messages for the same nodes.
+        check(
+            &[
+                ("n1", Running),
+                ("n2", Sent),
+                ("n1", Running),
+                ("n2", Accepted),
+                ("n1", Failed),
+                ("n1", Failed),
+            ],
+            120,
+            "2 of 6 done, 2 not succeeded: n1, waiting for 4: n1 (running), n2",
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `steward run`: one command on many nodes, as a message like any other.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use steward_protocol::name::check_token;
+use steward_protocol::{limits, name::check_token};
 
 use super::{
     Exit, Session,
@@ -14,7 +17,11 @@ use super::{
     submit::{accept, report_refusal, wait_and_show},
     wait::Patience,
 };
-use crate::{config::values, view::Receipt};
+use crate::{
+    config::values,
+    inbox::{MAX_LABEL, MAX_NAME, spell},
+    view::Receipt,
+};
 
 /// The arguments of `steward run`.
 #[derive(Debug, Args)]
@@ -29,13 +36,13 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = Patience::parse)]
     timeout: Patience,
     /// How long the command may run on a node [default: 300s]
-    #[arg(long, value_name = "TIME", value_parser = duration_text)]
-    command_timeout: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = command_timeout)]
+    command_timeout: Option<Duration>,
     /// How long the message may wait for a node that is away [default: 24h]
-    #[arg(long, value_name = "TIME", value_parser = duration_text)]
-    expires: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = expires)]
+    expires: Option<Duration>,
     /// What to call it in lists
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = name)]
     name: Option<String>,
     /// Send it and do not wait
     #[arg(long)]
@@ -54,14 +61,54 @@ fn target(text: &str) -> Result<String, String> {
 
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) if !key.is_empty() => {
+            for part in [key, value] {
+                line_of(part, MAX_LABEL)?;
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        }
         Some(_) | None => Err("write LABEL=VALUE, for example site=harbour".to_owned()),
     }
 }
 
-/// The station reads the text itself; here it is only checked.
-fn duration_text(text: &str) -> Result<String, String> {
-    values::duration(text).map(|_| text.to_owned())
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a name has at least one character; or leave it out".to_owned());
+    }
+    line_of(text, MAX_NAME)
+}
+
+fn line_of(text: &str, limit: usize) -> Result<String, String> {
+    let length = text.chars().count();
+    if length > limit {
+        return Err(format!(
+            "{length} characters are too many; at most {limit} are allowed"
+        ));
+    }
+    match text.chars().any(char::is_control) {
+        true => Err("control characters are not allowed in it".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn command_timeout(text: &str) -> Result<Duration, String> {
+    bounded(text, limits::MAX_TIMEOUT)
+}
+
+fn expires(text: &str) -> Result<Duration, String> {
+    bounded(text, limits::MAX_EXPIRY)
+}
+
+/// Reads a duration as the station would accept it.
+fn bounded(text: &str, longest: Duration) -> Result<Duration, String> {
+    let duration = values::duration(text)?;
+    if duration > longest {
+        return Err(format!("at most {} is allowed", spell(longest)));
+    }
+    if !duration.subsec_nanos().is_multiple_of(1_000_000) {
+        return Err("it is finer than a millisecond".to_owned());
+    }
+    Ok(duration)
 }
 
 pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<Exit> {
@@ -94,6 +141,13 @@ fn message(args: &RunArgs) -> Result<Value, String> {
     if !args.labels.is_empty() && !args.to.is_empty() && !everyone {
         return Err("give either names with --to or labels with -l, not both".to_owned());
     }
+    let mut named = BTreeSet::new();
+    if let Some(twice) = args.to.iter().find(|node| !named.insert(*node)) {
+        return Err(format!("--to names {twice} twice; name each node once"));
+    }
+    if args.command.first().is_some_and(String::is_empty) {
+        return Err("CMD is empty; write the program to run after --".to_owned());
+    }
     let mut message = json!({
         "method": "shellcommand",
         "domain": "operatingsystem",
@@ -114,9 +168,9 @@ fn message(args: &RunArgs) -> Result<Value, String> {
         message["labels"] = json!(labels);
     }
     for (field, value) in [
-        ("timeout", &args.command_timeout),
-        ("expires", &args.expires),
-        ("name", &args.name),
+        ("timeout", args.command_timeout.map(spell)),
+        ("expires", args.expires.map(spell)),
+        ("name", args.name.clone()),
     ] {
         if let Some(value) = value {
             message[field] = json!(value);
@@ -176,6 +230,10 @@ mod tests {
         check(
             "--to ship1 -l a=b -- true",
             Err("give either names with --to or labels with -l, not both"),
+        );
+        check(
+            "--to ship1,ship2 --to ship1 -- true",
+            Err("--to names ship1 twice; name each node once"),
         );
         check(
             "-l a=b -l a=c -- true",

@@ -1,6 +1,9 @@
 //! `steward submit`: hands message files to the station, and waits for their end if asked to.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -19,12 +22,12 @@ use super::{
         table::{Cell, Column, Show},
         text,
     },
-    wait::{Ended, Patience, settle},
+    wait::{Ended, Patience, resume, settle, whole},
 };
 use crate::{
     inbox,
     signals::Stop,
-    view::{MessageView, Receipt, ReceiptLine},
+    view::{MessageView, Problem, Receipt, ReceiptLine},
 };
 
 /// How long is waited when nothing is said.
@@ -92,11 +95,25 @@ pub(super) async fn submit(session: &Session, args: &SubmitArgs) -> Result<Exit>
         messages: Vec::new(),
     };
     let mut refused = None;
+    let mut accepted_files = 0;
     for path in &args.files {
-        match hand_over(session, args, path).await? {
-            Ok(accepted) => receipt.messages.extend(accepted.messages),
-            Err(exit) => refused = Some(exit),
+        match hand_over(session, args, path).await {
+            Ok(Ok(accepted)) => {
+                accepted_files += 1;
+                receipt.messages.extend(accepted.messages);
+            }
+            Ok(Err(exit)) => refused = Some(exit),
+            Err(error) => {
+                if accepted_files > 0 {
+                    notice(&tally_of_files(accepted_files, args.files.len()));
+                    accept(session, &receipt)?;
+                }
+                return Err(error);
+            }
         }
+    }
+    if refused.is_some() {
+        notice(&tally_of_files(accepted_files, args.files.len()));
     }
     let exit = match refused {
         Some(exit) if receipt.messages.is_empty() => return Ok(exit),
@@ -112,6 +129,13 @@ pub(super) async fn submit(session: &Session, args: &SubmitArgs) -> Result<Exit>
         accept(session, &receipt)?
     };
     Ok(exit.unwrap_or(shown))
+}
+
+fn tally_of_files(accepted: u64, files: usize) -> String {
+    format!(
+        "accepted {accepted} of {}",
+        text::plural(files as u64, "file")
+    )
 }
 
 /// Hands one file over; a refusal has been printed when it comes back.
@@ -175,8 +199,9 @@ pub(super) fn report_refusal(name: &str, bytes: Option<&[u8]>, error: ClientErro
                 }
                 // Nobody has seen the file that a command became, so only the reasons help.
                 None => {
-                    for one in &view.problems {
-                        notice(&format!("error: {}", problem(one).trim_end()));
+                    for one in view.problems {
+                        let placeless = Problem { line: None, ..one };
+                        notice(&format!("error: {}", problem(&placeless).trim_end()));
                     }
                 }
             }
@@ -212,18 +237,41 @@ pub(super) async fn wait_and_show(
     ids: &[MessageId],
     patience: Patience,
 ) -> Result<Exit> {
-    let stop = Stop::on_signals()?;
-    match settle(session, ids, patience, &stop).await? {
-        Ended::Detached => return Ok(Exit::NotFinal),
-        Ended::Settled | Ended::TimedOut => {}
-    }
-    let mut views: Vec<MessageView> = Vec::with_capacity(ids.len());
-    for id in ids {
-        views.push(session.client.get(&format!("/messages/{id}")).await?);
-    }
+    let views = match wait(session, ids, patience).await {
+        Ok(Some(views)) => views,
+        Ok(None) => return Ok(Exit::NotFinal),
+        Err(error) => {
+            let noun = text::plural(ids.len() as u64, "message");
+            notice(&format!(
+                "{noun} accepted, but not followed to the end; the station keeps on. {}",
+                resume(session, ids)
+            ));
+            return Err(error);
+        }
+    };
     show(session, &views)?;
     let states = views.iter().flat_map(|view| &view.deliveries);
     Ok(Exit::of_states(states.map(|delivery| delivery.state)))
+}
+
+/// Returns the messages when they are settled or patience is over; none when the operator left.
+async fn wait(
+    session: &Session,
+    ids: &[MessageId],
+    patience: Patience,
+) -> Result<Option<Vec<MessageView>>> {
+    let stop = Stop::on_signals()?;
+    let limit = match settle(session, ids, patience, &stop).await? {
+        Ended::Detached => return Ok(None),
+        Ended::Settled => patience.away(),
+        // Patience is over: one attempt.
+        Ended::TimedOut => Duration::ZERO,
+    };
+    let mut views = Vec::with_capacity(ids.len());
+    for id in ids {
+        views.push(whole(&session.client, *id, limit).await?);
+    }
+    Ok(Some(views))
 }
 
 fn show(session: &Session, views: &[MessageView]) -> Result<()> {
@@ -255,6 +303,9 @@ fn show_to_people(session: &Session, views: &[MessageView]) -> Result<()> {
             } else {
                 emit_bytes(&output.head)?;
                 emit_bytes(&output.tail)?;
+                if let Some(line) = outcome::left_out("stdout", output) {
+                    notice(&line);
+                }
             }
         }
         if let Some(output) = &delivery.stderr {

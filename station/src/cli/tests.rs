@@ -69,6 +69,18 @@ fn what_cannot_be_meant_is_a_usage_error() {
         ),
         ("steward msg ls -o xml", ErrorKind::InvalidValue),
         ("steward demo --nodes 0", ErrorKind::ValueValidation),
+        (
+            "steward run --to a --command-timeout 25h -- true",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "steward run --to a --expires 91d -- true",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "steward run --to a --command-timeout 5us -- true",
+            ErrorKind::ValueValidation,
+        ),
     ] {
         let kind = parse(line).err().map(|error| error.kind());
         assert_eq!(kind, Some(expected), "{line}");

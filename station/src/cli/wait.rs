@@ -2,7 +2,7 @@
 //!
 //! Asks the station by long polls; what the end means for the exit code is decided elsewhere.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use anyhow::Result;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Session,
-    client::{Client, ClientError, Query},
+    client::{Client, ClientError, Query, encode},
     progress::Progress,
     render::notice,
 };
@@ -25,10 +25,11 @@ const POLL: Duration = Duration::from_secs(10);
 /// end in about the order they stand in.
 const WATCHED: usize = 16;
 
-/// How long a station may be out of reach while something is waited for: a restart takes seconds.
+/// How long a station may be out of reach, or answer with nothing but its own trouble, while
+/// something is waited for: a restart takes seconds.
 const AWAY: Duration = Duration::from_secs(30);
 
-/// Time between two attempts to reach it again.
+/// Time between two attempts to get an answer again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How long to wait.
@@ -50,6 +51,14 @@ impl Patience {
         match text {
             "none" => Ok(Self::Forever),
             _ => values::duration(text).map(Self::Limit),
+        }
+    }
+
+    /// Returns how long a failing station is asked again.
+    pub(crate) fn away(self) -> Duration {
+        match self {
+            Self::Limit(limit) => limit.min(AWAY),
+            Self::Forever => AWAY,
         }
     }
 
@@ -94,19 +103,30 @@ pub(crate) async fn settle(
         () = stop.draining() => Ok(Ended::Detached),
     };
     progress.clear();
-    let ended = ended?;
-    let resume: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let resume = format!("{} msg watch {}", session.command, resume.join(" "));
-    match ended {
-        Ended::Settled => {}
-        Ended::TimedOut => notice(&format!(
-            "not settled in time; the station keeps on. Wait further with: {resume}"
-        )),
-        Ended::Detached => notice(&format!(
-            "left; the station keeps on. Wait further with: {resume}"
-        )),
+    let resume = resume(session, ids);
+    match ended? {
+        Ended::Settled => Ok(Ended::Settled),
+        Ended::TimedOut => {
+            notice(&format!(
+                "not settled in time; the station keeps on. {resume}"
+            ));
+            Ok(Ended::TimedOut)
+        }
+        Ended::Detached => {
+            notice(&format!("left; the station keeps on. {resume}"));
+            Ok(Ended::Detached)
+        }
     }
-    Ok(ended)
+}
+
+/// Returns the sentence that says how to wait for `ids` another time.
+pub(crate) fn resume(session: &Session, ids: &[MessageId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    format!(
+        "Wait further with: {} msg watch {}",
+        session.command,
+        ids.join(" ")
+    )
 }
 
 async fn watch(client: &Client, ids: &[MessageId], progress: &mut Progress) -> Result<()> {
@@ -156,22 +176,83 @@ enum Since {
 /// Looks at one message; outlives a restart of the station.
 async fn look(client: &Client, id: MessageId, since: Since) -> Result<MessageView, ClientError> {
     let path = format!("/messages/{id}");
-    let mut lost_at = None;
+    let query = Query::new().with("brief", true);
+    match since {
+        Since::Now => {
+            let path = query.on(&path);
+            again(client, AWAY, is_passing, || client.get(&path)).await
+        }
+        Since::Version(version) => {
+            let query = query.with("after", version).with("wait", POLL.as_secs());
+            let path = query.on(&path);
+            again(client, AWAY, is_passing, || client.get_waiting(&path, POLL)).await
+        }
+    }
+}
+
+/// Returns a message with its outputs; asks again for `limit` where the station fails.
+///
+/// # Errors
+///
+/// Fails when the station does not know it, or fails for longer.
+pub(crate) async fn whole(
+    client: &Client,
+    id: MessageId,
+    limit: Duration,
+) -> Result<MessageView, ClientError> {
+    let path = format!("/messages/{id}");
+    again(client, limit, is_passing, || client.get(&path)).await
+}
+
+/// Returns the id that begins with `prefix`. A station that is not there is not waited for.
+///
+/// # Errors
+///
+/// Fails when no message has it, or several.
+pub(crate) async fn find(
+    client: &Client,
+    prefix: &str,
+    patience: Patience,
+) -> Result<MessageId, ClientError> {
+    let path = Query::new()
+        .with("brief", true)
+        .on(&format!("/messages/{}", encode(prefix)));
+    let asked = again(client, patience.away(), ClientError::is_trouble, || {
+        client.get(&path)
+    });
+    asked.await.map(|view: MessageView| view.id)
+}
+
+/// Tells whether the same question may be answered in a moment.
+fn is_passing(error: &ClientError) -> bool {
+    error.is_away() || error.is_trouble()
+}
+
+/// Asks until there is an answer, or errors that `passes` calls passing have come for `limit`.
+async fn again<T, F>(
+    client: &Client,
+    limit: Duration,
+    passes: fn(&ClientError) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut failing = None;
     loop {
-        let query = Query::new().with("brief", true);
-        let answer = match since {
-            Since::Now => client.get(&query.on(&path)).await,
-            Since::Version(version) => {
-                let query = query.with("after", version).with("wait", POLL.as_secs());
-                client.get_waiting(&query.on(&path), POLL).await
-            }
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if !passes(&error) => return Err(error),
+            Err(error) => error,
         };
-        match (answer, since) {
-            (
-                Err(ClientError::Unreachable { .. } | ClientError::Lost { .. }),
-                Since::Version(_),
-            ) if lost_at.get_or_insert_with(Instant::now).elapsed() < AWAY => sleep(RETRY).await,
-            (answer, _) => return answer,
+        let since = *failing.get_or_insert_with(Instant::now);
+        if since.elapsed() < limit {
+            sleep(RETRY).await;
+        } else if error.is_trouble() {
+            // Out of reach for the caller's purpose: it answers, but not what was asked.
+            return Err(client.lost(&format!("it is in trouble: {error}")));
+        } else {
+            return Err(error);
         }
     }
 }

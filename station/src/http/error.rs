@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
 
@@ -62,6 +62,20 @@ impl ApiError {
             StatusCode::MISDIRECTED_REQUEST,
             "this address answers only to loopback names; use http://127.0.0.1 or http://localhost",
         )
+    }
+
+    pub(super) fn method(method: &Method, path: &str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!(
+                "{path} does not answer to {method} here; a TCP address only reads (GET), changes go through the socket"
+            ),
+        )
+    }
+
+    /// A part of the request that the framework could not read; `text` says which.
+    pub(super) fn unreadable(status: StatusCode, text: impl Into<String>) -> Self {
+        Self::new(status, text)
     }
 
     pub(super) fn internal(error: impl Into<String>) -> Self {

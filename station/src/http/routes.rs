@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State},
-    http::StatusCode,
+    extract::{ConnectInfo, DefaultBodyLimit, State},
+    http::{Method, StatusCode, Uri},
     routing::{get, post},
 };
 use jiff::Timestamp;
@@ -14,7 +13,11 @@ use serde::Deserialize;
 use steward_protocol::{MessageId, NodeName, State as DeliveryState};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Api, Peer, error::ApiError};
+use super::{
+    Api, Peer,
+    error::ApiError,
+    extract::{Body, Path, Query},
+};
 use crate::{
     inbox::{self, AcceptError, Format, MAX_FILE, Submission},
     store::{Depth, MessageFilter, Named, Reader, StoreError},
@@ -59,6 +62,7 @@ pub(super) fn reading() -> Router<Api> {
         .route("/api/v1/faults", get(faults))
         .route("/api/v1/events", get(events))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(not_this_way)
 }
 
 /// Returns the routes that change something.
@@ -66,10 +70,15 @@ pub(super) fn changing() -> Router<Api> {
     Router::new()
         .route("/api/v1/messages", post(submit))
         .layer(DefaultBodyLimit::max(MAX_FILE + BODY_SLACK))
+        .method_not_allowed_fallback(not_this_way)
 }
 
 async fn nothing_here() -> ApiError {
     ApiError::not_found("there is nothing at this path; the API is under /api/v1")
+}
+
+async fn not_this_way(method: Method, uri: Uri) -> ApiError {
+    ApiError::method(&method, uri.path())
 }
 
 /// Alive: the program answers.
@@ -371,7 +380,7 @@ async fn submit(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Query(query): Query<SubmitQuery>,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<(StatusCode, Json<Receipt>), ApiError> {
     let format = match query.format.as_deref() {
         None | Some("json") => Format::Json,
@@ -383,7 +392,7 @@ async fn submit(
         }
     };
     let messages = inbox::read(&body, format)
-        .map_err(|unreadable| ApiError::rejected(unreadable.into_problems()))?;
+        .map_err(|unreadable| ApiError::rejected(unreadable.into_problems(&body)))?;
     let name: String = query
         .name
         .as_deref()

@@ -6,6 +6,8 @@
 use serde_json::{Map, Value, json};
 use steward_protocol::{Digest, Kind, Message, Options, Subject, Target};
 
+use super::durations::spell;
+
 /// Returns a message file with these messages in canonical form.
 pub fn canonical(messages: &[Message]) -> Value {
     Value::Array(messages.iter().map(one).collect())
@@ -72,11 +74,11 @@ fn one(message: &Message) -> Value {
 fn put_options(options: &Options, put: &mut impl FnMut(&str, Value)) {
     let standard = Options::standard();
     if options.timeout != standard.timeout {
-        let text = humantime::format_duration(options.timeout).to_string();
+        let text = spell(options.timeout);
         put("timeout", json!(text));
     }
     if options.expires != standard.expires {
-        let text = humantime::format_duration(options.expires).to_string();
+        let text = spell(options.expires);
         put("expires", json!(text));
     }
     if options.ordered != standard.ordered {

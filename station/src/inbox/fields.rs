@@ -164,12 +164,12 @@ pub(super) static CANONICAL: Shape = Shape {
         field(
             "timeout",
             Holds::Duration,
-            "How long the command may run, such as \"30s\"; default 5m, at most 1day.",
+            "How long the command may run, such as \"30s\"; default 5m, at most 1d.",
         ),
         field(
             "expires",
             Holds::Duration,
-            "How long the message may wait for its node, such as \"24h\"; default 1day, at most 90days.",
+            "How long the message may wait for its node, such as \"24h\"; default 1d, at most 90d.",
         ),
         field(
             "ordered",

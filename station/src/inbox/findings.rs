@@ -19,7 +19,7 @@ struct Finding {
     path: Path,
     part: Part,
     reason: String,
-    hint: Option<String>,
+    hint: String,
 }
 
 /// What was found wrong so far.
@@ -31,16 +31,21 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Notes something wrong with the value at `path`.
-    pub(super) fn value(&mut self, path: &Path, reason: impl Into<String>, hint: Option<String>) {
-        self.add(path, Part::Value, reason.into(), hint);
+    pub(super) fn value(
+        &mut self,
+        path: &Path,
+        reason: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(path, Part::Value, reason.into(), hint.into());
     }
 
     /// Notes something wrong with the key at `path`.
-    pub(super) fn key(&mut self, path: &Path, reason: impl Into<String>, hint: Option<String>) {
-        self.add(path, Part::Key, reason.into(), hint);
+    pub(super) fn key(&mut self, path: &Path, reason: impl Into<String>, hint: impl Into<String>) {
+        self.add(path, Part::Key, reason.into(), hint.into());
     }
 
-    fn add(&mut self, path: &Path, part: Part, reason: String, hint: Option<String>) {
+    fn add(&mut self, path: &Path, part: Part, reason: String, hint: String) {
         if self.kept.len() == MAX_PROBLEMS {
             self.more += 1;
             return;
@@ -78,7 +83,7 @@ impl Findings {
                     column: place.map(|place| place.column),
                     path: locate::pointer(tree, &finding.path),
                     reason: finding.reason,
-                    hint: finding.hint,
+                    hint: Some(finding.hint),
                 }
             })
             .collect();
@@ -87,7 +92,7 @@ impl Findings {
             let shown = problems.len();
             problems.push(whole(
                 format!("{} more problems are not shown", self.more),
-                Some(format!("correct these {shown} first")),
+                format!("correct these {shown} first"),
             ));
         }
         problems
@@ -95,18 +100,22 @@ impl Findings {
 }
 
 /// Returns a problem with a file as a whole.
-pub(crate) fn whole(reason: impl Into<String>, hint: Option<String>) -> Problem {
+pub(crate) fn whole(reason: impl Into<String>, hint: impl Into<String>) -> Problem {
     Problem {
         line: None,
         column: None,
         path: String::new(),
         reason: reason.into(),
-        hint,
+        hint: Some(hint.into()),
     }
 }
 
 /// Returns a problem at a place of the text.
-pub(super) fn at(place: Option<Place>, reason: impl Into<String>, hint: Option<String>) -> Problem {
+pub(super) fn at(
+    place: Option<Place>,
+    reason: impl Into<String>,
+    hint: impl Into<String>,
+) -> Problem {
     Problem {
         line: place.map(|place| place.line),
         column: place.map(|place| place.column),

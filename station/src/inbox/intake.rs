@@ -54,16 +54,10 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    /// Returns what is wrong, for a reader who knows that nothing more will come.
-    pub fn into_problems(self) -> Vec<Problem> {
+    /// Returns what is wrong with `bytes`, for a reader who knows that nothing more will come.
+    pub fn into_problems(self, bytes: &[u8]) -> Vec<Problem> {
         match self {
-            Self::Incomplete => vec![whole(
-                "ends too early: it is empty, or brackets or quotes are not closed",
-                Some(
-                    "write it under another name and rename it into the inbox when it is complete"
-                        .to_owned(),
-                ),
-            )],
+            Self::Incomplete => vec![cut_short(bytes)],
             Self::Rejected(problems) => problems,
         }
     }
@@ -125,6 +119,21 @@ pub fn place(problems: Vec<Problem>, bytes: &[u8], format: Format) -> Vec<Proble
     problems.into_iter().map(place_one).collect()
 }
 
+/// Says what a file that ends too early lacks, and where it ends.
+fn cut_short(bytes: &[u8]) -> Problem {
+    let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_end();
+    let place = locate::place_of(text, text.len());
+    if text.is_empty() {
+        return findings::at(Some(place), "is empty", shapes::A_MESSAGE);
+    }
+    findings::at(
+        Some(place),
+        "ends too early: brackets or quotes are not closed",
+        "close them; a program writes the file under another name and renames it into the inbox when it is complete",
+    )
+}
+
 fn rejected(problem: Problem) -> Unreadable {
     Unreadable::Rejected(vec![problem])
 }
@@ -133,11 +142,11 @@ fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
     if bytes.len() > MAX_FILE {
         let reason = format!("is {} bytes; at most {MAX_FILE} are allowed", bytes.len());
         let hint = "split it into several files";
-        return Err(rejected(whole(reason, Some(hint.to_owned()))));
+        return Err(rejected(whole(reason, hint)));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let hint = "save it as UTF-8";
-        return Err(rejected(whole("is UTF-16 text", Some(hint.to_owned()))));
+        return Err(rejected(whole("is UTF-16 text", hint)));
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -150,11 +159,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
             let byte = bytes[error.valid_up_to()];
             let reason = format!("has byte 0x{byte:02x} here, which is not UTF-8 text");
             let hint = "save it as UTF-8";
-            return Err(rejected(findings::at(
-                Some(place),
-                reason,
-                Some(hint.to_owned()),
-            )));
+            return Err(rejected(findings::at(Some(place), reason, hint)));
         }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -164,7 +169,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, Unreadable> {
         return Err(rejected(findings::at(
             Some(place),
             "has a NUL byte here",
-            Some(hint.to_owned()),
+            hint,
         )));
     }
     Ok(text)
@@ -180,20 +185,14 @@ fn syntax_problem(error: SyntaxError, format: Format) -> Unreadable {
         SyntaxError::Depth(place) => {
             let reason = format!("is nested {MAX_DEPTH} levels deep or more");
             let hint = "no message needs more than three";
-            rejected(findings::at(place, reason, Some(hint.to_owned())))
+            rejected(findings::at(place, reason, hint))
         }
         SyntaxError::Wrong { place, reason } => {
             let hint = match format {
-                Format::Json if reason.starts_with("trailing characters") => {
-                    Some("write several messages as one list: [ {…}, {…} ]".to_owned())
+                Format::Json => json_hint(&reason),
+                Format::Yaml => {
+                    "compare indentation, brackets and quotes with the lines around; a text with a colon or # in it needs quotes"
                 }
-                Format::Json if reason.starts_with("trailing comma") => {
-                    Some("remove the comma before the closing bracket".to_owned())
-                }
-                Format::Json if reason.starts_with("control character") => {
-                    Some("write a new line in a string as \\n, a tab as \\t".to_owned())
-                }
-                _ => None,
             };
             rejected(findings::at(
                 place,
@@ -202,6 +201,73 @@ fn syntax_problem(error: SyntaxError, format: Format) -> Unreadable {
             ))
         }
     }
+}
+
+/// What helps against the complaints of the JSON parser, by their first words.
+const JSON_HINTS: [(&str, &str); 11] = [
+    (
+        "trailing characters",
+        "write several messages as one list: [ {…}, {…} ]",
+    ),
+    (
+        "trailing comma",
+        "remove the comma before the closing bracket",
+    ),
+    (
+        "control character",
+        "write a new line in a string as \\n, a tab as \\t",
+    ),
+    (
+        "key must be a string",
+        "write the field's name in double quotes: \"data\"",
+    ),
+    (
+        "expected value",
+        "write text in double quotes; a message begins with {, a list of messages with [",
+    ),
+    ("expected ident", "write true, false or null"),
+    (
+        "expected `:`",
+        "write a colon between a field's name and its value",
+    ),
+    (
+        "expected `,`",
+        "put a comma between two entries, and close what was opened",
+    ),
+    (
+        "number out of range",
+        "write a smaller number; no field takes one like this",
+    ),
+    (
+        "invalid escape",
+        "write a backslash in a string as two: \\\\",
+    ),
+    (
+        "invalid number",
+        "write numbers as 3 or 1.5, and anything else in double quotes",
+    ),
+];
+
+fn json_hint(reason: &str) -> &'static str {
+    if reason.contains("surrogate") {
+        return "write the character itself, or both \\u halves of it";
+    }
+    JSON_HINTS
+        .iter()
+        .find(|(complaint, _)| reason.starts_with(complaint))
+        .map_or("compare it with the lines around", |(_, hint)| hint)
+}
+
+/// Returns the fields in a file that are accepted and not used, each once; none if it cannot be read.
+pub fn unused(bytes: &[u8], format: Format) -> Vec<&'static str> {
+    let Ok(text) = text_of(bytes) else {
+        return Vec::new();
+    };
+    let tree = match format {
+        Format::Json => tree::parse_json(text),
+        Format::Yaml => tree::parse_yaml(text),
+    };
+    tree.map_or_else(|_| Vec::new(), |tree| shapes::unused(&tree))
 }
 
 fn messages(tree: &Node, findings: &mut Findings) -> Vec<Message> {
@@ -213,7 +279,7 @@ fn messages(tree: &Node, findings: &mut Findings) -> Vec<Message> {
         Value::Object(_) => vec![root],
         Value::List(items) if items.is_empty() => {
             let hint = "write at least one message, or remove the file";
-            findings.value(&root.path, "holds no message", Some(hint.to_owned()));
+            findings.value(&root.path, "holds no message", hint);
             return Vec::new();
         }
         Value::List(items) if items.len() > MAX_MESSAGES => {
@@ -222,7 +288,7 @@ fn messages(tree: &Node, findings: &mut Findings) -> Vec<Message> {
                 items.len()
             );
             let hint = "split it into several files";
-            findings.value(&vec![MAX_MESSAGES], reason, Some(hint.to_owned()));
+            findings.value(&vec![MAX_MESSAGES], reason, hint);
             return Vec::new();
         }
         Value::List(items) => items
@@ -238,7 +304,7 @@ fn messages(tree: &Node, findings: &mut Findings) -> Vec<Message> {
                 "is {}; expected a message (an object) or a list of messages",
                 value.kind()
             );
-            findings.value(&root.path, reason, None);
+            findings.value(&root.path, reason, shapes::A_MESSAGE);
             return Vec::new();
         }
     };
@@ -269,6 +335,6 @@ fn check_id(
             quote(&id.to_string())
         );
         let hint = "give each message its own id, or none";
-        findings.value(&slot.path, reason, Some(hint.to_owned()));
+        findings.value(&slot.path, reason, hint);
     }
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use steward_protocol::MessageId;
 
 use super::{
+    durations::spell,
     folder::{self, Durability, Folder, Opened, with_ending},
     intake::{self, Format, Unreadable},
     names::{self, Claimed},
@@ -157,8 +158,8 @@ fn waiting_view(file: &Listed, timing: InboxTiming) -> InboxFileView {
 
 fn waiting_reason(path: &Path, timing: InboxTiming) -> (String, Vec<Problem>) {
     let format = Format::of_name(name_of(path));
-    let settle = humantime::format_duration(timing.settle);
-    let rescan = humantime::format_duration(timing.rescan);
+    let settle = spell(timing.settle);
+    let rescan = spell(timing.rescan);
     let opened = folder::open(path, Durability::None);
     let bytes = match &opened {
         Ok(Opened::Regular { bytes, look, .. }) => {
@@ -183,7 +184,7 @@ fn waiting_reason(path: &Path, timing: InboxTiming) -> (String, Vec<Problem>) {
     };
     let reason = match intake::read(bytes, format) {
         Err(Unreadable::Incomplete) => {
-            let give_up = humantime::format_duration(timing.give_up);
+            let give_up = spell(timing.give_up);
             format!(
                 "ends too early; its writer may not be done, so it waits until it has been unchanged for {give_up} and is rejected then"
             )

@@ -13,13 +13,16 @@ use steward_protocol::{
 use super::{
     fields,
     findings::{Findings, closest, quote},
-    tree::Value,
+    tree::{Node, Value},
     values::{self, Fields, MAX_NAME, NO_TARGET, Slot},
 };
 
 /// Largest body of a message, in bytes of its JSON text: the rest of an order (ids, subject, times,
 /// who asked) needs a little room below [`limits::MAX_ORDER`] too.
 pub const MAX_BODY: usize = limits::MAX_ORDER - 8 * 1024;
+
+/// What to write where a message belongs.
+pub(super) const A_MESSAGE: &str = "write {\"to\": \"ship1\", \"method\": \"shellcommand\", \"domain\": \"operatingsystem\", \"data\": [\"uname\"]}";
 
 /// The domain of a message in an older shape that names none.
 const OLD_DOMAIN: &str = "operatingsystem";
@@ -34,6 +37,9 @@ const FLAT_MARKS: [&str; 7] = [
     "retries",
     "ACKTimeout",
 ];
+
+/// Fields of the older shapes that are read and not used: delivery goes on until the message expires.
+const UNUSED: [&str; 2] = ["retries", "ACKTimeout"];
 
 /// Reads one message; `None` after noting what is wrong with it.
 pub(super) fn message(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
@@ -54,7 +60,7 @@ pub(super) fn message(slot: &Slot<'_>, findings: &mut Findings) -> Option<Messag
         }
         value => {
             let reason = format!("is {}; expected a message, an object", value.kind());
-            findings.value(&slot.path, reason, None);
+            findings.value(&slot.path, reason, A_MESSAGE);
             return None;
         }
     };
@@ -62,6 +68,28 @@ pub(super) fn message(slot: &Slot<'_>, findings: &mut Findings) -> Option<Messag
         check_body(slot, &message, findings);
     }
     Some(message)
+}
+
+/// Returns which of the fields that are read and not used stand in the messages of a file.
+pub(super) fn unused(file: &Node) -> Vec<&'static str> {
+    let messages = match &file.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(file),
+    };
+    let has = |name: &str, node: &Node| matches!(&node.value, Value::Object(entries) if entries.iter().any(|entry| entry.key == name));
+    let holds = |name: &str, node: &Node| {
+        let Value::Object(entries) = &node.value else {
+            return false;
+        };
+        has(name, node)
+            || entries
+                .iter()
+                .any(|entry| entry.key == "message" && has(name, &entry.node))
+    };
+    UNUSED
+        .into_iter()
+        .filter(|name| messages.iter().any(|message| holds(name, message)))
+        .collect()
 }
 
 fn canonical_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
@@ -98,7 +126,7 @@ fn canonical_address(fields: &Fields<'_>, findings: &mut Findings) -> Option<Add
             if let Some(other) = fields.get(name) {
                 let reason = format!("\"{name}\" stands beside \"subject\", which says it already");
                 let hint = "write either \"subject\", or \"to\" (or \"labels\") with \"method\" and \"domain\"";
-                findings.key(&other.path, reason, Some(hint.to_owned()));
+                findings.key(&other.path, reason, hint);
             }
         }
         return subject(slot, findings);
@@ -150,7 +178,7 @@ fn subject(slot: &Slot<'_>, findings: &mut Findings) -> Option<Address> {
                     source,
                 } => format!("{part} {} {source}", quote(&found)),
             };
-            findings.value(&slot.path, reason, Some(hint));
+            findings.value(&slot.path, reason, hint);
             None
         }
     }
@@ -176,7 +204,7 @@ fn target(fields: &Fields<'_>, findings: &mut Findings) -> Option<Target> {
         (Some(_), Some(labels)) => {
             let hint = "keep one of them";
             let reason = "\"labels\" stands beside \"to\"; a message has one kind of target";
-            findings.key(&labels.path, reason, Some(hint.to_owned()));
+            findings.key(&labels.path, reason, hint);
             None
         }
         (Some(to), None) => to_target(to, findings),
@@ -185,7 +213,7 @@ fn target(fields: &Fields<'_>, findings: &mut Findings) -> Option<Target> {
             Some(Target::Labels(labels.into_iter().collect()))
         }
         (None, None) => {
-            findings.value(&fields.path, "has no target", Some(NO_TARGET.to_owned()));
+            findings.value(&fields.path, "has no target", NO_TARGET);
             None
         }
     }
@@ -216,7 +244,7 @@ fn reserved(slot: &Slot<'_>, method: &MethodName, findings: &mut Findings) -> Op
             let orderable = Method::ORDERABLE.map(Method::as_str).join(", ");
             let reason = format!("method \"{method}\" is spoken between station and agent only");
             let hint = format!("what can be asked for: {orderable}");
-            findings.value(&slot.path, reason, Some(hint));
+            findings.value(&slot.path, reason, hint);
             None
         }
         _ => Some(()),
@@ -231,7 +259,7 @@ fn id(fields: &Fields<'_>, findings: &mut Findings) -> Option<MessageId> {
         _ => {
             let hint = "leave \"id\" out and the station draws one";
             let reason = format!("{} is not a UUID", quote(text));
-            findings.value(&slot.path, reason, Some(hint.to_owned()));
+            findings.value(&slot.path, reason, hint);
             None
         }
     }
@@ -294,14 +322,14 @@ fn check_body(slot: &Slot<'_>, message: &Message, findings: &mut Findings) {
             };
             let hint = "write the program and its arguments: \"data\": [\"uname\", \"-a\"]";
             let path = data_path(slot);
-            findings.value(&path, reason, Some(hint.to_owned()));
+            findings.value(&path, reason, hint);
         }
     }
     let bytes = serde_json::to_vec(&message.body).map_or(usize::MAX, |text| text.len());
     if bytes > MAX_BODY {
         let reason = format!("is {bytes} bytes as it travels; at most {MAX_BODY} are allowed");
         let hint = "send a large script as a file by other means and run it by name";
-        findings.value(&slot.path, reason, Some(hint.to_owned()));
+        findings.value(&slot.path, reason, hint);
     }
 }
 
@@ -349,7 +377,7 @@ fn flat_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
         (None, _) => {
             let hint =
                 "name who is meant: \"toNode\": \"ship1\" or \"toNodes\": [\"ship1\", \"ship2\"]";
-            findings.value(&fields.path, "has no target", Some(hint.to_owned()));
+            findings.value(&fields.path, "has no target", hint);
             None
         }
         (Some(_), Some(node)) => node.token(findings).map(|node| vec![node]),
@@ -411,10 +439,11 @@ fn old_parts(
         .get("methodTimeout")
         .and_then(|slot| slot.old_duration(limits::MAX_TIMEOUT, findings));
     // These two are checked so that a slip in them is told, and then not used.
-    if let Some(slot) = message.get("retries") {
+    let [retries, ack_timeout] = UNUSED;
+    if let Some(slot) = message.get(retries) {
         slot.count(findings);
     }
-    if let Some(slot) = message.get("ACKTimeout") {
+    if let Some(slot) = message.get(ack_timeout) {
         slot.old_duration(limits::MAX_EXPIRY, findings);
     }
     Some(OldParts {
@@ -436,7 +465,7 @@ fn one_of<'f, 't>(
     if let (Some(_), Some(second)) = (first, second) {
         let [first, other] = names;
         let reason = format!("\"{other}\" stands beside \"{first}\", which means the same");
-        findings.key(&second.path, reason, Some("keep one of them".to_owned()));
+        findings.key(&second.path, reason, "keep one of them");
     }
     first.or(second)
 }

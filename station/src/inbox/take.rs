@@ -225,7 +225,7 @@ fn judge(opened: &Opened, format: Format) -> Result<Vec<Message>, Unreadable> {
         Opened::Regular { bytes, .. } => intake::read(bytes, format),
         Opened::Never(reason) => {
             let hint = "drop a regular file of at most 1 MiB that the station may read";
-            let problem = whole(reason.clone(), Some(hint.to_owned()));
+            let problem = whole(reason.clone(), hint);
             Err(Unreadable::Rejected(vec![problem]))
         }
     }
@@ -258,10 +258,10 @@ fn finish(
             Taken::Work(flight, submission)
         }
         (read, _, bytes) => {
+            let seen = bytes.as_deref().unwrap_or_default();
             let problems = read
                 .err()
-                .map(Unreadable::into_problems)
-                .unwrap_or_default();
+                .map_or_else(Vec::new, |unreadable| unreadable.into_problems(seen));
             match folder.finish_rejected(&claimed, bytes.as_deref(), &problems) {
                 Ok(_) => Taken::Rejected { claimed, problems },
                 Err(error) => Taken::Unfinished {

@@ -1,9 +1,9 @@
-//! Reads single values: texts, tokens, durations, lists, and the fields of an object.
+//! Reads single values: texts, tokens, lists, and the fields of an object.
 //!
 //! Every reader returns `None` after noting what is wrong, so that a file is read to its end and all
 //! of its problems are told at once. It does not know which fields make a message.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{collections::HashMap, str::FromStr};
 
 use steward_protocol::{Kind, NameError, NodeName};
 
@@ -26,12 +26,6 @@ pub const MAX_DIRECTORY: usize = 4095;
 /// Longest key or value of a label, in characters.
 pub const MAX_LABEL: usize = 63;
 
-/// Longest text of a duration, in bytes.
-const MAX_DURATION_TEXT: usize = 60;
-
-/// Most digits of one number in a duration: enough for 90 days in nanoseconds, and far from overflow.
-const MAX_DURATION_DIGITS: usize = 17;
-
 /// A value and the way to it.
 #[derive(Clone)]
 pub(super) struct Slot<'t> {
@@ -46,29 +40,29 @@ impl<'t> Slot<'t> {
         Self { node, path }
     }
 
-    fn wrong_type(&self, expected: &str, findings: &mut Findings) {
+    pub(super) fn wrong_type(&self, expected: &str, findings: &mut Findings) {
         let hint = match &self.node.value {
-            Value::Null => Some("leave the field out".to_owned()),
+            Value::Null => "leave the field out".to_owned(),
             Value::Integer(number) if expected.contains("string") => {
-                Some(format!("write it in quotes: \"{number}\""))
+                format!("write it in quotes: \"{number}\"")
             }
             Value::Float(number) if expected.contains("string") => {
-                Some(format!("write it in quotes: \"{number}\""))
+                format!("write it in quotes: \"{number}\"")
             }
             Value::Bool(flag) if expected.contains("string") => {
-                Some(format!("write it in quotes: \"{flag}\""))
+                format!("write it in quotes: \"{flag}\"")
             }
             Value::Text(text) if expected.contains("list of strings") => {
                 let words: Vec<&str> = text.split_whitespace().take(8).collect();
-                Some(match words.as_slice() {
+                match words.as_slice() {
                     [word] => format!("write [{}]", quote(word)),
                     _ => "write each word as a string of its own, or run a shell: [\"bash\", \"-c\", \"…\"]".to_owned(),
-                })
+                }
             }
             Value::Text(text) if matches!(text.as_str(), "true" | "false") => {
-                Some(format!("write it without quotes: {text}"))
+                format!("write it without quotes: {text}")
             }
-            _ => None,
+            _ => example(expected).to_owned(),
         };
         findings.value(
             &self.path,
@@ -94,12 +88,13 @@ impl<'t> Slot<'t> {
         if let Some(position) = text.chars().position(|character| character == '\0') {
             let reason = format!("has a NUL character at position {}", position + 1);
             let hint = "no program can be given one; leave it out";
-            findings.value(&self.path, reason, Some(hint.to_owned()));
+            findings.value(&self.path, reason, hint);
             return None;
         }
         if text.len() > limit {
             let reason = format!("is {} bytes long; at most {limit} are allowed", text.len());
-            findings.value(&self.path, reason, None);
+            let hint = "put it into a file on the node, or hand it over as \"stdin\"";
+            findings.value(&self.path, reason, hint);
             return None;
         }
         Some(text)
@@ -109,15 +104,19 @@ impl<'t> Slot<'t> {
     pub(super) fn line(&self, limit: usize, findings: &mut Findings) -> Option<String> {
         let text = self.any_text(findings)?;
         let length = text.chars().count();
-        let reason = match text.chars().position(char::is_control) {
-            Some(position) => format!("has a control character at position {}", position + 1),
-            None if length == 0 => "is empty".to_owned(),
-            None if length > limit => {
-                format!("is {length} characters long; at most {limit} are allowed")
-            }
+        let (reason, hint) = match text.chars().position(char::is_control) {
+            Some(position) => (
+                format!("has a control character at position {}", position + 1),
+                "write it on one line, in printable characters",
+            ),
+            None if length == 0 => ("is empty".to_owned(), "leave the field out, or fill it"),
+            None if length > limit => (
+                format!("is {length} characters long; at most {limit} are allowed"),
+                "shorten it",
+            ),
             None => return Some(text.to_owned()),
         };
-        findings.value(&self.path, reason, None);
+        findings.value(&self.path, reason, hint);
         None
     }
 
@@ -144,7 +143,7 @@ impl<'t> Slot<'t> {
     pub(super) fn nodes(&self, findings: &mut Findings) -> Option<Vec<NodeName>> {
         let items = self.list("a list of node names", findings)?;
         if items.is_empty() {
-            findings.value(&self.path, "names no node", Some(NO_TARGET.to_owned()));
+            findings.value(&self.path, "names no node", NO_TARGET);
             return None;
         }
         let mut nodes = Vec::with_capacity(items.len());
@@ -156,7 +155,7 @@ impl<'t> Slot<'t> {
             if let Some(first) = seen.insert(node.clone(), index) {
                 let reason = format!("names node {node} again; it is item {} already", first + 1);
                 let hint = "name each node once";
-                findings.value(&item.path, reason, Some(hint.to_owned()));
+                findings.value(&item.path, reason, hint);
             }
             nodes.push(node);
         }
@@ -195,7 +194,7 @@ impl<'t> Slot<'t> {
         let text = self.text(MAX_DIRECTORY, findings)?;
         if text.is_empty() {
             let hint = "leave the field out to run in the agent's own directory";
-            findings.value(&self.path, "is empty", Some(hint.to_owned()));
+            findings.value(&self.path, "is empty", hint);
             return None;
         }
         Some(text.to_owned())
@@ -219,7 +218,7 @@ impl<'t> Slot<'t> {
                 .filter_map(|(index, entry)| {
                     let slot = self.child(index, &entry.node);
                     if let Some(reason) = check(&entry.key) {
-                        findings.key(&slot.path, reason, None);
+                        findings.key(&slot.path, reason, "rename it, or leave it out");
                         return None;
                     }
                     Some((entry.key.clone(), slot))
@@ -262,7 +261,7 @@ impl<'t> Slot<'t> {
         let entries = self.strings(check, findings)?;
         if matches!(&self.node.value, Value::Object(written) if written.is_empty()) {
             let hint = "for every known node write \"to\": \"*\" instead";
-            findings.value(&self.path, "names no label", Some(hint.to_owned()));
+            findings.value(&self.path, "names no label", hint);
         }
         Some(
             entries
@@ -305,7 +304,7 @@ impl<'t> Slot<'t> {
         let items = self.list("a list of exit codes", findings)?;
         if items.is_empty() {
             let hint = "leave the field out if only 0 is success";
-            findings.value(&self.path, "holds no exit code", Some(hint.to_owned()));
+            findings.value(&self.path, "holds no exit code", hint);
             return None;
         }
         let mut codes = Vec::with_capacity(items.len());
@@ -316,124 +315,57 @@ impl<'t> Slot<'t> {
                     if codes.contains(&code) {
                         let hint = "write each code once";
                         let reason = format!("repeats exit code {code}");
-                        findings.value(&item.path, reason, Some(hint.to_owned()));
+                        findings.value(&item.path, reason, hint);
                     }
                     codes.push(code);
                 }
                 Value::Integer(code) => {
                     let reason = format!("is {code}; exit codes go from 0 to 255");
-                    findings.value(&item.path, reason, None);
+                    let hint = "write the code as the shell shows it in $?";
+                    findings.value(&item.path, reason, hint);
                 }
                 _ => item.wrong_type("an exit code from 0 to 255", findings),
             }
         }
         (codes.len() == items.len()).then_some(codes)
     }
-
-    /// Reads a duration such as `30s`, more than nothing and at most `longest`.
-    pub(super) fn duration(&self, longest: Duration, findings: &mut Findings) -> Option<Duration> {
-        let Value::Text(text) = &self.node.value else {
-            let hint = match &self.node.value {
-                Value::Integer(number @ 1..) => format!("write \"{number}s\""),
-                _ => DURATION_HINT.to_owned(),
-            };
-            let reason = format!("is {}; expected a duration", self.node.value.kind());
-            findings.value(&self.path, reason, Some(hint));
-            return None;
-        };
-        let duration = self.parsed_duration(text, findings)?;
-        self.bounded(duration, longest, findings)
-    }
-
-    /// Reads seconds as a number, or a duration as text.
-    pub(super) fn old_duration(
-        &self,
-        longest: Duration,
-        findings: &mut Findings,
-    ) -> Option<Duration> {
-        let seconds = match &self.node.value {
-            Value::Integer(seconds) => *seconds as f64,
-            Value::Float(seconds) => *seconds,
-            Value::Text(text) => match text.trim().parse::<u32>() {
-                Ok(seconds) => f64::from(seconds),
-                Err(_) => return self.duration(longest, findings),
-            },
-            _ => {
-                self.wrong_type("a number of seconds", findings);
-                return None;
-            }
-        };
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(duration) => {
-                let whole =
-                    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-                self.bounded(whole, longest, findings)
-            }
-            Err(_) => {
-                let reason = "is not a possible number of seconds";
-                findings.value(&self.path, reason, Some("write 1 or more".to_owned()));
-                None
-            }
-        }
-    }
-
-    fn parsed_duration(&self, text: &str, findings: &mut Findings) -> Option<Duration> {
-        // The parser overflows on numbers nobody means, so they never reach it.
-        let possible = text.len() <= MAX_DURATION_TEXT
-            && text
-                .split(|character: char| !character.is_ascii_digit())
-                .all(|digits| digits.len() <= MAX_DURATION_DIGITS);
-        let parsed = match possible {
-            true => humantime::parse_duration(text).map_err(|error| error.to_string()),
-            false => Err("is too long".to_owned()),
-        };
-        parsed
-            .map_err(|error| {
-                let reason = format!("{} is not a duration: {error}", quote(text));
-                findings.value(&self.path, reason, Some(DURATION_HINT.to_owned()));
-            })
-            .ok()
-    }
-
-    fn bounded(
-        &self,
-        duration: Duration,
-        longest: Duration,
-        findings: &mut Findings,
-    ) -> Option<Duration> {
-        let reason = if duration.is_zero() {
-            "is no time at all".to_owned()
-        } else if duration > longest {
-            let longest = humantime::format_duration(longest);
-            format!(
-                "is {}; at most {longest} is allowed",
-                humantime::format_duration(duration)
-            )
-        } else if !duration.subsec_nanos().is_multiple_of(1_000_000) {
-            "is finer than a millisecond".to_owned()
-        } else {
-            return Some(duration);
-        };
-        findings.value(&self.path, reason, Some(DURATION_HINT.to_owned()));
-        None
-    }
 }
-
-const DURATION_HINT: &str = "write a number and a unit: \"500ms\", \"30s\", \"5m\", \"24h\"";
 
 /// What to write when no target is named.
 pub(super) const NO_TARGET: &str = "name who is meant: \"to\": \"ship1\", \"to\": [\"ship1\", \"ship2\"], \"to\": \"*\", or \"labels\": {…}";
 
-fn token_hint(text: &str) -> Option<String> {
-    if text == "*" {
-        return Some("for every known node write \"to\": \"*\" and nothing else in it".to_owned());
-    }
-    if text.contains(',') {
-        return Some("write several nodes as a list: [\"ship1\", \"ship2\"]".to_owned());
-    }
+fn token_hint(text: &str) -> String {
     let trimmed = text.trim();
-    (trimmed != text && steward_protocol::name::check_token(trimmed).is_ok())
-        .then(|| format!("write \"{trimmed}\", without blanks"))
+    if text == "*" {
+        "for every known node write \"to\": \"*\" and nothing else in it".to_owned()
+    } else if text.contains(',') {
+        "write several nodes as a list: [\"ship1\", \"ship2\"]".to_owned()
+    } else if trimmed != text && steward_protocol::name::check_token(trimmed).is_ok() {
+        format!("write \"{trimmed}\", without blanks")
+    } else {
+        "write letters, digits, - and _, beginning with a letter or digit, such as ship1".to_owned()
+    }
+}
+
+/// Returns how a value of the expected type is written.
+fn example(expected: &str) -> &'static str {
+    match expected {
+        "a list of node names" => "write [\"ship1\", \"ship2\"]",
+        "a list of strings" => "write the program and its arguments: [\"uname\", \"-a\"]",
+        "a list of exit codes" => "write [0, 3]",
+        "an object whose values are strings" => "write {\"NAME\": \"value\"}",
+        "an object" => "write it with its fields in braces: {\"name\": …}",
+        "true or false" => "write true or false, without quotes",
+        "a string" => "write one text in double quotes",
+        _ => "write a plain number such as 3, without quotes",
+    }
+}
+
+fn kind_hint(text: &str) -> String {
+    match closest(text, ["command", "event"]) {
+        Some(kind) => format!("did you mean \"{kind}\"?"),
+        None => "write \"command\", or leave the field out".to_owned(),
+    }
 }
 
 /// Reads the second token of a subject as the older shapes spell it: `Command`, `eventACK`.
@@ -449,7 +381,7 @@ pub(super) fn old_kind(slot: &Slot<'_>, findings: &mut Findings) -> Option<Kind>
         Ok(kind) => Some(kind),
         Err(_) => {
             let reason = format!("is {}; expected \"command\" or \"event\"", quote(text));
-            findings.value(&slot.path, reason, None);
+            findings.value(&slot.path, reason, kind_hint(text));
             None
         }
     }
@@ -462,9 +394,7 @@ pub(super) fn kind(slot: &Slot<'_>, findings: &mut Findings) -> Option<Kind> {
         Ok(kind) => Some(kind),
         Err(_) => {
             let reason = format!("is {}; expected \"command\" or \"event\"", quote(text));
-            let hint =
-                closest(text, ["command", "event"]).map(|kind| format!("did you mean \"{kind}\"?"));
-            findings.value(&slot.path, reason, hint);
+            findings.value(&slot.path, reason, kind_hint(text));
             None
         }
     }
@@ -519,7 +449,7 @@ impl<'t> Fields<'t> {
         let slot = self.get(name);
         if slot.is_none() {
             let reason = format!("has no \"{name}\"");
-            findings.value(&self.path, reason, Some(hint.to_owned()));
+            findings.value(&self.path, reason, hint);
         }
         slot
     }
@@ -533,7 +463,7 @@ fn repeated_keys(path: &Path, entries: &[Entry], findings: &mut Findings) {
             path.push(index);
             let reason = format!("writes {} a second time", quote(&entry.key));
             let hint = "keep one of them; readers differ about which one counts";
-            findings.key(&path, reason, Some(hint.to_owned()));
+            findings.key(&path, reason, hint);
         }
     }
 }
@@ -554,9 +484,5 @@ fn unknown_field(path: &Path, key: &str, shape: &'static Shape, findings: &mut F
         let list: Vec<&str> = known().filter(|name| !name.starts_with('$')).collect();
         format!("the fields are {}", list.join(", "))
     };
-    findings.key(
-        path,
-        format!("there is no field {}", quote(key)),
-        Some(hint),
-    );
+    findings.key(path, format!("there is no field {}", quote(key)), hint);
 }

@@ -55,6 +55,9 @@ impl Member {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
+        if lines.is_empty() {
+            return format!("{} has written nothing to its log yet", self.name);
+        }
         let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
         format!("the log of {} ends with:\n{}", self.name, last.join("\n"))
     }

@@ -1,6 +1,6 @@
 //! Where the demo is shown: a table redrawn in place, plain lines, or events for programs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use serde_json::json;
@@ -55,6 +55,14 @@ impl Stage {
         match self {
             Self::Live { .. } | Self::Lines(_) => emit(&format!("{line}\n")),
             Self::Events(_) => Ok(()),
+        }
+    }
+
+    /// Says where everything is: to people in words, to programs as their first line.
+    pub(super) fn introduce(&self, words: &str, inbox: &Path, state_dir: &Path) -> Result<()> {
+        match self {
+            Self::Live { .. } | Self::Lines(_) => self.say(words),
+            Self::Events(_) => line(&json!({ "inbox": inbox, "state_dir": state_dir })),
         }
     }
 

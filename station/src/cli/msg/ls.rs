@@ -50,7 +50,7 @@ const LISTING: Listing<MessageLine> = Listing {
         Column {
             title: "NAME",
             show: Show::Always,
-            cell: |line| Cell::maybe(line.name.as_deref()),
+            cell: |line| line.name.clone().map_or(Cell::Empty, Cell::Name),
         },
         Column {
             title: "ACCEPTED",

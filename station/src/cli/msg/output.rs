@@ -8,6 +8,7 @@ use crate::{
     cli::{
         Exit, Session,
         client::encode,
+        outcome::left_out,
         render::{emit_bytes, notice, text},
     },
     view::DeliveryView,
@@ -17,6 +18,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(in crate::cli) struct OutputArgs {
     /// The message: its id, or as much of it as is unambiguous
+    #[arg(value_parser = super::id)]
     id: String,
     /// The node
     node: NodeName,
@@ -52,13 +54,12 @@ pub(super) async fn output(session: &Session, args: &OutputArgs) -> Result<Exit>
     };
     emit_bytes(&output.head)?;
     emit_bytes(&output.tail)?;
-    if output.is_truncated() {
-        notice(&format!(
-            "{} of {} left out after the first {}",
-            text::plural(output.omitted(), "byte"),
-            output.bytes,
-            output.head.len()
-        ));
+    let name = match args.stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    if let Some(line) = left_out(name, output) {
+        notice(&line);
     }
     Ok(Exit::Success)
 }

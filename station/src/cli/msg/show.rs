@@ -28,6 +28,7 @@ const OUTPUT_LINES: usize = 20;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ShowArgs {
     /// The message: its id, or as much of it as is unambiguous
+    #[arg(value_parser = super::id)]
     id: String,
 }
 

@@ -89,6 +89,13 @@ fn a_cut_output_says_how_much_is_missing() {
         "012345678901234567890123456789\n… 60 bytes left out …\n0123456789"
     );
     assert_eq!(readable(&Output::whole(b"")), "");
+    assert_eq!(
+        left_out("stdout", &output).as_deref(),
+        Some(
+            "stdout: 60 bytes of 100 left out after the first 30; the first 30 and the last 10 are kept, no more is stored anywhere"
+        )
+    );
+    assert_eq!(left_out("stdout", &Output::whole(b"x")), None);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use steward_protocol::State;
 use super::{Paint, text};
 use crate::view::{InboxPlace, Presence};
 
+/// Most characters of a name in a table that is not wide: half a usual terminal.
+const MAX_NAME: usize = 40;
+
 /// One column of a list.
 #[derive(Debug)]
 pub(crate) struct Column<T> {
@@ -37,6 +40,8 @@ pub(crate) enum Cell {
     Empty,
     /// A text of any origin.
     Text(String),
+    /// A name of any origin and length; shortened where it would push the other columns away.
+    Name(String),
     /// A word of ours, in a colour.
     Word(&'static str, Tone),
     /// A point in time.
@@ -102,18 +107,26 @@ impl Cell {
     pub(super) fn shown(&self, now: Timestamp) -> String {
         match self {
             Self::Empty => "-".to_owned(),
-            Self::Text(text) if text.is_empty() => "-".to_owned(),
-            Self::Text(text) => text::escape(text),
+            Self::Text(text) | Self::Name(text) if text.is_empty() => "-".to_owned(),
+            Self::Text(text) | Self::Name(text) => text::escape(text),
             Self::Word(word, tone) => tone.mark(word),
             Self::Time(at) => text::time_and_age(*at, now),
             Self::Number(number) => number.to_string(),
         }
     }
 
+    /// Returns it for a table that is read at usual widths.
+    fn shortened(&self, now: Timestamp) -> String {
+        match self {
+            Self::Name(_) => text::cut(&self.shown(now), MAX_NAME),
+            other => other.shown(now),
+        }
+    }
+
     fn bare(&self) -> String {
         match self {
             Self::Empty => String::new(),
-            Self::Text(text) => text.clone(),
+            Self::Text(text) | Self::Name(text) => text.clone(),
             Self::Word(word, _) => (*word).to_owned(),
             Self::Time(at) => text::time(*at),
             Self::Number(number) => number.to_string(),
@@ -229,9 +242,12 @@ pub(super) fn table<T>(columns: &[Column<T>], items: &[T], wide: bool, now: Time
         .iter()
         .filter(|column| wide || column.show == Show::Always)
         .collect();
-    let rows = items
-        .iter()
-        .map(|item| shown.iter().map(|column| (column.cell)(item).shown(now)));
+    let rows = items.iter().map(|item| {
+        shown.iter().map(|column| match (column.cell)(item) {
+            cell if wide => cell.shown(now),
+            cell => cell.shortened(now),
+        })
+    });
     grid(shown.iter().map(|column| column.title), rows)
 }
 
@@ -351,6 +367,26 @@ ship\\x1b2, the \"big\"\\none  timed_out  7
             columns.iter().all(|column| *column == columns[0]),
             "{plain}"
         );
+    }
+
+    #[test]
+    fn a_long_name_is_cut_only_where_it_would_push_the_rest_away() {
+        const NAMED: &[Column<String>] = &[Column {
+            title: "FILE",
+            show: Show::Always,
+            cell: |name| Cell::Name(name.clone()),
+        }];
+        let names = ["x".repeat(250), "é".repeat(MAX_NAME)];
+        let narrow = table(NAMED, &names, false, now());
+        let widths: Vec<usize> = narrow
+            .lines()
+            .skip(1)
+            .map(|l| l.trim().chars().count())
+            .collect();
+        assert_eq!(widths, [MAX_NAME, MAX_NAME], "{narrow}");
+        assert!(narrow.contains('…'));
+        assert!(table(NAMED, &names, true, now()).contains(&names[0]));
+        assert!(csv(NAMED, &names).contains(&names[0]));
     }
 
     #[test]
