@@ -361,6 +361,10 @@ fn labels(value: &Value) -> Found<BTreeMap<String, String>> {
             })
             .collect::<Found<_>>()?,
     };
+    if pairs.len() > limits::MAX_LABELS {
+        let (found, most) = (pairs.len(), limits::MAX_LABELS);
+        return Err(format!("has {found} labels; a node has at most {most}"));
+    }
     match pairs.iter().find(|(key, value)| !is_label(key, value)) {
         Some((key, value)) => Err(format!(
             "{key:?} = {value:?} is not a label: a key has 1 to 63 letters, digits, '_', '-' or '.', a value at most 63 bytes without control characters"

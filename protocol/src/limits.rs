@@ -38,5 +38,8 @@ pub const UNORDERED_WINDOW: usize = 64;
 /// Most ids in one confirm or hello frame.
 pub const MAX_IDS: usize = 1000;
 
+/// Labels of one node.
+pub const MAX_LABELS: usize = 64;
+
 /// Largest difference of clocks at which the wall clock decides about expiry.
 pub const TRUSTED_SKEW: Duration = Duration::from_secs(30);

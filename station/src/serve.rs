@@ -110,19 +110,24 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         }
     }
     inbox_stop.cancel();
-    tracing::info!("draining; a second signal ends at once");
-    let drain = async {
+    let drained = async {
         while feeders.join_next().await.is_some() {}
         loop_stop.request();
         // How it ended has been logged; there is nothing left to drain then.
         looping.await.ok();
     };
+    end(drained, &stop).await;
+    Ok(())
+}
+
+/// Waits for the parts to drain, but neither for ever nor against a second signal.
+async fn end(drained: impl Future<Output = ()>, stop: &Stop) {
+    tracing::info!("draining; a second signal ends at once");
     tokio::select! {
-        () = drain => tracing::info!("drained"),
+        () = drained => tracing::info!("drained"),
         () = stop.now() => tracing::warn!("ended on the spot, as asked"),
         () = tokio::time::sleep(GRACE) => tracing::warn!("ended without waiting longer"),
     }
-    Ok(())
 }
 
 /// Says how a part ended that should not have.

@@ -1,6 +1,6 @@
 //! The station's loop: the one owner of courier and ledger.
 //!
-//! It turns everything that happens into a [`Wake`], asks the courier what to do, makes the records
+//! It turns everything that happens into a `Wake`, asks the courier what to do, makes the records
 //! durable in one commit for all that has come together, and only then acts. It decides nothing
 //! itself. If the ledger cannot be written, nothing is done: the courier is loaded again from what
 //! is durable, as after a restart, and everyone who waited is told.

@@ -195,7 +195,7 @@ fn an_agent_killed_in_mid_command_leaves_interrupted_and_does_not_run_it_again()
     world.await_online(&["ship1"]);
     let truth = world.folder.path().join("truth");
     // The command ends by itself soon after its agent, so that nothing is left of it.
-    let script = "echo $$ > \"$0.pid\"; while kill -0 $PPID 2>/dev/null; do sleep 0.05; [ $(cut -d' ' -f4 /proc/$$/stat) = 1 ] && exit; done";
+    let script = "while kill -0 $PPID 2>/dev/null; do sleep 0.05; [ $(cut -d' ' -f4 /proc/$$/stat) = 1 ] && exit; done";
     world.drop_file(
         "killed.json",
         &appending("killed", &["ship1"], &truth, script),

@@ -195,3 +195,16 @@ fn a_broker_elsewhere_needs_a_word() {
     sources.flags.allow_unsigned = true;
     assert_eq!(resolve(&sources).expect("allowed").reach, Reach::Unsigned);
 }
+
+#[test]
+fn labels_are_counted_up_to_the_limit() {
+    for (count, expected) in [
+        (limits::MAX_LABELS - 1, true),
+        (limits::MAX_LABELS, true),
+        (limits::MAX_LABELS + 1, false),
+    ] {
+        let mut sources = needed();
+        sources.flags.labels = (0..count).map(|number| format!("k{number}=v")).collect();
+        assert_eq!(resolve(&sources).is_ok(), expected, "{count} labels");
+    }
+}

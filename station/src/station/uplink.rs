@@ -54,9 +54,6 @@ impl Garbage {
     }
 }
 
-/// Labels of one node that are believed.
-const MAX_LABELS: usize = 64;
-
 /// Processes of one node that are believed: an agent has at most 64 for orders, and a few of its own.
 const MAX_PROCESSES: usize = 128;
 
@@ -78,7 +75,7 @@ fn check_size(node: &NodeName, hello: &Hello) -> Result<(), Garbage> {
         + hello.version.len()
         + hello.boot_id.len();
     for (what, found, limit) in [
-        ("labels", hello.labels.len(), MAX_LABELS),
+        ("labels", hello.labels.len(), limits::MAX_LABELS),
         ("processes", hello.processes.len(), MAX_PROCESSES),
         ("bytes of text", text, MAX_TEXT),
         ("lanes", hello.lanes.len(), limits::MAX_IDS),
@@ -252,9 +249,9 @@ mod tests {
             ..hello()
         };
         for (hello, expected) in [
-            (labels(MAX_LABELS - 1), true),
-            (labels(MAX_LABELS), true),
-            (labels(MAX_LABELS + 1), false),
+            (labels(limits::MAX_LABELS - 1), true),
+            (labels(limits::MAX_LABELS), true),
+            (labels(limits::MAX_LABELS + 1), false),
             (text(MAX_TEXT - 1), true),
             (text(MAX_TEXT), true),
             (text(MAX_TEXT + 1), false),
