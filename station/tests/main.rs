@@ -2,6 +2,7 @@
 
 mod architecture;
 mod broker_versions;
+mod cli;
 mod end_to_end;
 mod inbox_examples;
 mod inbox_files;

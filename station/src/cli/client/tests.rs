@@ -1,3 +1,5 @@
+//! Tests of the way to the station, against sockets that answer anything.
+
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,3 +1,5 @@
+//! Tests of how the demo's table is drawn.
+
 use serde_json::json;
 
 use super::*;

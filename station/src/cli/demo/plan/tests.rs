@@ -1,3 +1,5 @@
+//! Tests of what the demo expects, and what it makes of what it sees.
+
 use crate::view::InboxFileView;
 
 use super::*;
