@@ -7,7 +7,7 @@ use std::time::Duration;
 use steward_protocol::{Kind, Message, Target};
 use steward_station::inbox::{
     Format, MAX_ARGUMENT, MAX_BODY, MAX_DEPTH, MAX_FILE, MAX_MESSAGES, MAX_PROBLEMS, Unreadable,
-    canonical, content_digest, read,
+    canonical, content_digest, read, unused,
 };
 use steward_station::view::Problem;
 
@@ -61,7 +61,26 @@ fn a_bad_file_is_refused_with_place_reason_and_hint() {
         ("{} {}", "1:4", "trailing characters", "one list"),
         ("{\"name\": \"a\nb\"}", "2:1", "control character", "\\n"),
         ("'", "1:1", "expected value", ""),
+        (
+            "{\"name\": \"\\ud800\"}",
+            "1:17",
+            "end of hex escape",
+            "both",
+        ),
+        (
+            "{\"name\": 1e999}",
+            "1:14",
+            "number out of range",
+            "smaller",
+        ),
         // Not messages.
+        ("null", "1:1", "is null; expected a message", "shellcommand"),
+        (
+            "\"x\"",
+            "1:1",
+            "is a string; expected a message",
+            "shellcommand",
+        ),
         ("7", "1:1", "is a number; expected a message", ""),
         ("[]", "1:1", "holds no message", "at least one"),
         ("[\n  7]", "2:3", "is a number; expected a message", ""),
@@ -436,6 +455,38 @@ fn a_file_that_ends_too_early_is_incomplete() {
         );
     }
     assert_eq!(read(b" \n", Format::Yaml), Err(Unreadable::Incomplete));
+}
+
+#[test]
+fn a_file_that_will_not_grow_any_more_is_refused_where_it_ends() {
+    for (bytes, place, reason) in [
+        (&b""[..], (1, 1), "is empty"),
+        (b" \n", (1, 1), "is empty"),
+        (b"[\n {\"to\": \"x\n", (2, 11), "ends too early"),
+        (b"\xef\xbb\xbf[{\"name\": \"\xc3", (1, 12), "ends too early"),
+    ] {
+        let problem = Unreadable::Incomplete.into_problems(bytes).remove(0);
+        let found = (problem.line, problem.column);
+        assert_eq!(found, (Some(place.0), Some(place.1)), "{bytes:?}");
+        assert!(problem.reason.starts_with(reason), "{problem:?}");
+        assert!(problem.hint.is_some());
+    }
+}
+
+#[test]
+fn fields_that_have_no_effect_are_named() {
+    let flat = r#"{"toNode": "a", "method": "cliCommand", "methodArgs": ["x"], "ACKTimeout": 3}"#;
+    let nested = r#"{"subject": {"node": "a", "method": "cliCommand"}, "message": {"data": ["x"], "retries": 3}}"#;
+    let both = format!("[{flat}, {nested}]");
+    for (text, expected) in [
+        (GOOD, &[][..]),
+        (flat, &["ACKTimeout"]),
+        (nested, &["retries"]),
+        (&both, &["retries", "ACKTimeout"]),
+        ("[", &[]),
+    ] {
+        assert_eq!(unused(text.as_bytes(), Format::Json), expected, "{text}");
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ pub(super) async fn submit(session: &Session, args: &SubmitArgs) -> Result<Exit>
             }
         }
     }
-    if refused.is_some() {
+    if refused.is_some() && args.files.len() > 1 {
         notice(&tally_of_files(accepted_files, args.files.len()));
     }
     let exit = match refused {

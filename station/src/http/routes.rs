@@ -70,7 +70,6 @@ pub(super) fn changing() -> Router<Api> {
     Router::new()
         .route("/api/v1/messages", post(submit))
         .layer(DefaultBodyLimit::max(MAX_FILE + BODY_SLACK))
-        .method_not_allowed_fallback(not_this_way)
 }
 
 async fn nothing_here() -> ApiError {

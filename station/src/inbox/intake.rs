@@ -249,7 +249,7 @@ const JSON_HINTS: [(&str, &str); 11] = [
 ];
 
 fn json_hint(reason: &str) -> &'static str {
-    if reason.contains("surrogate") {
+    if reason.contains("surrogate") || reason.contains("hex escape") {
         return "write the character itself, or both \\u halves of it";
     }
     JSON_HINTS

@@ -93,7 +93,7 @@ impl<'t> Slot<'t> {
         }
         if text.len() > limit {
             let reason = format!("is {} bytes long; at most {limit} are allowed", text.len());
-            let hint = "put it into a file on the node, or hand it over as \"stdin\"";
+            let hint = "shorten it, or hand long text over as \"stdin\"";
             findings.value(&self.path, reason, hint);
             return None;
         }
