@@ -3,6 +3,7 @@
 mod architecture;
 mod broker_versions;
 mod claiming;
+mod cli;
 mod end_to_end;
 mod inbox_examples;
 mod inbox_files;
