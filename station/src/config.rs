@@ -18,7 +18,6 @@ use self::{
     values::{broker_is_local, bytes, duration, hide_credentials},
 };
 
-pub mod nearest;
 mod sources;
 #[cfg(test)]
 mod tests;

@@ -101,6 +101,7 @@ const PURE: &[&str] = &[
     "station/src/roster",
     "station/src/view",
     "station/src/station/uplink",
+    "station/src/nearest",
     "station/src/inbox/intake",
     "station/src/inbox/canonical",
     "station/src/inbox/tree",

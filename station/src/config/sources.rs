@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigProblem, DEFAULT_STATE_DIR, nearest::nearest, values::hide_credentials};
+use super::{ConfigProblem, DEFAULT_STATE_DIR, values::hide_credentials};
+use crate::nearest::nearest;
 
 /// One setting: its names in every layer.
 #[derive(Debug, PartialEq, Eq)]

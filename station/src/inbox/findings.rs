@@ -135,64 +135,9 @@ pub(super) fn quote(text: &str) -> String {
     format!("\"{}{rest}\"", super::report::printable(&shown))
 }
 
-/// Returns the candidate that `word` was most likely meant to be.
-pub(super) fn closest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
-    // A third of the letters wrong is a slip; more is another word.
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
-    let lower = word.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Counts the letters to insert, drop, replace or swap with their neighbour to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let from: Vec<char> = from.chars().take(MAX_QUOTE).collect();
-    let to: Vec<char> = to.chars().take(MAX_QUOTE).collect();
-    let mut rows = vec![vec![0_usize; to.len() + 1]; from.len() + 1];
-    for i in 0..=from.len() {
-        for j in 0..=to.len() {
-            if i == 0 || j == 0 {
-                rows[i][j] = i + j;
-                continue;
-            }
-            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[from.len()][to.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_slip_is_recognised_and_another_word_is_not() {
-        let fields = ["domain", "data", "to", "timeout", "success_codes"];
-        for (word, expected) in [
-            ("domian", Some("domain")),
-            ("Domain", Some("domain")),
-            ("sucess_code", Some("success_codes")),
-            ("dta", Some("data")),
-            ("time_out", Some("timeout")),
-            ("", None),
-            ("banana", None),
-            ("x", None),
-        ] {
-            assert_eq!(closest(word, fields), expected, "{word:?}");
-        }
-    }
 
     #[test]
     fn quotes_hold_nothing_that_a_terminal_would_obey() {

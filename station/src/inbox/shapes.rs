@@ -12,10 +12,11 @@ use steward_protocol::{
 
 use super::{
     fields,
-    findings::{Findings, closest, quote},
+    findings::{Findings, quote},
     tree::{Node, Value},
     values::{self, Fields, MAX_NAME, NO_TARGET, Slot},
 };
+use crate::nearest::nearest;
 
 /// Largest body of a message, in bytes of its JSON text: the rest of an order (ids, subject, times,
 /// who asked) needs a little room below [`limits::MAX_ORDER`] too.
@@ -190,7 +191,7 @@ fn subject_hint(text: &str, error: &SubjectError) -> String {
         SubjectError::Name { part: "node", found, .. } if found == "*" => {
             "for every known node write \"to\": \"*\" with \"method\" and \"domain\" instead of \"subject\"".to_owned()
         }
-        SubjectError::Kind { found } => match closest(found, ["command", "event"]) {
+        SubjectError::Kind { found } => match nearest(found, ["command", "event"]) {
             Some(kind) => format!("did you mean {kind}?"),
             None => example.to_owned(),
         },

@@ -9,10 +9,11 @@ use steward_protocol::{Kind, NameError, NodeName};
 
 use super::{
     fields::{self, Shape},
-    findings::{Findings, closest, quote},
+    findings::{Findings, quote},
     locate::Path,
     tree::{Entry, Node, Value},
 };
+use crate::nearest::nearest;
 
 /// Longest name of a message, in characters.
 pub const MAX_NAME: usize = 200;
@@ -362,7 +363,7 @@ fn example(expected: &str) -> &'static str {
 }
 
 fn kind_hint(text: &str) -> String {
-    match closest(text, ["command", "event"]) {
+    match nearest(text, ["command", "event"]) {
         Some(kind) => format!("did you mean \"{kind}\"?"),
         None => "write \"command\", or leave the field out".to_owned(),
     }
@@ -470,7 +471,7 @@ fn repeated_keys(path: &Path, entries: &[Entry], findings: &mut Findings) {
 
 fn unknown_field(path: &Path, key: &str, shape: &'static Shape, findings: &mut Findings) {
     let known = || shape.fields.iter().map(|field| field.name);
-    let hint = if let Some(meant) = closest(key, known()) {
+    let hint = if let Some(meant) = nearest(key, known()) {
         format!("did you mean \"{meant}\"?")
     } else if let Some(other) = fields::SHAPES
         .iter()

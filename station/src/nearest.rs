@@ -1,4 +1,7 @@
-//! "Did you mean …?"
+//! "Did you mean …?": the one word of a list that a slip was probably meant to be.
+
+/// Letters looked at: no word of ours is longer, and what is found may be a whole file.
+const MAX_LETTERS: usize = 64;
 
 /// Returns the candidate closest to `found`, if one is close enough to be what was meant.
 pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -18,6 +21,7 @@ fn fold(text: &str) -> Vec<char> {
     text.chars()
         .filter(|character| !matches!(character, '_' | '-'))
         .flat_map(char::to_lowercase)
+        .take(MAX_LETTERS)
         .collect()
 }
 
@@ -66,6 +70,7 @@ mod tests {
             ("htp", Some("http")),
             ("nat", Some("nats")),
             ("colour", None),
+            ("nat s", Some("nats")),
             ("", None),
         ] {
             assert_eq!(nearest(found, words), expected, "{found:?}");
