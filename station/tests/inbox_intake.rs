@@ -682,9 +682,9 @@ fn yaml_means_the_same_and_has_places_too() {
     for (text, place, reason, hint) in [
         (
             "- to: ship1\n  domian: os\n  method: hello\n",
-            "1:3",
-            "has no \"domain\"",
-            "operatingsystem",
+            "2:3",
+            "there is no field \"domian\"",
+            "did you mean \"domain\"?",
         ),
         (
             "to: ship1\nmethod: shellcommand\ndomain: os\ndata: [sleep, 5]\n",

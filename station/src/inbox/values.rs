@@ -405,6 +405,8 @@ pub(super) fn kind(slot: &Slot<'_>, findings: &mut Findings) -> Option<Kind> {
 pub(super) struct Fields<'t> {
     pub(super) path: Path,
     slots: HashMap<&'static str, Slot<'t>>,
+    /// Fields that an unknown key was probably meant to be: one slip is one problem.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'t> Fields<'t> {
@@ -420,18 +422,20 @@ impl<'t> Fields<'t> {
         };
         repeated_keys(&slot.path, entries, findings);
         let mut slots = HashMap::new();
+        let mut misspelt = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let slot = slot.child(index, &entry.node);
             match shape.field(&entry.key) {
                 Some(field) => {
                     slots.entry(field.name).or_insert(slot);
                 }
-                None => unknown_field(&slot.path, &entry.key, shape, findings),
+                None => misspelt.extend(unknown_field(&slot.path, &entry.key, shape, findings)),
             }
         }
         Some(Self {
             path: slot.path.clone(),
             slots,
+            misspelt,
         })
     }
 
@@ -448,7 +452,7 @@ impl<'t> Fields<'t> {
         findings: &mut Findings,
     ) -> Option<&Slot<'t>> {
         let slot = self.get(name);
-        if slot.is_none() {
+        if slot.is_none() && !self.misspelt.contains(&name) {
             let reason = format!("has no \"{name}\"");
             findings.value(&self.path, reason, hint);
         }
@@ -469,9 +473,16 @@ fn repeated_keys(path: &Path, entries: &[Entry], findings: &mut Findings) {
     }
 }
 
-fn unknown_field(path: &Path, key: &str, shape: &'static Shape, findings: &mut Findings) {
+/// Notes an unknown field. Returns the one it was probably meant to be.
+fn unknown_field(
+    path: &Path,
+    key: &str,
+    shape: &'static Shape,
+    findings: &mut Findings,
+) -> Option<&'static str> {
     let known = || shape.fields.iter().map(|field| field.name);
-    let hint = if let Some(meant) = nearest(key, known()) {
+    let meant = nearest(key, known());
+    let hint = if let Some(meant) = meant {
         format!("did you mean \"{meant}\"?")
     } else if let Some(other) = fields::SHAPES
         .iter()
@@ -486,4 +497,5 @@ fn unknown_field(path: &Path, key: &str, shape: &'static Shape, findings: &mut F
         format!("the fields are {}", list.join(", "))
     };
     findings.key(path, format!("there is no field {}", quote(key)), hint);
+    meant
 }
