@@ -48,8 +48,8 @@ const CHANGES: usize = 64;
 /// How long one publish may wait for a link that has become stuck.
 const PUBLISH: Duration = Duration::from_secs(2);
 
-/// How long the first flush after a connection may take.
-const FLUSH: Duration = Duration::from_secs(10);
+/// Pause after a flush that the client refused.
+const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Room in a frame for everything around an answer.
 pub const FRAME_MARGIN: usize = 8 * 1024;
@@ -327,7 +327,15 @@ async fn tend(
 ) {
     let mut generation = 0;
     let mut warned = String::new();
-    while let Some(change) = changed.recv().await {
+    let mut news = None;
+    loop {
+        let change = match news.take() {
+            Some(change) => change,
+            None => match changed.recv().await {
+                Some(change) => change,
+                None => return,
+            },
+        };
         if change == Change::Disconnected {
             link.send_replace(Link::Down);
             tracing::warn!("the broker is away; what runs goes on, and what is to be said is kept");
@@ -335,9 +343,16 @@ async fn tend(
         }
         // The event comes before the client uses the connection; once this returns, the
         // subscription has been sent and what is known of the server is of this connection.
-        let flushed = tokio::time::timeout(FLUSH, client.flush()).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            continue;
+        // On a thin link that can take minutes, behind what the client still holds.
+        tokio::select! {
+            () = flushed(&client) => {}
+            change = changed.recv() => match change {
+                Some(change) => {
+                    news = Some(change);
+                    continue;
+                }
+                None => return,
+            },
         }
         let info = client.server_info();
         match judge(&info.version) {
@@ -363,6 +378,13 @@ async fn tend(
             generation,
             max_payload: info.max_payload,
         });
+    }
+}
+
+/// Returns when everything handed to the client so far has left.
+async fn flushed(client: &Client) {
+    while client.flush().await.is_err() {
+        tokio::time::sleep(FLUSH_AGAIN).await;
     }
 }
 

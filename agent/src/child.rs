@@ -5,7 +5,10 @@
 
 use std::{env, io, path::Path, process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, set_child_subreaper};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, set_child_subreaper},
+};
 use steward_protocol::{MessageId, NodeName, Output, ShellBody};
 use tokio::{
     io::AsyncWriteExt,
@@ -33,6 +36,9 @@ const MESSAGE_ID: &str = "STEWARD_MESSAGE_ID";
 
 /// How long a command may take to obey TERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long after a kill it is repeated, while the command has not ended.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long output is waited for after the command has ended, should somebody else hold the pipe.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -190,10 +196,12 @@ fn check_directory(cwd: Option<&str>) -> Result<(), NotStarted> {
 }
 
 fn not_started(program: &str, error: &io::Error) -> NotStarted {
+    let no_descriptors = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
     let exit_code = match error.kind() {
         io::ErrorKind::NotFound => Some(127),
         // The node ran out of something; the command is not to blame.
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => None,
+        _ if no_descriptors.contains(&error.raw_os_error()) => None,
         _ => Some(126),
     };
     let what = match exit_code {
@@ -331,7 +339,8 @@ impl End {
             let stop = *self.stop.borrow_and_update();
             if !self.killed && stop == Stop::Now {
                 self.killed = true;
-                return Step::Kill(Stopped::AgentStopping);
+                self.reason = Stopped::AgentStopping;
+                return Step::Kill(self.reason);
             }
             if !self.asked && stop == Stop::Drain && !draining {
                 draining = true;
@@ -342,7 +351,9 @@ impl End {
                 }
             }
             if self.killed {
-                std::future::pending::<()>().await;
+                // A look that failed, or a descendant born meanwhile, must not make it last for ever.
+                sleep(KILL_AGAIN).await;
+                return Step::Kill(self.reason);
             }
             tokio::select! {
                 () = sleep_until(self.at) => return self.due(),
@@ -400,11 +411,12 @@ pub(crate) async fn watch(mark: ChildMark, label: &Label, terms: Terms) -> Watch
 
 /// Ends what is left of a command whose leader is gone.
 pub(crate) async fn clear_leftovers(mark: Option<ChildMark>, label: &Label) {
-    let mark = mark.unwrap_or(ChildMark {
-        pid: i32::MAX,
-        start_time: 0,
-    });
-    sweep::clear(mark, label).await;
+    // Its number may be anybody's by now, and so may a group or session of that number.
+    let nobody = ChildMark {
+        pid: sweep::NOBODY,
+        start_time: mark.map_or(0, |mark| mark.start_time),
+    };
+    sweep::clear(nobody, label).await;
 }
 
 /// Returns when exactly this process has ended. It is not our child, so nobody tells us: it is

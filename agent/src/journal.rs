@@ -326,7 +326,7 @@ impl Journal {
     fn finish(&mut self, ticket: Ticket, finish: Finish, now: &Moment) -> Answer {
         let ending = Ending {
             state: finish.state,
-            reason: finish.reason,
+            reason: finish.reason.map(entry::brief),
             // A ledger that was taken over from will never confirm.
             confirmed: self.is_foreign(ticket),
             output_bytes: finish.outcome.as_ref().map_or(0, output_bytes),

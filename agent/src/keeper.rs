@@ -221,6 +221,8 @@ impl Keeper {
     pub async fn begin(&self, ticket: Ticket) -> Result<BeginReply, KeeperError> {
         match self.one(Ask::Begin(ticket)).await? {
             Told::Begin(reply) => Ok(reply),
+            // Its text was damaged, so that it was refused instead.
+            Told::Ack(ack) => Ok(BeginReply::Over(Box::new(ack))),
             other => Err(unexpected(&other)),
         }
     }

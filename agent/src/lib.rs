@@ -369,8 +369,12 @@ async fn refused_first(first: impl Future<Output = Link>) -> String {
 
 /// Says the last hello and lets it leave.
 async fn farewell(context: &Context, bus: &Bus) {
-    if let Err(error) = heartbeat::beat(context, Presence::Leaving).await {
-        tracing::warn!(error = chain(&error), "the last hello was not said");
+    let beat = heartbeat::beat(context, Presence::Leaving);
+    // A journal whose disk hangs must not keep the agent from ending.
+    match timeout(FAREWELL, beat).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = chain(&error), "the last hello was not said"),
+        Err(_) => tracing::warn!("the last hello was not said in time"),
     }
     bus.flush(FAREWELL).await;
 }

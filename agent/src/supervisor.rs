@@ -35,7 +35,7 @@ use crate::{
     clock::Clock,
     config::Config,
     counters::{Counter, Counters},
-    journal::Stance,
+    journal::{Stance, entry::brief},
     keeper::chain,
     method,
     signals::Stop,
@@ -432,7 +432,7 @@ impl Supervisor {
             at: now.wall,
             kind: fault.kind().to_owned(),
             subject: subject.clone(),
-            detail: fault.detail().to_owned(),
+            detail: brief(fault.detail().to_owned()),
             verdict: verdict.to_string(),
         };
         if self.setup.reports.try_send(event).is_err() {
@@ -505,7 +505,7 @@ impl Supervisor {
 impl Slot {
     /// Takes a verdict on a fault of its process.
     fn suffer(&mut self, detail: &str, verdict: Verdict, policy: &Policy, now_ms: u64) {
-        self.last_fault = Some(detail.to_owned());
+        self.last_fault = Some(brief(detail.to_owned()));
         match verdict {
             Verdict::Continue | Verdict::Escalate => {}
             Verdict::RestartAfter(wait) => {

@@ -21,6 +21,9 @@ use steward_protocol::{MessageId, NodeName};
 use super::{MESSAGE_ID, NODE};
 use crate::journal::ChildMark;
 
+/// No process has this number.
+pub(super) const NOBODY: i32 = i32::MAX;
+
 /// Most rounds of looking and killing; a command that forks faster than that is left to its parent's limits.
 const ROUNDS: u32 = 100;
 
@@ -75,7 +78,9 @@ struct Seen {
 }
 
 fn look(pid: i32) -> Option<Seen> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // The kernel writes a name as it is, and that need not be UTF-8.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse(&String::from_utf8_lossy(&stat))
 }
 
 /// Reads a line of `stat`. The name in it may hold anything, brackets and newlines included.
@@ -83,8 +88,10 @@ fn parse(stat: &str) -> Option<Seen> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+    // One whose first thread has ended shows as a zombie while its other threads run on.
+    let ended = matches!(*fields.first()?, "Z" | "X") && number(17)? <= 1;
     Some(Seen {
-        zombie: matches!(*fields.first()?, "Z" | "X"),
+        zombie: ended,
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
@@ -167,7 +174,11 @@ fn family(
     leaders: &Leaders,
 ) -> BTreeSet<i32> {
     let me = own_pid();
-    let leader = command.pid;
+    // A number that belongs to another process by now says nothing about groups and sessions either.
+    let reused = all
+        .get(&command.pid)
+        .is_some_and(|seen| seen.start_time != command.start_time);
+    let leader = if reused { NOBODY } else { command.pid };
     let alone = leaders.0.iter().all(|pid| *pid == leader);
     let mut found: BTreeSet<i32> = all
         .iter()
@@ -300,6 +311,44 @@ mod tests {
         for broken in ["", "1 (a", "1 (a) S", "1 (a) S x y z"] {
             assert_eq!(parse(broken), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_ended_is_no_zombie() {
+        let stat =
+            |threads: u32| format!("7 (x) Z 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 1 1");
+        assert_eq!(parse(&stat(1)).map(|seen| seen.zombie), Some(true));
+        assert_eq!(parse(&stat(2)).map(|seen| seen.zombie), Some(false));
+    }
+
+    #[test]
+    fn a_reused_number_brings_nobody_into_the_family() {
+        let seen = |parent, group, start_time| Seen {
+            parent,
+            group,
+            session: group,
+            start_time,
+            zombie: false,
+        };
+        let command = ChildMark {
+            pid: 1_000_000_037,
+            start_time: 10,
+        };
+        let label = Label {
+            node: "ship1".parse().expect("a name"),
+            id: "01934d6a-7b00-7000-8000-000000000001"
+                .parse()
+                .expect("an id"),
+        };
+        let family_of = |leader_start| {
+            let all = BTreeMap::from([
+                (1_000_000_037, seen(1, 1_000_000_037, leader_start)),
+                (1_000_000_038, seen(1_000_000_037, 1_000_000_037, 20)),
+            ]);
+            family(&all, command, &label, &Leaders::hold()).len()
+        };
+        assert_eq!(family_of(10), 2, "the command and its child");
+        assert_eq!(family_of(15), 0, "another process has its number now");
     }
 
     #[test]

@@ -60,11 +60,27 @@ impl Ending {
     pub fn plain(state: State, reason: impl Into<String>) -> Self {
         Self {
             state,
-            reason: Some(reason.into()),
+            reason: Some(brief(reason.into())),
             confirmed: false,
             output_bytes: 0,
         }
     }
+}
+
+/// Most bytes of a reason. It may quote what was asked, and an answer must fit into a frame whatever that was.
+pub const MAX_REASON: usize = 1024;
+
+/// Returns `text`, cut to [`MAX_REASON`] bytes.
+pub fn brief(mut text: String) -> String {
+    if text.len() > MAX_REASON {
+        let mark = " …";
+        let end = (0..=MAX_REASON - mark.len())
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(mark);
+    }
+    text
 }
 
 /// How far an order has come on this node.

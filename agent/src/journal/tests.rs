@@ -808,3 +808,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reason_is_cut_so_that_every_answer_fits_a_frame() {
+    use super::entry::{MAX_REASON, brief};
+    for length in [MAX_REASON - 1, MAX_REASON] {
+        assert_eq!(brief("x".repeat(length)).len(), length);
+    }
+    let cut = brief("æ".repeat(MAX_REASON));
+    assert!(
+        cut.len() <= MAX_REASON && cut.ends_with('…'),
+        "{} bytes",
+        cut.len()
+    );
+}

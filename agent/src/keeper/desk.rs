@@ -84,7 +84,18 @@ impl Desk {
             _ => None,
         };
         let (ask, order) = match ask {
-            Ask::Begin(ticket) => self.read_order(ticket),
+            Ask::Begin(ticket) => match self.read_order(ticket) {
+                Ok(read) => read,
+                Err(error) => {
+                    // Not started and not refused: what cannot be read now may be read later.
+                    tracing::warn!(error = chain(&error), "an order cannot be read yet");
+                    return Decided {
+                        answer: Answer::Begun(Begun::Wait),
+                        named,
+                        order: None,
+                    };
+                }
+            },
             ask => (ask, None),
         };
         let (answer, new) = self.journal.next(ask, now);
@@ -97,20 +108,19 @@ impl Desk {
     }
 
     /// Reads an order before it is started; one whose bytes are gone is refused instead.
-    fn read_order(&self, ticket: Ticket) -> (Ask, Option<Sealed>) {
+    fn read_order(&self, ticket: Ticket) -> Result<(Ask, Option<Sealed>), StoreError> {
         let received = self
             .journal
             .entry(ticket)
             .is_some_and(|entry| entry.phase.state() == State::Received);
         if !received {
-            return (Ask::Begin(ticket), None);
+            return Ok((Ask::Begin(ticket), None));
         }
-        let read = match self.store.text(ticket) {
-            Ok(Some(text)) => Sealed::open(&text).map_err(|error| error.to_string()),
-            Ok(None) => Err("it is missing".to_owned()),
-            Err(error) => Err(chain(&error)),
+        let read = match self.store.text(ticket)? {
+            Some(text) => Sealed::open(&text).map_err(|error| error.to_string()),
+            None => Err("it is missing".to_owned()),
         };
-        match read {
+        Ok(match read {
             Ok(order) => (Ask::Begin(ticket), Some(order)),
             Err(detail) => {
                 let finish = Finish {
@@ -122,14 +132,14 @@ impl Desk {
                 };
                 (Ask::Finish(ticket, Box::new(finish)), None)
             }
-        }
+        })
     }
 
     /// Adds to an answer what only the file knows.
     fn tell(&self, decided: Decided, now: &Moment) -> Result<Told, StoreError> {
         Ok(match decided.answer {
             Answer::Offered(offered) => Told::Offer(OfferReply {
-                ack: self.offer_ack(&offered, decided.named, now)?,
+                ack: self.readable(self.offer_ack(&offered, decided.named, now)),
                 offered,
             }),
             Answer::Begun(begun) => Told::Begin(match (begun, decided.order) {
@@ -217,12 +227,24 @@ impl Desk {
                 .journal
                 .entry(ticket)
                 .map(|entry| entry.subject.clone());
-            reply.acks.extend(subject.zip(self.ack(ticket)?));
+            reply
+                .acks
+                .extend(subject.zip(self.readable(self.ack(ticket))));
         }
         for rank in due.events {
-            reply.events.extend(self.store.event(rank)?);
+            reply.events.extend(self.readable(self.store.event(rank)));
         }
         Ok(reply)
+    }
+
+    /// What cannot be read back now is left unsaid, and said when it can be; the rest of a batch, which
+    /// is durable, does not suffer from it.
+    fn readable<T>(&self, read: Result<Option<T>, StoreError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            self.counters.count(Counter::Storage);
+            tracing::warn!(error = chain(&error), "the journal cannot be read back");
+            None
+        })
     }
 
     fn rebuild(&mut self) -> Result<(), StoreError> {

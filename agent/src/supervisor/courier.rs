@@ -15,6 +15,9 @@ use crate::{
     voice::Footing,
 };
 
+/// How long a round waits for the one before it to leave.
+const PACE: Duration = Duration::from_secs(10);
+
 /// How often the journal is looked at while the station can be reached. A deadline that passes in
 /// the queue is told at most this much later.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,7 +45,11 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
             };
             served = Some(now);
             match round(&context, back).await {
-                Ok(Rest::More) => continue,
+                Ok(Rest::More) => {
+                    // Not faster than the link takes it: hellos and new answers wait behind.
+                    context.voice.bus.flush(PACE).await;
+                    continue;
+                }
                 Ok(Rest::None) => raised = false,
                 Err(KeeperError::Gone) => return Err(ProcessError::Keeper(KeeperError::Gone)),
                 Err(error) => {

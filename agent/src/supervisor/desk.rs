@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use steward_protocol::{Confirm, DecodeError, Frame, LedgerId, Reign, Welcome};
 
 use super::{
@@ -160,5 +160,6 @@ fn measure(context: &Context, welcome: &Welcome) -> Duration {
         Some(_) | None => Duration::ZERO,
     };
     let here = Timestamp::now().duration_since(welcome.at);
-    here.unsigned_abs().abs_diff(way)
+    let way = SignedDuration::try_from(way).unwrap_or(SignedDuration::ZERO);
+    (here - way).unsigned_abs()
 }

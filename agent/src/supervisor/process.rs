@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -94,17 +94,32 @@ struct Process {
     idle_since: Instant,
 }
 
+/// Asks for the orders that are not over, until the journal can be read: a disk that is full for a
+/// while is no reason to give the process up.
+async fn open_orders(context: &Context, born: &Born) -> Result<Vec<OpenOrder>, ProcessError> {
+    let mut raised = false;
+    loop {
+        match context.keeper.open_orders(born.subject.clone()).await {
+            Ok(open) => return Ok(open),
+            Err(KeeperError::Storage { detail }) if !context.is_stopping() => {
+                if !std::mem::replace(&mut raised, true) {
+                    let fault = Fault::Storage(detail.to_string());
+                    context.raise(&born.subject, fault).await;
+                }
+                sleep(PAUSE).await;
+            }
+            Err(error) => return Err(ProcessError::Keeper(error)),
+        }
+    }
+}
+
 /// Runs the process until it has nothing to do, or the agent ends.
 ///
 /// # Errors
 ///
 /// Fails when the keeper cannot be asked.
 pub async fn run(context: Arc<Context>, born: Born) -> Result<Quit, ProcessError> {
-    let open = context
-        .keeper
-        .open_orders(born.subject.clone())
-        .await
-        .map_err(ProcessError::Keeper)?;
+    let open = open_orders(&context, &born).await?;
     let mut process = Process {
         footing: context.footing.subscribe(),
         stop: context.stop.clone(),

@@ -26,6 +26,9 @@ const RETRY: Backoff = Backoff {
     cap: Duration::from_secs(30),
 };
 
+/// The try after which an order's output is given up, so that its exit code can be kept (rule J7).
+const OUTPUT_GOES: u32 = 4;
+
 /// How an order's turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -168,7 +171,7 @@ impl Carrier {
     }
 
     /// Writes down how the order ended, however long that takes, and only then answers (J1, J8).
-    async fn record(&self, finish: Finish) {
+    async fn record(&self, mut finish: Finish) {
         let mut attempt = 0;
         loop {
             match self
@@ -182,11 +185,11 @@ impl Carrier {
                     tracing::error!(%contradiction, "an order's end was not taken");
                     return;
                 }
-                Err(error @ (KeeperError::Storage { .. } | KeeperError::Gone)) => {
-                    if attempt == 0 {
-                        self.storage(&error).await;
-                    }
-                }
+                Err(error @ (KeeperError::Storage { .. } | KeeperError::Gone)) => match attempt {
+                    0 => self.storage(&error).await,
+                    OUTPUT_GOES => drop_output(&mut finish),
+                    _ => {}
+                },
             }
             tokio::time::sleep(RETRY.bound(attempt) / 2 + RETRY.full_jitter(attempt, dice()) / 2)
                 .await;
@@ -280,6 +283,26 @@ impl Carrier {
     }
 }
 
+/// Keeps lengths and digests of an outcome's output, but not the output.
+fn drop_output(finish: &mut Finish) {
+    let Some(outcome) = &mut finish.outcome else {
+        return;
+    };
+    let streams = [&mut outcome.stdout, &mut outcome.stderr];
+    let mut dropped = 0;
+    for output in streams.into_iter().flatten() {
+        dropped += output.kept();
+        output.shrink(0);
+    }
+    if dropped > 0 {
+        let note = format!("{dropped} bytes of output were dropped: the node could not store them");
+        finish.reason = Some(match finish.reason.take() {
+            Some(reason) => format!("{reason}; {note}"),
+            None => note,
+        });
+    }
+}
+
 fn timeout(millis: u64) -> Duration {
     Duration::from_millis(millis).min(limits::MAX_TIMEOUT)
 }
@@ -332,5 +355,25 @@ fn finished(order: &Sealed, at: Timestamp, timeout: Duration, ended: Ended) -> F
             stdout: Some(ended.stdout),
             stderr: Some(ended.stderr),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_when_space_is_short_is_the_output_and_never_the_exit_code() {
+        let mut finish = not_run(Timestamp::UNIX_EPOCH, Some(3), "it failed".to_owned());
+        if let Some(outcome) = &mut finish.outcome {
+            outcome.stdout = Some(Output::whole(b"twelve bytes"));
+        }
+        drop_output(&mut finish);
+        let outcome = finish.outcome.expect("still there");
+        let stdout = outcome.stdout.expect("its length and digest are");
+        assert_eq!(outcome.exit_code, Some(3));
+        assert_eq!((stdout.bytes, stdout.kept()), (12, 0));
+        let reason = finish.reason.expect("it says so");
+        assert!(reason.starts_with("it failed; 12 bytes"), "{reason}");
     }
 }
