@@ -2,9 +2,10 @@
 //!
 //! The agent is a sub-reaper, so whatever loses its parent becomes the agent's own child. A
 //! descendant is recognised by its process group, by its ancestors, or by the node's name and the
-//! message's id in its environment (both: one host may be several nodes, and one message is for many); one that dropped all three is ended when no other command runs. Signals go
-//! through a pidfd whose start time was compared, so that a reused number is never hit, and only
-//! named processes are reaped, never "any child".
+//! message's id in its environment (both: one host may be several nodes, and one message is for
+//! many); one that dropped all three is ended when no other command runs. Signals go through a pidfd
+//! whose start time was compared, so that a reused number is never hit, and only named processes are
+//! reaped, never "any child".
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -180,20 +181,23 @@ fn family(
         .is_some_and(|seen| seen.start_time != command.start_time);
     let leader = if reused { NOBODY } else { command.pid };
     let alone = leaders.0.iter().all(|pid| *pid == leader);
+    // As the first process of a container the agent is everybody's heir, not only its commands'.
+    let heir = alone && me != 1;
+    let born = all.get(&me).map_or(u64::MAX, |seen| seen.start_time);
     let mut found: BTreeSet<i32> = all
         .iter()
         .filter(|(pid, _)| **pid != me)
-        // Nothing older can be its descendant; this spares a look at most of the system.
-        .filter(|(_, seen)| seen.start_time >= command.start_time)
         .filter(|(pid, seen)| {
-            let adopted = seen.parent == me && !leaders.0.contains(pid);
-            **pid == leader
-                || seen.group == leader
-                || seen.session == leader
-                || match tag(**pid) {
-                    Some(tag) => tag.is(label),
-                    None => adopted && alone,
-                }
+            // What nobody else can have left behind, from this command or an earlier one.
+            let stray = seen.parent == me && !leaders.0.contains(pid) && seen.start_time >= born;
+            // Nothing older can be its descendant; this spares a look at most of the system.
+            let younger = seen.start_time >= command.start_time;
+            (heir && stray && tag(**pid).is_none())
+                || younger
+                    && (**pid == leader
+                        || seen.group == leader
+                        || seen.session == leader
+                        || tag(**pid).is_some_and(|tag| tag.is(label)))
         })
         .map(|(pid, _)| *pid)
         .collect();
@@ -255,7 +259,10 @@ fn send(pid: i32, seen: &Seen, signal: Signal) {
 /// Call it when the command itself has ended.
 pub(super) async fn clear(leader: ChildMark, label: &Label) {
     for _ in 0..ROUNDS {
-        if sweep(leader, label) == 0 {
+        let label = label.clone();
+        // Looking through /proc takes a while on a busy host; the tasks of this one go on meanwhile.
+        let swept = tokio::task::spawn_blocking(move || sweep(leader, &label)).await;
+        if matches!(swept, Ok(0)) {
             return;
         }
         tokio::time::sleep(PAUSE).await;

@@ -105,6 +105,25 @@ async fn a_grandchild_that_forks_twice_into_a_session_of_its_own_is_found() {
 }
 
 #[tokio::test]
+async fn a_grandchild_that_also_wipes_its_environment_is_ended_when_no_command_runs() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().display();
+    // Exec keeps the number; what remains has no tag, another session, and no living parent.
+    let script = format!(
+        "(setsid env -i sh -c 'echo $$ > {path}; exec sleep 1000' >/dev/null 2>&1 &) ; while [ ! -s {path} ]; do sleep 0.01; done"
+    );
+    run(&shell(&script), LONG).await;
+    let text = std::fs::read_to_string(file.path()).expect("readable");
+    let pid: i32 = text.trim().parse().expect("a number");
+    let deadline = Clock::now() + LONG;
+    // Other tests' commands may run now; the first sweep without one ends it.
+    while sweep::mark(pid).is_some_and(is_alive) {
+        assert!(Clock::now() < deadline, "it was not ended");
+        run(&shell("true"), LONG).await;
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_mebibytes_are_counted_and_not_kept() {
     let ended = run(&shell("head -c 209715200 /dev/zero"), LONG).await;
     assert_eq!(ended.stdout.bytes, 209_715_200);
