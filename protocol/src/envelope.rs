@@ -1,6 +1,6 @@
 //! Messages in transit (design section 4.2): JSON objects of a header and a body.
 //!
-//! Downwards the header is [`Send`] (orders) or [`Reign`] (welcome, confirm), upwards [`Origin`].
+//! Downwards the header is [`Send`] (orders and cancellations) or [`Reign`] (welcome, confirm), upwards [`Origin`].
 //! An order is kept byte for byte as its station wrote it; its digest is taken over those bytes.
 
 use std::borrow::Cow;
@@ -240,6 +240,9 @@ pub trait Body: Serialize + DeserializeOwned {
 
 impl Body for crate::ack::Ack {
     const KEY: &'static str = "ack";
+}
+impl Body for crate::cancel::Cancel {
+    const KEY: &'static str = "cancel";
 }
 impl Body for crate::event::Hello {
     const KEY: &'static str = "hello";

@@ -6,6 +6,7 @@
 
 pub mod ack;
 pub mod broker;
+pub mod cancel;
 pub mod envelope;
 pub mod event;
 pub mod filter;
@@ -22,6 +23,7 @@ pub mod version;
 
 pub use crate::{
     ack::{Ack, Deferral, Outcome},
+    cancel::Cancel,
     envelope::{DecodeError, Envelope, Frame, Order, Origin, Reign, Sealed, Send},
     event::{Confirm, FaultEvent, Hello, ProcessState, ProcessView, Welcome},
     filter::SubjectFilter,

@@ -19,17 +19,20 @@ pub enum Method {
     Confirm,
     /// A fault a node saw in itself, and what was decided about it.
     Fault,
+    /// The cancellation of an order.
+    Cancel,
 }
 
 impl Method {
     /// Every method, in the order of their introduction.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Shellcommand,
         Self::Hello,
         Self::Welcome,
         Self::Ack,
         Self::Confirm,
         Self::Fault,
+        Self::Cancel,
     ];
 
     /// The methods an operator may ask a node for.
@@ -44,6 +47,7 @@ impl Method {
             Self::Ack => "ack",
             Self::Confirm => "confirm",
             Self::Fault => "fault",
+            Self::Cancel => "cancel",
         }
     }
 

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use steward_protocol::{
-    Ack, Confirm, Deferral, Digest, Envelope, Frame, Hello, MessageId, Origin, Outcome, Output,
-    Reign, State, Subject, SubjectFilter, Uplink, Welcome,
+    Ack, Cancel, Confirm, Deferral, Digest, Envelope, Frame, Hello, MessageId, Origin, Outcome, Output,
+    Reign, Send, State, Subject, SubjectFilter, Uplink, Welcome,
 };
 use uuid::Uuid;
 
@@ -92,6 +92,7 @@ fn decode_everything(bytes: &[u8]) {
     drop(Frame::<Origin, Hello>::decode(bytes));
     drop(Frame::<Reign, Welcome>::decode(bytes));
     drop(Frame::<Reign, Confirm>::decode(bytes));
+    drop(Frame::<Send, Cancel>::decode(bytes));
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame, Hello,
+    Ack, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame, Hello,
     InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output, ProcessState,
     ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body, version,
 };
@@ -240,6 +240,18 @@ fn version_1_confirm_and_fault() {
         verdict: "restart after 1 s".to_owned(),
     };
     check_body("fault.json", origin(), fault);
+}
+
+#[test]
+fn version_1_cancel() {
+    let cancel = Cancel {
+        id: MESSAGE,
+        digest: envelope().body.digest(),
+        subject: order().subject,
+        at: at("2026-11-21T08:00:02Z"),
+        by: "uid:1000".to_owned(),
+    };
+    check_body("cancel.json", envelope().send, cancel);
 }
 
 #[test]
