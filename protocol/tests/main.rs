@@ -1,4 +1,5 @@
-//! Integration tests of the vocabulary: the bytes of the wire, and the laws its types obey.
+//! Integration tests of the vocabulary: its figures and words, the bytes of the wire, the laws its types obey.
 
+mod facts;
 mod laws;
 mod wire;
