@@ -6,6 +6,7 @@
 //! is durable, as after a restart, and everyone who waited is told.
 
 mod act;
+mod offenders;
 mod submit;
 mod uplink;
 
@@ -20,13 +21,14 @@ use steward_protocol::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    bus::{self, Bus, Heard},
+    bus::{self, Bus, Heard, Hearing},
     courier::{self, Action, Courier, Record},
     inbox::{AcceptError, Submission},
     roster::Moment,
     signals::Stop,
+    station::offenders::Offenders,
     store::{Store, StoreError},
-    view::{NodeView, Receipt},
+    view::{NodeView, OffenderView, Receipt},
 };
 
 /// Requests waiting for the loop; whoever sends one waits for room and for the answer.
@@ -34,6 +36,9 @@ const REQUESTS: usize = 256;
 
 /// Wake-ups taken together into one commit: enough to make fsync cheap, few enough to answer soon.
 const BATCH: usize = 256;
+
+/// Counts a fault beyond what one node may report.
+const FAULT_FLOOD: &str = "fault_flood";
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -90,6 +95,9 @@ enum Request {
     },
     Counters {
         answer: oneshot::Sender<BTreeMap<String, u64>>,
+    },
+    Offenders {
+        answer: oneshot::Sender<Vec<OffenderView>>,
     },
 }
 
@@ -174,6 +182,15 @@ impl StationHandle {
         self.ask(|answer| Request::Counters { answer }).await
     }
 
+    /// Returns who sent what was not believed, worst first.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn offenders(&self) -> Result<Vec<OffenderView>, Gone> {
+        self.ask(|answer| Request::Offenders { answer }).await
+    }
+
     /// Returns a number that changes with every commit.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -205,11 +222,12 @@ pub struct Station {
     store: Store,
     courier: Courier,
     bus: Bus,
-    heard: mpsc::Receiver<Heard>,
+    heard: Hearing,
     requests: mpsc::Receiver<Request>,
     changes: watch::Sender<u64>,
     health: watch::Sender<Health>,
     counters: BTreeMap<&'static str, u64>,
+    offenders: Offenders,
     stop: Stop,
     born: Instant,
 }
@@ -224,7 +242,7 @@ impl Station {
         settings: Settings,
         store: Store,
         bus: Bus,
-        heard: mpsc::Receiver<Heard>,
+        heard: Hearing,
     ) -> Result<(Self, StationHandle), StoreError> {
         let born = Instant::now();
         let courier = Courier::load(settings.name.clone(), store.load()?, moment(born));
@@ -241,6 +259,7 @@ impl Station {
             changes,
             health,
             counters: BTreeMap::new(),
+            offenders: Offenders::default(),
             stop: Stop::new(),
             born,
         };
@@ -271,9 +290,9 @@ impl Station {
                     0 => Wake::Cut(Cut("anybody who could ask it")),
                     _ => Wake::Requests(requests),
                 },
-                taken = self.heard.recv_many(&mut heard, BATCH) => match taken {
-                    0 => Wake::Cut(Cut("the connection to the broker")),
-                    _ => Wake::Heard(heard),
+                more = self.heard.take(&mut heard, BATCH) => match more {
+                    false => Wake::Cut(Cut("the connection to the broker")),
+                    true => Wake::Heard(heard),
                 },
                 _ = ticks.tick() => Wake::Tick,
                 () = tokio::time::sleep_until(prune_at) => Wake::Prune,
@@ -282,7 +301,8 @@ impl Station {
                 Wake::Requests(requests) => self.on_requests(requests).await,
                 Wake::Heard(heard) => self.on_heard(heard).await,
                 Wake::Tick => {
-                    let actions = self.courier.on(courier::Event::Tick, moment(self.born));
+                    let mut actions = self.courier.on(courier::Event::Tick, moment(self.born));
+                    self.tell_of_offenders(&mut actions);
                     self.carry_out(actions).await;
                 }
                 Wake::Prune => prune_at = tokio::time::Instant::now() + self.prune(),
@@ -301,12 +321,13 @@ impl Station {
             // Whoever asked may have gone away; then nobody misses the answer.
             match request {
                 Request::Submit { submission, answer } => submissions.push((*submission, answer)),
-                Request::Nodes { answer } => drop(answer.send(self.courier.nodes())),
+                Request::Nodes { answer } => drop(answer.send(self.nodes())),
                 Request::Waiting { nodes, answer } => {
                     let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node));
                     drop(answer.send(nodes.into_iter().map(why).collect()));
                 }
                 Request::Counters { answer } => drop(answer.send(self.counted())),
+                Request::Offenders { answer } => drop(answer.send(self.offenders.view())),
             }
         }
         self.accept(submissions).await;
@@ -315,6 +336,7 @@ impl Station {
     async fn on_heard(&mut self, heard: Vec<Heard>) {
         let mut actions = Vec::new();
         for heard in heard {
+            let now = moment(self.born);
             let event = match heard {
                 Heard::Connected => courier::Event::Connected,
                 Heard::Disconnected => courier::Event::Disconnected,
@@ -322,21 +344,49 @@ impl Station {
                     let sent = Duration::from_millis(sent_ms);
                     courier::Event::NoResponders { node, sent }
                 }
+                Heard::Offence {
+                    sender,
+                    kind,
+                    count,
+                } => {
+                    *self.counters.entry(kind).or_default() += count;
+                    self.offenders.note(sender.as_ref(), kind, count, now);
+                    continue;
+                }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
                     Ok(event) => event,
                     Err(garbage) => {
-                        self.note_garbage(&subject, &garbage);
+                        self.note_garbage(&subject, &garbage, now);
                         continue;
                     }
                 },
             };
-            actions.extend(self.courier.on(event, moment(self.born)));
+            let sender = uplink::sender(&event).cloned();
+            if let (courier::Event::Fault { .. }, Some(node)) = (&event, &sender)
+                && !self.offenders.may_report(node, now.mono)
+            {
+                *self.counters.entry(FAULT_FLOOD).or_default() += 1;
+                self.offenders.note(sender.as_ref(), FAULT_FLOOD, 1, now);
+                continue;
+            }
+            let mut decided = self.courier.on(event, now);
+            if let Some(kind) = self.courier.take_counted() {
+                self.offenders.note(sender.as_ref(), kind, 1, now);
+                // What is not believed makes a fault here and there, not for every frame.
+                if sender.is_some_and(|node| !self.offenders.may_report(&node, now.mono)) {
+                    decided.retain(|action| !matches!(action, Action::Record(Record::Fault(_))));
+                }
+            }
+            actions.extend(decided);
         }
+        self.tell_of_offenders(&mut actions);
         self.carry_out(actions).await;
     }
 
     /// Counts a frame that means nothing, and logs the first of each kind.
-    fn note_garbage(&mut self, subject: &str, garbage: &uplink::Garbage) {
+    fn note_garbage(&mut self, subject: &str, garbage: &uplink::Garbage, now: Moment) {
+        let sender = bus::sender_of(subject.as_bytes());
+        self.offenders.note(sender.as_ref(), garbage.kind(), 1, now);
         let count = self.counters.entry(garbage.kind()).or_default();
         *count += 1;
         if *count == 1 {
@@ -348,6 +398,22 @@ impl Station {
                 .collect();
             tracing::warn!(kind, subject, reason = %garbage, "a frame was not understood; more of this kind are only counted");
         }
+    }
+
+    /// Makes faults and log lines of what senders did that was not believed.
+    fn tell_of_offenders(&mut self, actions: &mut Vec<Action>) {
+        for fault in self.offenders.take_faults() {
+            tracing::warn!(detail = fault.detail, "{}", fault.verdict);
+            actions.push(Action::Record(Record::Fault(fault)));
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeView> {
+        let mut nodes = self.courier.nodes();
+        for node in &mut nodes {
+            node.garbage = self.offenders.of(&node.name);
+        }
+        nodes
     }
 
     fn counted(&self) -> BTreeMap<String, u64> {
@@ -456,12 +522,9 @@ impl Station {
 
     /// Takes what is already here, writes it down, and says no more.
     async fn end(mut self) {
-        let mut heard = Vec::new();
-        while let Ok(one) = self.heard.try_recv() {
-            heard.push(one);
-        }
+        let heard = self.heard.rest();
         self.on_heard(heard).await;
-        self.bus.flush(Duration::from_secs(1)).await;
+        self.bus.close(Duration::from_secs(1)).await;
         tracing::info!("the ledger is closed");
     }
 }
