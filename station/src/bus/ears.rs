@@ -239,3 +239,70 @@ impl Hearing {
         heard
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ears() -> (Ears, ReplyTo) {
+        let reply_to = ReplyTo::new();
+        let filter = "central.>".parse().expect("a filter");
+        (Ears::new(filter, reply_to.clone()), reply_to)
+    }
+
+    fn message(subject: &str, status: Option<u16>) -> Piece {
+        Piece::Message(Message {
+            subject: subject.to_owned(),
+            status,
+            payload: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn only_the_broker_can_say_that_nobody_listens_and_only_of_whom_it_was_asked() {
+        let node: NodeName = "ship1".parse().expect("a name");
+        let (ears, reply_to) = ears();
+        let asked = reply_to.to(&node, 1234);
+        let other = asked.replace("ship1", "ship2");
+        let later = asked.replace("1234", "9999");
+        let bare = format!("{}.ship1.1234", reply_to.prefix);
+        for (subject, status, expected) in [
+            (
+                asked.as_str(),
+                Some(503),
+                "NoResponders { node: ship1, sent_ms: 1234 }",
+            ),
+            (&asked, None, "forged_reply"),
+            (&asked, Some(409), "forged_reply"),
+            (&other, Some(503), "forged_reply"),
+            (&later, Some(503), "forged_reply"),
+            (&bare, Some(503), "forged_reply"),
+            ("central.event.ack.x.ship1", Some(503), "misdirected"),
+            ("ship1.event.ack.x.ship1", None, "misdirected"),
+            ("central.event.ack.x.ship1", None, "Frame"),
+        ] {
+            ears.listen(vec![message(subject, status)]);
+            let heard = format!("{:?}", ears.take(9)).replace('"', "");
+            assert!(heard.contains(expected), "{subject} {status:?}: {heard}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_left_to_the_client() {
+        let (ears, _) = ears();
+        let lines = [b"PING\r\n".to_vec(), b"+OK\r\n".to_vec()];
+        let others = ears.listen(lines.map(Piece::Other).into());
+        assert_eq!(others, b"PING\r\n+OK\r\n");
+        assert!(ears.take(9).is_empty());
+    }
+
+    #[test]
+    fn no_responders_waiting_are_bounded() {
+        let node: NodeName = "ship1".parse().expect("a name");
+        let (ears, reply_to) = ears();
+        for number in 0..2 * NOBODY as u64 {
+            ears.listen(vec![message(&reply_to.to(&node, number), Some(503))]);
+        }
+        assert_eq!(ears.take(usize::MAX).len(), NOBODY);
+    }
+}

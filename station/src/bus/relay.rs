@@ -260,3 +260,115 @@ async fn pass_on(
         broker.flush().await?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use steward_protocol::SubjectFilter;
+
+    use super::*;
+    use crate::bus::ears::{Hearing, ReplyTo};
+
+    const WORD: &str = "open sesame";
+
+    /// A relay whose broker is ours to play.
+    async fn relay() -> (TcpListener, Gate, Hearing) {
+        let broker = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let place = broker.local_addr().expect("bound");
+        let filter: SubjectFilter = "central.>".parse().expect("a filter");
+        let ears = Arc::new(Ears::new(filter, ReplyTo::new()));
+        let (trouble, _) = watch::channel(None);
+        let parts = RelayParts {
+            home: Target::parse(&place.to_string()).expect("an address"),
+            word: WORD.to_owned(),
+            name: "steward station central".to_owned(),
+            ears: Arc::clone(&ears),
+            trouble: Arc::new(trouble),
+        };
+        let gate = Relay::start(parts).expect("a relay");
+        let (changes, changed) = tokio::sync::mpsc::channel(1);
+        // Kept open for as long as the test goes on.
+        tokio::spawn(async move { changes.closed().await });
+        (broker, gate, Hearing::new(ears, changed))
+    }
+
+    /// Plays both ends up to the client's introduction.
+    async fn meet(broker: &TcpListener, gate: &Gate, name: &str) -> (TcpStream, TcpStream) {
+        let mut client = TcpStream::connect(gate.address).await.expect("connects");
+        let (mut server, _) = broker.accept().await.expect("the relay dials");
+        let info: &[u8] = b"INFO {\"tls_available\":true,\"connect_urls\":[\"10.0.0.1:4222\"],\"version\":\"2\"}\r\n";
+        server.write_all(info).await.expect("written");
+        let info = read_line(&mut client).await.expect("an introduction");
+        assert_eq!(info, br#"INFO {"version":"2"}"#);
+        let connect = format!("CONNECT {{\"name\":{name:?}}}\r\nSUB central.> 1\r\n");
+        client.write_all(connect.as_bytes()).await.expect("written");
+        (client, server)
+    }
+
+    #[tokio::test]
+    async fn our_client_is_let_through_under_its_real_name() {
+        let (broker, gate, mut hearing) = relay().await;
+        let (mut client, mut server) = meet(&broker, &gate, WORD).await;
+        let connect = read_line(&mut server).await.expect("a line");
+        assert_eq!(connect, br#"CONNECT {"name":"steward station central"}"#);
+        let subscribe = read_line(&mut server).await.expect("a line");
+        assert_eq!(subscribe, b"SUB central.> 1");
+        let said = b"MSG central.a 1 \xff 0\r\n\r\nMSG central.b 1 2\r\nhi\r\nPING\r\n";
+        server.write_all(said).await.expect("written");
+        assert_eq!(read_line(&mut client).await.expect("a line"), b"PING");
+        let mut heard = Vec::new();
+        assert!(hearing.take(&mut heard, 9).await);
+        let heard = format!("{heard:?}");
+        assert!(
+            heard.contains("poison_reply") && heard.contains("central.b"),
+            "{heard}"
+        );
+        // What the client said last arrives before the end does.
+        client.write_all(b"PONG\r\n").await.expect("written");
+        drop(client);
+        assert_eq!(read_line(&mut server).await.expect("a line"), b"PONG");
+        assert_eq!(server.read(&mut [0]).await.expect("an end"), 0);
+        let mut open = gate.open;
+        open.wait_for(|open| *open == 0)
+            .await
+            .expect("the relay goes on");
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_say_the_word_reaches_neither_broker_nor_station() {
+        let (broker, gate, mut hearing) = relay().await;
+        let (mut client, mut server) = meet(&broker, &gate, "steward station central").await;
+        assert_eq!(
+            server.read(&mut [0]).await.expect("an end"),
+            0,
+            "nothing got through"
+        );
+        // Closed, or reset because what followed was never read.
+        assert!(matches!(client.read(&mut [0]).await, Ok(0) | Err(_)));
+        assert!(hearing.rest().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_the_cluster_is_tried_when_its_first_server_is_gone() {
+        let (broker, gate, _hearing) = relay().await;
+        let other = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let place = other.local_addr().expect("bound");
+        let mut client = TcpStream::connect(gate.address).await.expect("connects");
+        let (mut server, _) = broker.accept().await.expect("the relay dials");
+        let info = format!("INFO {{\"connect_urls\":[\"{place}\"]}}\r\n");
+        server.write_all(info.as_bytes()).await.expect("written");
+        read_line(&mut client).await.expect("an introduction");
+        drop((broker, server, client));
+        // The first attempt fails, the next goes to the other.
+        let tried = async {
+            loop {
+                let mut client = TcpStream::connect(gate.address).await.expect("connects");
+                client.read(&mut [0]).await.ok();
+            }
+        };
+        tokio::select! {
+            dialled = other.accept() => drop(dialled.expect("the relay dials")),
+            () = tried => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("the other was never dialled"),
+        }
+    }
+}

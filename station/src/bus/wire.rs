@@ -181,12 +181,14 @@ impl<'a> Head<'a> {
             _ => return Ok(None),
         };
         // The server cuts at ASCII blanks only, so any other byte stays inside its word.
-        let words: Vec<&[u8]> = rest
-            .split(|byte| matches!(byte, b' ' | b'\t'))
-            .filter(|word| !word.is_empty())
-            .take(6)
-            .collect();
-        let (subject, reply, header, total) = match (has_header, words.as_slice()) {
+        let mut words: [&[u8]; 6] = [b""; 6];
+        let split = rest.split(|byte| matches!(byte, b' ' | b'\t'));
+        let mut count = 0;
+        for (place, word) in words.iter_mut().zip(split.filter(|word| !word.is_empty())) {
+            *place = word;
+            count += 1;
+        }
+        let (subject, reply, header, total) = match (has_header, &words[..count]) {
             (false, &[subject, _, total]) => (subject, None, 0, length(total)?),
             (false, &[subject, _, reply, total]) => (subject, Some(reply), 0, length(total)?),
             (true, &[subject, _, header, total]) => {

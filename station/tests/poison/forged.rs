@@ -115,7 +115,7 @@ fn poison_forged_acks_move_nothing_and_are_named() {
     let wrong = Digest::of(b"another order");
     let success = |id, digest| ack(id, digest, State::Succeeded, 0);
 
-    let mut raw = Raw::connect(&harbour.world.url);
+    let raw = Raw::connect(&harbour.world.url);
     for (sender, origin, body, kind) in [
         (
             "ship2",

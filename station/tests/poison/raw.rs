@@ -57,7 +57,7 @@ impl<'a> RawFrame<'a> {
 
 /// A connection to a broker that publishes whatever it is given.
 pub(super) struct Raw {
-    stream: TcpStream,
+    stream: Arc<Mutex<TcpStream>>,
     errors: Arc<Mutex<Vec<String>>>,
 }
 
@@ -65,6 +65,7 @@ impl Raw {
     pub(super) fn connect(url: &str) -> Self {
         let place = url.rsplit("//").next().expect("an address");
         let mut stream = TcpStream::connect(place).expect("the broker is there");
+        stream.set_nodelay(true).expect("a socket");
         stream
             .write_all(
                 b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"lang\":\"raw\"}\r\n",
@@ -72,11 +73,13 @@ impl Raw {
             .expect("written");
         let errors = Arc::new(Mutex::new(Vec::new()));
         let (heard, told) = (stream.try_clone().expect("cloned"), Arc::clone(&errors));
+        let stream = Arc::new(Mutex::new(stream));
+        let pong = Arc::clone(&stream);
         std::thread::spawn(move || {
-            let mut pong = heard.try_clone().expect("cloned");
             for line in BufReader::new(heard).lines().map_while(Result::ok) {
                 if line.starts_with("PING") {
-                    pong.write_all(b"PONG\r\n").ok();
+                    // Never in the middle of a frame.
+                    pong.lock().expect("ours").write_all(b"PONG\r\n").ok();
                 } else if line.starts_with("-ERR") {
                     told.lock().expect("ours").push(line);
                 }
@@ -85,10 +88,9 @@ impl Raw {
         Self { stream, errors }
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) {
-        self.stream
-            .write_all(bytes)
-            .unwrap_or_else(|error| panic!("{error}; the broker said {:?}", self.errors()));
+    pub(super) fn send(&self, bytes: &[u8]) {
+        let written = self.stream.lock().expect("ours").write_all(bytes);
+        written.unwrap_or_else(|error| panic!("{error}; the broker said {:?}", self.errors()));
     }
 
     /// What the broker complained about.
@@ -108,7 +110,7 @@ pub(super) struct Attack {
 impl Attack {
     /// Publishes `frames` over and over, `per_second` of them (as fast as the broker takes them: 0).
     pub(super) fn start(url: &str, frames: Vec<Vec<u8>>, per_second: u32) -> Self {
-        let mut raw = Raw::connect(url);
+        let raw = Raw::connect(url);
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let (until, count) = (Arc::clone(&stop), Arc::clone(&sent));

@@ -106,7 +106,7 @@ fn poison_behind_tls_is_contained_as_well() {
     world.await_online(&["ship1"]);
     let before = world.json(&["status", "-o", "json"]);
     assert_eq!(before["broker"]["connected"], true);
-    let mut raw = super::raw::Raw::connect(&world.url);
+    let raw = super::raw::Raw::connect(&world.url);
     for odd in odd_frames() {
         raw.send(&odd.bytes());
     }
