@@ -31,6 +31,15 @@ const PROMPT: Duration = Duration::from_secs(2);
 /// The two that must not notice.
 const HONEST: [&str; 2] = ["ship1", "ship2"];
 
+/// Prints a figure.
+#[expect(
+    clippy::print_stdout,
+    reason = "these tests print figures when asked to"
+)]
+fn print(figure: &str) {
+    println!("{figure}");
+}
+
 fn seconds() -> Duration {
     let seconds = std::env::var("STEWARD_POISON_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(4))
@@ -137,13 +146,13 @@ impl Harbour {
             );
         }
         let share = share(prompt, seen.messages * HONEST.len());
-        println!(
+        print(&format!(
             "{name}: {} messages to {} nodes, {:.2} % within {PROMPT:?}, slowest {slowest:?}, slowest answer {:?}",
             seen.messages,
             HONEST.len(),
             share * 100.0,
             seen.slowest_answer,
-        );
+        ));
         share
     }
 
@@ -197,7 +206,7 @@ fn poison_disturbs_nobody_and_its_sender_is_named() {
         let attack = Attack::start(&harbour.world.url, frames, per_second);
         let seen = harbour.work(name);
         let (sent, rate) = attack.end();
-        println!("{name}: {sent} frames of poison, {rate}/s");
+        print(&format!("{name}: {sent} frames of poison, {rate}/s"));
         let share = harbour.check(name, &seen);
         assert!(share >= 0.99, "{name}: only {share} were in time");
     }
@@ -276,7 +285,7 @@ fn poison_floods_delay_nobody_and_fill_no_memory() {
         let seen = harbour.work(name);
         let (sent, rate) = attack.end();
         let (sent, rate) = (sent * each, rate * each);
-        println!("{name}: {sent} frames, {rate}/s");
+        print(&format!("{name}: {sent} frames, {rate}/s"));
         assert!(rate >= least, "{name} is no flood: {rate}/s");
         let share = harbour.check(name, &seen);
         assert!(share >= 0.99, "{name}: only {share} were in time");
@@ -289,7 +298,7 @@ fn poison_floods_delay_nobody_and_fill_no_memory() {
         "never disconnected"
     );
     let peak = harbour.peak_memory();
-    println!("peak memory {} MiB", peak >> 20);
+    print(&format!("peak memory {} MiB", peak >> 20));
     assert!(peak < 400 << 20, "{peak} bytes of memory");
     for node in after["offenders"].as_array().expect("offenders") {
         assert_eq!(node["sender"], "evil", "nobody else is named");

@@ -12,7 +12,10 @@ use std::{
 use async_nats::{ConnectOptions, Event};
 use futures_util::StreamExt;
 
-use super::raw::{Raw, RawFrame};
+use super::{
+    print,
+    raw::{Raw, RawFrame},
+};
 use crate::support::{DEADLINE, World};
 
 /// What the library does with a frame.
@@ -240,7 +243,10 @@ fn the_library_drops_its_connection_over_frames_anybody_can_send() {
     let mut wrong = Vec::new();
     for odd in odd_frames() {
         let (fate, back) = runtime.block_on(fate_of(&odd, &world.url));
-        println!("{:45} {fate:?}, heard again after {back:?}", odd.name);
+        print(&format!(
+            "{:45} {fate:?}, heard again after {back:?}",
+            odd.name
+        ));
         if fate != odd.fate {
             wrong.push(format!("{}: {fate:?} instead of {:?}", odd.name, odd.fate));
         }
