@@ -25,7 +25,8 @@ use self::{
 };
 use crate::support::{Running, World, code, delivery_to, eventually, state_of};
 
-/// An honest delivery that takes longer than this while somebody misbehaves was delayed by it.
+/// An honest delivery that takes longer than this while somebody misbehaves was delayed by it, unless
+/// the machine is so busy that the slowest takes a quarter of that while nobody does.
 const PROMPT: Duration = Duration::from_secs(2);
 
 /// The two that must not notice.
@@ -121,19 +122,23 @@ impl Harbour {
         seen
     }
 
-    /// Checks that all of it succeeded once and in time. Returns the share that was in time.
-    fn check(&self, name: &str, seen: &Seen) -> f64 {
-        let mut prompt = 0;
-        let mut slowest = Duration::ZERO;
+    /// Returns how long a delivery may take, measured while nobody misbehaves.
+    fn prompt(&self) -> Duration {
+        let seen = self.work("calm");
+        let times = self.times("calm", &seen);
+        PROMPT.max(times.into_iter().max().unwrap_or_default() * 4)
+    }
+
+    /// Checks that all of it succeeded once, and returns how long each delivery took.
+    fn times(&self, name: &str, seen: &Seen) -> Vec<Duration> {
+        let mut times = Vec::new();
         for number in 1..=seen.messages {
             let message = self.world.await_final(&format!("{name}-{number}"));
             let accepted: Timestamp = time(&message["accepted_at"]);
             for node in HONEST {
                 assert_eq!(state_of(&message, node), "succeeded", "{message}");
                 let took = time(&delivery_to(&message, node)["since"]).duration_since(accepted);
-                let took = took.unsigned_abs();
-                prompt += usize::from(took <= PROMPT);
-                slowest = slowest.max(took);
+                times.push(took.unsigned_abs());
             }
         }
         for node in HONEST {
@@ -145,15 +150,25 @@ impl Harbour {
                 "{node} ran each once, in order"
             );
         }
-        let share = share(prompt, seen.messages * HONEST.len());
+        times
+    }
+
+    /// Checks that all of it succeeded once, and that at least 99 % of it took no longer than `prompt`.
+    fn check(&self, name: &str, seen: &Seen, prompt: Duration) {
+        let times = self.times(name, seen);
+        let share = share(
+            times.iter().filter(|took| **took <= prompt).count(),
+            times.len(),
+        );
         print(&format!(
-            "{name}: {} messages to {} nodes, {:.2} % within {PROMPT:?}, slowest {slowest:?}, slowest answer {:?}",
+            "{name}: {} messages to {} nodes, {:.2} % within {prompt:?}, slowest {:?}, slowest answer {:?}",
             seen.messages,
             HONEST.len(),
             share * 100.0,
+            times.iter().max().copied().unwrap_or_default(),
             seen.slowest_answer,
         ));
-        share
+        assert!(share >= 0.99, "{name}: only {share} were in time");
     }
 
     /// Waits until the station has counted one of `kinds` against `sender`, and returns its status.
@@ -195,6 +210,7 @@ fn time(value: &Value) -> Timestamp {
 #[test]
 fn poison_disturbs_nobody_and_its_sender_is_named() {
     let harbour = Harbour::new();
+    let prompt = harbour.prompt();
     let before = harbour.status();
     // Twenty a second kept a station without a relay disconnected for good.
     for (name, per_second) in [("slow", 20), ("fast", 2_000)] {
@@ -207,8 +223,7 @@ fn poison_disturbs_nobody_and_its_sender_is_named() {
         let seen = harbour.work(name);
         let (sent, rate) = attack.end();
         print(&format!("{name}: {sent} frames of poison, {rate}/s"));
-        let share = harbour.check(name, &seen);
-        assert!(share >= 0.99, "{name}: only {share} were in time");
+        harbour.check(name, &seen, prompt);
     }
     let after = harbour.await_named("evil", &["poison_reply"]);
     assert_eq!(
@@ -262,6 +277,7 @@ fn poison_every_odd_frame_is_counted_under_its_kind_and_sender() {
 #[test]
 fn poison_floods_delay_nobody_and_fill_no_memory() {
     let harbour = Harbour::new();
+    let prompt = harbour.prompt();
     let before = harbour.status();
     let small = RawFrame::plain("central.event.ack.operatingsystem.evil", b"not json").bytes();
     let forged = forged::unknown_order("evil");
@@ -287,10 +303,9 @@ fn poison_floods_delay_nobody_and_fill_no_memory() {
         let (sent, rate) = (sent * each, rate * each);
         print(&format!("{name}: {sent} frames, {rate}/s"));
         assert!(rate >= least, "{name} is no flood: {rate}/s");
-        let share = harbour.check(name, &seen);
-        assert!(share >= 0.99, "{name}: only {share} were in time");
+        harbour.check(name, &seen, prompt);
         harbour.await_named("evil", &["flood", "overflow"]);
-        assert!(seen.slowest_answer < PROMPT, "the loop answers: {seen:?}");
+        assert!(seen.slowest_answer < prompt, "the loop answers: {seen:?}");
     }
     let after = harbour.status();
     assert_eq!(
