@@ -2,6 +2,16 @@
 //!
 //! It carries bytes between subjects and the station's loop, and says whether it can. It does not
 //! know what the bytes mean. `publish` returning `Ok` proves nothing, so nothing here reports success.
+//! What arrives does not pass through the client library: see [`relay`].
+
+mod dial;
+mod ears;
+mod intake;
+mod relay;
+mod wire;
+
+pub use ears::Hearing;
+pub(crate) use wire::sender_of;
 
 use std::{
     fmt,
@@ -20,10 +30,17 @@ use steward_protocol::{NodeName, SubjectFilter, broker, limits, retry::Backoff};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::view::BrokerView;
+use crate::{
+    bus::{
+        dial::Target,
+        ears::{Ears, ReplyTo, secret},
+        relay::{Gate, Relay, RelayParts},
+    },
+    view::BrokerView,
+};
 
-/// Frames waiting for the loop. Nodes say again what was not confirmed, so a short queue loses time, not facts.
-const INCOMING: usize = 1024;
+/// Changes of the connection waiting for the loop; they come seconds apart.
+const CHANGES: usize = 64;
 
 /// Bytes of frames waiting to be written: room for a message to tens of thousands of nodes. The loop
 /// never waits for room; what finds none is due again later.
@@ -35,8 +52,8 @@ const FRAME_COST: usize = 512;
 /// Frames inside the client. Few, because after a reconnection they leave long after their time.
 const CLIENT_COMMANDS: usize = 32;
 
-/// Messages the client holds per subscription before it drops; see [`INCOMING`].
-const SUBSCRIPTION: usize = 2048;
+/// Messages the client holds per subscription. It gets none: the relay takes them out.
+const SUBSCRIPTION: usize = 1;
 
 /// A dead link is seen after three of these.
 const PING: Duration = Duration::from_secs(10);
@@ -89,6 +106,15 @@ pub enum Heard {
         /// When it was spoken to, in milliseconds of the loop's monotonic time.
         sent_ms: u64,
     },
+    /// Somebody sent what was dropped unread.
+    Offence {
+        /// Who, as far as the subject names a sender.
+        sender: Option<NodeName>,
+        /// What was wrong: a short word for counting.
+        kind: &'static str,
+        /// How many frames.
+        count: u64,
+    },
 }
 
 /// Something to be published.
@@ -125,6 +151,8 @@ pub struct Bus {
     waiting: Arc<AtomicUsize>,
     view: watch::Receiver<BrokerView>,
     client: Client,
+    /// Connections between the client and the broker, one number per configured address.
+    open: Vec<watch::Receiver<usize>>,
 }
 
 impl Bus {
@@ -152,13 +180,19 @@ impl Bus {
         }
     }
 
-    /// Writes out what is buffered, as far as the broker takes it within `patience`.
-    pub async fn flush(&self, patience: Duration) {
+    /// Writes out what is buffered, as far as the broker takes it within `patience`, and ends the
+    /// connection.
+    pub async fn close(&self, patience: Duration) {
         let written = async {
             while self.waiting.load(Ordering::Relaxed) > 0 && self.view.borrow().connected {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            self.client.flush().await
+            // Only the end of the connection says that the relay has passed on all of it.
+            if self.client.flush().await.is_ok() && self.client.drain().await.is_ok() {
+                for open in &self.open {
+                    open.clone().wait_for(|open| *open == 0).await.ok();
+                }
+            }
         };
         // Nobody depends on the outcome: what did not leave is due again after the restart.
         tokio::time::timeout(patience, written).await.ok();
@@ -170,25 +204,27 @@ impl Bus {
 /// # Errors
 ///
 /// Fails only when the address or the credentials can never work; an absent broker is waited for.
-pub async fn connect(address: Address) -> Result<(Bus, mpsc::Receiver<Heard>), BusError> {
+pub async fn connect(address: Address) -> Result<(Bus, Hearing), BusError> {
     let (event_sender, events) = mpsc::channel(64);
-    let client = client(&address, event_sender).await?;
-    let inbox = format!("_INBOX.{}", Uuid::new_v4().simple());
     let setup = |error: &dyn fmt::Display| BusError::Setup {
         url: address.shown.clone(),
         text: error.to_string(),
     };
     let filter = SubjectFilter::addressed_to(&address.name);
-    let frames = client
-        .subscribe(filter.to_string())
-        .await
-        .map_err(|error| setup(&error))?;
-    let replies = client
-        .subscribe(format!("{inbox}.>"))
-        .await
-        .map_err(|error| setup(&error))?;
+    let reply_to = ReplyTo::new();
+    let ears = Arc::new(Ears::new(filter.clone(), reply_to.clone()));
+    let (trouble, troubles) = watch::channel(None);
+    let doors = doors(&address, &ears, trouble)?;
+    let client = client(&address, &doors, event_sender).await?;
+    for subject in [filter.to_string(), reply_to.listen()] {
+        let heard = client
+            .subscribe(subject)
+            .await
+            .map_err(|error| setup(&error))?;
+        tokio::spawn(keep(heard));
+    }
 
-    let (heard, incoming) = mpsc::channel(INCOMING);
+    let (changes, changed) = mpsc::channel(CHANGES);
     let (outgoing, to_write) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let view = BrokerView {
@@ -199,35 +235,89 @@ pub async fn connect(address: Address) -> Result<(Bus, mpsc::Receiver<Heard>), B
         reason: Some("not connected yet".to_owned()),
     };
     let (view_sender, view) = watch::channel(view);
-    tokio::spawn(follow_connection(
-        client.clone(),
-        events,
-        view_sender,
-        heard.clone(),
-    ));
-    tokio::spawn(read_frames(frames, filter, heard.clone()));
-    tokio::spawn(read_replies(replies, heard));
+    let follower = Follower {
+        client: client.clone(),
+        view: view_sender,
+        heard: changes,
+        troubles,
+        warned: None,
+    };
+    tokio::spawn(follower.follow(events));
     let writer = Writer {
         client: client.clone(),
-        inbox,
+        reply_to,
         waiting: Arc::clone(&waiting),
         view: view.clone(),
     };
     tokio::spawn(writer.write(to_write));
-    Ok((
-        Bus {
-            outgoing,
-            waiting,
-            view,
-            client,
-        },
-        incoming,
-    ))
+    let bus = Bus {
+        outgoing,
+        waiting,
+        view,
+        client,
+        open: doors.gates.into_iter().map(|gate| gate.open).collect(),
+    };
+    Ok((bus, Hearing::new(ears, changed)))
 }
 
-async fn client(address: &Address, events: mpsc::Sender<Event>) -> Result<Client, BusError> {
+/// The client's doors to the brokers.
+struct Doors {
+    gates: Vec<Gate>,
+    /// What the client says at each of them.
+    word: String,
+    /// Who the addresses say we are.
+    login: Option<(String, Option<String>)>,
+}
+
+/// Starts a relay for every broker of the configuration.
+fn doors(
+    address: &Address,
+    ears: &Arc<Ears>,
+    trouble: watch::Sender<Option<String>>,
+) -> Result<Doors, BusError> {
+    let setup = |text: String| BusError::Setup {
+        url: address.shown.clone(),
+        text,
+    };
+    let trouble = Arc::new(trouble);
+    let word = secret();
+    let mut doors = Doors {
+        gates: Vec::new(),
+        word,
+        login: None,
+    };
+    for url in address.url.split(',').map(str::trim) {
+        let home = Target::parse(url).ok_or_else(|| setup("it is not an address".to_owned()))?;
+        if let (None, Some(user)) = (&doors.login, &home.user) {
+            doors.login = Some((user.clone(), home.password.clone()));
+        }
+        let parts = RelayParts {
+            home,
+            word: doors.word.clone(),
+            name: format!("steward station {}", address.name),
+            ears: Arc::clone(ears),
+            trouble: Arc::clone(&trouble),
+        };
+        doors
+            .gates
+            .push(Relay::start(parts).map_err(|error| setup(error.to_string()))?);
+    }
+    Ok(doors)
+}
+
+/// Keeps a subscription that gets nothing, because the relay takes the messages out.
+async fn keep(mut heard: Subscriber) {
+    while heard.next().await.is_some() {}
+}
+
+async fn client(
+    address: &Address,
+    doors: &Doors,
+    events: mpsc::Sender<Event>,
+) -> Result<Client, BusError> {
     let options = ConnectOptions::new()
-        .name(format!("steward station {}", address.name))
+        .name(&doors.word)
+        .ignore_discovered_servers()
         .ping_interval(PING)
         .subscription_capacity(SUBSCRIPTION)
         .client_capacity(CLIENT_COMMANDS)
@@ -258,7 +348,15 @@ async fn client(address: &Address, events: mpsc::Sender<Event>) -> Result<Client
                 })?
         }
     };
-    let servers: Vec<&str> = address.url.split(',').map(str::trim).collect();
+    let options = match &doors.login {
+        None => options,
+        Some((user, Some(password))) => options.user_and_password(user.clone(), password.clone()),
+        Some((token, None)) => options.token(token.clone()),
+    };
+    let gates = doors.gates.iter();
+    let servers: Vec<String> = gates
+        .map(|gate| format!("nats://{}", gate.address))
+        .collect();
     options
         .connect(servers)
         .await
@@ -274,65 +372,73 @@ pub fn dice() -> u64 {
 }
 
 /// Keeps the view of the connection, judges the server's version, and tells the loop.
-async fn follow_connection(
+struct Follower {
     client: Client,
-    mut events: mpsc::Receiver<Event>,
     view: watch::Sender<BrokerView>,
     heard: mpsc::Sender<Heard>,
-) {
-    let mut warned: Option<String> = None;
-    while let Some(event) = events.recv().await {
-        match event {
-            Event::Connected => {
-                let version = client.server_info().version;
-                let judgement = broker::judge(&version);
-                let refused = match judgement {
-                    broker::Judgement::Fine => None,
-                    broker::Judgement::Warn(sentence) => {
-                        if warned.as_ref() != Some(&sentence) {
-                            tracing::warn!("{sentence}");
-                            warned = Some(sentence);
-                        }
-                        None
-                    }
-                    broker::Judgement::Refuse(sentence) => {
-                        tracing::error!("{sentence}");
-                        Some(sentence)
-                    }
-                };
-                let usable = refused.is_none();
-                set(&view, usable, Some(version), refused);
-                if usable {
-                    tracing::info!("connected to the broker");
-                    heard.send(Heard::Connected).await.ok();
+    /// Why the broker cannot be reached; the client sees only that its relay closed.
+    troubles: watch::Receiver<Option<String>>,
+    /// What was warned of already.
+    warned: Option<String>,
+}
+
+impl Follower {
+    async fn follow(mut self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Connected => self.connected().await,
+                Event::Disconnected => {
+                    let reason = "the connection was lost".to_owned();
+                    set(&self.view, false, None, Some(reason));
+                    tracing::warn!("disconnected from the broker");
+                    self.heard.send(Heard::Disconnected).await.ok();
+                }
+                Event::Closed => {
+                    set(&self.view, false, None, Some("it was closed".to_owned()));
+                    self.heard.send(Heard::Disconnected).await.ok();
+                }
+                Event::ClientError(error) => self.troubled(error.to_string()),
+                Event::ServerError(error) => tracing::warn!(%error, "the broker complains"),
+                Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {
+                    tracing::info!(%event, "broker");
                 }
             }
-            Event::Disconnected | Event::Closed => {
-                set(
-                    &view,
-                    false,
-                    None,
-                    Some("the connection was lost".to_owned()),
-                );
-                tracing::warn!("disconnected from the broker");
-                heard.send(Heard::Disconnected).await.ok();
-            }
-            Event::ClientError(error) => {
-                let text = error.to_string();
-                view.send_if_modified(|view| {
-                    if !view.connected {
-                        view.reason = Some(text.clone());
-                    }
-                    !view.connected
-                });
-                tracing::debug!(error = text, "broker client");
-            }
-            Event::SlowConsumer(_) => {
-                tracing::warn!("frames came faster than they were read; some were dropped")
-            }
-            Event::ServerError(error) => tracing::warn!(%error, "the broker complains"),
-            Event::LameDuckMode | Event::Draining => tracing::info!(%event, "broker"),
         }
+    }
+
+    async fn connected(&mut self) {
+        let version = self.client.server_info().version;
+        let refused = match broker::judge(&version) {
+            broker::Judgement::Fine => None,
+            broker::Judgement::Warn(sentence) => {
+                if self.warned.as_ref() != Some(&sentence) {
+                    tracing::warn!("{sentence}");
+                    self.warned = Some(sentence);
+                }
+                None
+            }
+            broker::Judgement::Refuse(sentence) => {
+                tracing::error!("{sentence}");
+                Some(sentence)
+            }
+        };
+        let usable = refused.is_none();
+        set(&self.view, usable, Some(version), refused);
+        if usable {
+            tracing::info!("connected to the broker");
+            self.heard.send(Heard::Connected).await.ok();
+        }
+    }
+
+    fn troubled(&self, text: String) {
+        let text = self.troubles.borrow().clone().unwrap_or(text);
+        self.view.send_if_modified(|view| {
+            if !view.connected {
+                view.reason = Some(text.clone());
+            }
+            !view.connected
+        });
+        tracing::debug!(error = text, "broker client");
     }
 }
 
@@ -352,47 +458,10 @@ fn set(
     });
 }
 
-async fn read_frames(mut frames: Subscriber, filter: SubjectFilter, heard: mpsc::Sender<Heard>) {
-    while let Some(message) = frames.next().await {
-        // A reply subject elsewhere can make a broker deliver what was never addressed to us.
-        if !filter.matches(&message.subject) {
-            continue;
-        }
-        let frame = Heard::Frame {
-            subject: message.subject.to_string(),
-            // A frame that is too large is cut where the decoder still sees that it was.
-            payload: message.payload[..message.payload.len().min(limits::MAX_FRAME + 1)].to_vec(),
-        };
-        if heard.send(frame).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Nobody answers a reply-to; the only thing that comes is the broker's "no responders".
-async fn read_replies(mut replies: Subscriber, heard: mpsc::Sender<Heard>) {
-    while let Some(message) = replies.next().await {
-        if message.status != Some(async_nats::StatusCode::NO_RESPONDERS) {
-            continue;
-        }
-        let mut tokens = message.subject.rsplit('.');
-        let (Some(sent_ms), Some(node)) = (tokens.next(), tokens.next()) else {
-            continue;
-        };
-        let (Ok(sent_ms), Ok(node)) = (sent_ms.parse(), node.parse()) else {
-            continue;
-        };
-        let nobody = Heard::NoResponders { node, sent_ms };
-        if heard.send(nobody).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Writes the outgoing queue to the client, as long as there is a connection.
 struct Writer {
     client: Client,
-    inbox: String,
+    reply_to: ReplyTo,
     waiting: Arc<AtomicUsize>,
     view: watch::Receiver<BrokerView>,
 }
@@ -419,7 +488,7 @@ impl Writer {
             subject,
             payload,
         } = outgoing;
-        let reply = format!("{}.{node}.{sent_ms}", self.inbox);
+        let reply = self.reply_to.to(&node, sent_ms);
         let published = self
             .client
             .publish_with_reply(subject, reply, payload.into());

@@ -101,6 +101,8 @@ pub struct Courier {
     /// When deadlines were last looked at.
     reviewed: Duration,
     counters: BTreeMap<&'static str, u64>,
+    /// What was counted last and not asked for yet.
+    counted: Option<&'static str>,
 }
 
 impl Courier {
@@ -118,6 +120,7 @@ impl Courier {
             open: 0,
             reviewed: Duration::ZERO,
             counters: BTreeMap::new(),
+            counted: None,
         };
         for lane in loaded.lanes {
             courier
@@ -152,6 +155,11 @@ impl Courier {
     /// Returns what was counted, by name.
     pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
         &self.counters
+    }
+
+    /// Returns what the latest event was counted as, if it was not believed.
+    pub fn take_counted(&mut self) -> Option<&'static str> {
+        self.counted.take()
     }
 
     /// Returns what the outside sees of every node.
@@ -418,6 +426,7 @@ impl Courier {
 
     fn count(&mut self, what: &'static str) {
         *self.counters.entry(what).or_default() += 1;
+        self.counted = Some(what);
     }
 }
 

@@ -342,6 +342,7 @@ impl Node {
             conflict: self.conflict.as_ref().map(|conflict| conflict.text.clone()),
             open,
             processes: self.processes.clone(),
+            garbage: BTreeMap::new(),
         }
     }
 

@@ -6,6 +6,8 @@
 //! is durable, as after a restart, and everyone who waited is told.
 
 mod act;
+mod hear;
+mod offenders;
 mod submit;
 mod uplink;
 
@@ -20,13 +22,14 @@ use steward_protocol::NodeName;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    bus::{self, Bus, Heard},
+    bus::{self, Bus, Heard, Hearing},
     courier::{self, Action, Courier, Record},
     inbox::{AcceptError, Submission},
     roster::Moment,
     signals::Stop,
+    station::offenders::Offenders,
     store::{Store, StoreError},
-    view::{NodeView, Receipt},
+    view::{NodeView, OffenderView, Receipt},
 };
 
 /// Requests waiting for the loop; whoever sends one waits for room and for the answer.
@@ -90,6 +93,9 @@ enum Request {
     },
     Counters {
         answer: oneshot::Sender<BTreeMap<String, u64>>,
+    },
+    Offenders {
+        answer: oneshot::Sender<Vec<OffenderView>>,
     },
 }
 
@@ -174,6 +180,15 @@ impl StationHandle {
         self.ask(|answer| Request::Counters { answer }).await
     }
 
+    /// Returns who sent what was not believed, worst first.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn offenders(&self) -> Result<Vec<OffenderView>, Gone> {
+        self.ask(|answer| Request::Offenders { answer }).await
+    }
+
     /// Returns a number that changes with every commit.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -205,11 +220,12 @@ pub struct Station {
     store: Store,
     courier: Courier,
     bus: Bus,
-    heard: mpsc::Receiver<Heard>,
+    heard: Hearing,
     requests: mpsc::Receiver<Request>,
     changes: watch::Sender<u64>,
     health: watch::Sender<Health>,
     counters: BTreeMap<&'static str, u64>,
+    offenders: Offenders,
     stop: Stop,
     born: Instant,
 }
@@ -224,7 +240,7 @@ impl Station {
         settings: Settings,
         store: Store,
         bus: Bus,
-        heard: mpsc::Receiver<Heard>,
+        heard: Hearing,
     ) -> Result<(Self, StationHandle), StoreError> {
         let born = Instant::now();
         let courier = Courier::load(settings.name.clone(), store.load()?, moment(born));
@@ -241,6 +257,7 @@ impl Station {
             changes,
             health,
             counters: BTreeMap::new(),
+            offenders: Offenders::default(),
             stop: Stop::new(),
             born,
         };
@@ -271,9 +288,9 @@ impl Station {
                     0 => Wake::Cut(Cut("anybody who could ask it")),
                     _ => Wake::Requests(requests),
                 },
-                taken = self.heard.recv_many(&mut heard, BATCH) => match taken {
-                    0 => Wake::Cut(Cut("the connection to the broker")),
-                    _ => Wake::Heard(heard),
+                more = self.heard.take(&mut heard, BATCH) => match more {
+                    false => Wake::Cut(Cut("the connection to the broker")),
+                    true => Wake::Heard(heard),
                 },
                 _ = ticks.tick() => Wake::Tick,
                 () = tokio::time::sleep_until(prune_at) => Wake::Prune,
@@ -282,7 +299,8 @@ impl Station {
                 Wake::Requests(requests) => self.on_requests(requests).await,
                 Wake::Heard(heard) => self.on_heard(heard).await,
                 Wake::Tick => {
-                    let actions = self.courier.on(courier::Event::Tick, moment(self.born));
+                    let mut actions = self.courier.on(courier::Event::Tick, moment(self.born));
+                    self.tell_of_offenders(&mut actions);
                     self.carry_out(actions).await;
                 }
                 Wake::Prune => prune_at = tokio::time::Instant::now() + self.prune(),
@@ -301,53 +319,16 @@ impl Station {
             // Whoever asked may have gone away; then nobody misses the answer.
             match request {
                 Request::Submit { submission, answer } => submissions.push((*submission, answer)),
-                Request::Nodes { answer } => drop(answer.send(self.courier.nodes())),
+                Request::Nodes { answer } => drop(answer.send(self.nodes())),
                 Request::Waiting { nodes, answer } => {
                     let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node));
                     drop(answer.send(nodes.into_iter().map(why).collect()));
                 }
                 Request::Counters { answer } => drop(answer.send(self.counted())),
+                Request::Offenders { answer } => drop(answer.send(self.offenders.view())),
             }
         }
         self.accept(submissions).await;
-    }
-
-    async fn on_heard(&mut self, heard: Vec<Heard>) {
-        let mut actions = Vec::new();
-        for heard in heard {
-            let event = match heard {
-                Heard::Connected => courier::Event::Connected,
-                Heard::Disconnected => courier::Event::Disconnected,
-                Heard::NoResponders { node, sent_ms } => {
-                    let sent = Duration::from_millis(sent_ms);
-                    courier::Event::NoResponders { node, sent }
-                }
-                Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
-                    Ok(event) => event,
-                    Err(garbage) => {
-                        self.note_garbage(&subject, &garbage);
-                        continue;
-                    }
-                },
-            };
-            actions.extend(self.courier.on(event, moment(self.born)));
-        }
-        self.carry_out(actions).await;
-    }
-
-    /// Counts a frame that means nothing, and logs the first of each kind.
-    fn note_garbage(&mut self, subject: &str, garbage: &uplink::Garbage) {
-        let count = self.counters.entry(garbage.kind()).or_default();
-        *count += 1;
-        if *count == 1 {
-            let kind = garbage.kind();
-            let subject: String = subject
-                .chars()
-                .take(200)
-                .flat_map(char::escape_default)
-                .collect();
-            tracing::warn!(kind, subject, reason = %garbage, "a frame was not understood; more of this kind are only counted");
-        }
     }
 
     fn counted(&self) -> BTreeMap<String, u64> {
@@ -456,12 +437,9 @@ impl Station {
 
     /// Takes what is already here, writes it down, and says no more.
     async fn end(mut self) {
-        let mut heard = Vec::new();
-        while let Ok(one) = self.heard.try_recv() {
-            heard.push(one);
-        }
+        let heard = self.heard.rest();
         self.on_heard(heard).await;
-        self.bus.flush(Duration::from_secs(1)).await;
+        self.bus.close(Duration::from_secs(1)).await;
         tracing::info!("the ledger is closed");
     }
 }

@@ -164,6 +164,24 @@ pub struct NodeView {
     pub open: u64,
     /// Its processes.
     pub processes: Vec<ProcessView>,
+    /// Frames under its name that were not believed since the station started, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub garbage: BTreeMap<String, u64>,
+}
+
+/// A sender of frames that were not believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffenderView {
+    /// Who the frames say they are from; absent when they name nobody.
+    pub sender: Option<NodeName>,
+    /// How many there were since the station started.
+    pub frames: u64,
+    /// How many of each kind.
+    pub kinds: BTreeMap<String, u64>,
+    /// When the first one came.
+    pub since: Timestamp,
+    /// When the latest one came.
+    pub last: Timestamp,
 }
 
 /// One fault, of a node or of the station.
@@ -238,6 +256,9 @@ pub struct StatusView {
     pub counters: BTreeMap<String, u64>,
     /// The latest faults, newest first.
     pub faults: Vec<FaultView>,
+    /// Who sent what was not believed, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offenders: Vec<OffenderView>,
 }
 
 /// The station's connection to its broker.

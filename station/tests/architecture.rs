@@ -44,6 +44,11 @@ const RULES: &[Rule] = &[
         only_in: &["agent/src/bus", "station/src/bus"],
     },
     Rule {
+        why: "what is secret on the way to the broker has one home",
+        words: &["tokio_rustls", "rustls_native_certs"],
+        only_in: &["station/src/bus/dial"],
+    },
+    Rule {
         why: "the database has one home in each program",
         words: &["rusqlite"],
         only_in: &["agent/src/store", "station/src/store"],
@@ -101,6 +106,9 @@ const PURE: &[&str] = &[
     "station/src/roster",
     "station/src/view",
     "station/src/station/uplink",
+    "station/src/station/offenders",
+    "station/src/bus/wire",
+    "station/src/bus/intake",
     "station/src/nearest",
     "station/src/inbox/intake",
     "station/src/inbox/canonical",

@@ -9,4 +9,5 @@ mod inbox_examples;
 mod inbox_files;
 mod inbox_intake;
 mod inbox_laws;
+mod poison;
 mod support;

@@ -1,5 +1,7 @@
 //! `steward node …`: nodes and what is believed of them.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::Subcommand;
 use steward_protocol::{NodeName, ProcessView};
@@ -191,6 +193,9 @@ fn page(screen: &Screen, node: &NodeView) -> String {
     if let Some(conflict) = &node.conflict {
         rows.push(("conflict", escape(conflict)));
     }
+    if !node.garbage.is_empty() {
+        rows.push(("not believed", kinds(&node.garbage)));
+    }
     let mut page = fields(&rows);
     page.push('\n');
     page += &match node.processes.as_slice() {
@@ -198,6 +203,15 @@ fn page(screen: &Screen, node: &NodeView) -> String {
         processes => screen.table(PROCESSES, processes),
     };
     page
+}
+
+/// Returns how many frames of each kind were not believed, in words.
+pub(super) fn kinds(garbage: &BTreeMap<String, u64>) -> String {
+    let words: Vec<String> = garbage
+        .iter()
+        .map(|(kind, count)| format!("{} {count}", escape(kind)))
+        .collect();
+    words.join(", ")
 }
 
 fn milliseconds(skew: Option<i64>) -> String {
@@ -232,6 +246,16 @@ mod tests {
     fn a_node_is_shown_with_its_processes() {
         let page = page(&screen(), &node());
         assert_eq!(page, include_str!("../../tests/golden/node_show.txt"));
+    }
+
+    #[test]
+    fn what_was_not_believed_of_a_node_is_shown() {
+        let garbage = [("poison_reply".to_owned(), 20), ("flood".to_owned(), 3)];
+        let node = NodeView {
+            garbage: garbage.into(),
+            ..node()
+        };
+        assert!(page(&screen(), &node).contains("not believed     flood 3, poison_reply 20\n"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use steward_protocol::State;
 
 use super::{
     Exit, Session,
+    node::kinds,
     outcome::tally,
     render::{
         Format, Listing, Screen, emit,
@@ -14,7 +15,7 @@ use super::{
         text::{escape, fields, time_and_age},
     },
 };
-use crate::view::{BrokerView, FaultView, StatusView};
+use crate::view::{BrokerView, FaultView, OffenderView, StatusView};
 
 const FAULTS: &[Column<FaultView>] = &[
     Column {
@@ -51,6 +52,29 @@ const FAULTS: &[Column<FaultView>] = &[
         title: "PROCESS",
         show: Show::Wide,
         cell: |fault| Cell::maybe(fault.subject.as_deref()),
+    },
+];
+
+const OFFENDERS: &[Column<OffenderView>] = &[
+    Column {
+        title: "OFFENDER",
+        show: Show::Always,
+        cell: |offender| Cell::maybe(offender.sender.as_ref()),
+    },
+    Column {
+        title: "FRAMES",
+        show: Show::Always,
+        cell: |offender| Cell::number(offender.frames),
+    },
+    Column {
+        title: "LAST",
+        show: Show::Always,
+        cell: |offender| Cell::Time(offender.last),
+    },
+    Column {
+        title: "NOT BELIEVED",
+        show: Show::Always,
+        cell: |offender| Cell::text(kinds(&offender.kinds)),
     },
 ];
 
@@ -163,6 +187,10 @@ fn page(screen: &Screen, status: &StatusView) -> String {
         page.push('\n');
         page += &screen.table(FAULTS, &status.faults);
     }
+    if !status.offenders.is_empty() {
+        page.push('\n');
+        page += &screen.table(OFFENDERS, &status.offenders);
+    }
     page
 }
 
@@ -195,5 +223,29 @@ mod tests {
         let now = "2026-11-21T08:05:00Z".parse().expect("a time");
         let page = page(&Screen::plain(Format::Table, now), &status);
         assert_eq!(page, include_str!("../../tests/golden/status.txt"));
+    }
+
+    #[test]
+    fn an_offender_is_named_in_the_status() {
+        let mut status: StatusView =
+            serde_json::from_str(include_str!("../../tests/golden/status.json"))
+                .expect("the golden status is one");
+        let at = "2026-11-21T08:04:00Z".parse().expect("a time");
+        status.offenders = vec![OffenderView {
+            sender: Some("ship9".parse().expect("a name")),
+            frames: 420,
+            kinds: [("poison_reply".to_owned(), 420)].into(),
+            since: at,
+            last: at,
+        }];
+        let now = "2026-11-21T08:05:00Z".parse().expect("a time");
+        let page = page(&Screen::plain(Format::Table, now), &status);
+        assert!(
+            page.ends_with(
+                "OFFENDER  FRAMES  LAST                           NOT BELIEVED\n\
+                 ship9     420     2026-11-21T08:04:00Z (1m ago)  poison_reply 420\n"
+            ),
+            "{page}"
+        );
     }
 }

@@ -142,6 +142,7 @@ async fn status(State(api): State<Api>) -> Answer<StatusView> {
         inbox: api.about.inbox.clone(),
         counters: api.station.counters().await?,
         faults,
+        offenders: api.station.offenders().await?,
     }))
 }
 

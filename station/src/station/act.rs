@@ -64,7 +64,10 @@ impl Station {
                 self.confirm(node, send, operating_system(), confirm)
             }
             Ok(false) => {
-                *self.counters.entry("ack_unknown_order").or_default() += 1;
+                let kind = "ack_unknown_order";
+                *self.counters.entry(kind).or_default() += 1;
+                let now = super::moment(self.born);
+                self.offenders.note(Some(&node), kind, 1, now);
                 None
             }
             Err(error) => {

@@ -144,6 +144,16 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
     }
 }
 
+/// Returns who said what became `event`.
+pub(super) fn sender(event: &Event) -> Option<&NodeName> {
+    match event {
+        Event::Hello { node, .. } | Event::Ack { node, .. } | Event::Fault { node, .. } => {
+            Some(node)
+        }
+        Event::Connected | Event::Disconnected | Event::NoResponders { .. } | Event::Tick => None,
+    }
+}
+
 fn frame<B: Body>(payload: &[u8], kind: &'static str) -> Result<Frame<Origin, B>, Garbage> {
     Frame::<Origin, B>::decode(payload).map_err(|error| Garbage::Payload { kind, error })
 }

@@ -1,0 +1,104 @@
+//! What is heard: frames become events for the courier, and what cannot be believed is held
+//! against whoever sent it.
+//!
+//! It decides nothing about deliveries; that is the courier's.
+
+use std::time::Duration;
+
+use super::{Station, moment, uplink};
+use crate::{
+    bus::{self, Heard},
+    courier::{self, Action, Record},
+    roster::Moment,
+    view::NodeView,
+};
+
+/// Counts a fault beyond what one node may report.
+const FAULT_FLOOD: &str = "fault_flood";
+
+impl Station {
+    /// Lets the courier judge what was heard, and acts on it.
+    pub(super) async fn on_heard(&mut self, heard: Vec<Heard>) {
+        let mut actions = Vec::new();
+        for heard in heard {
+            let now = moment(self.born);
+            let event = match heard {
+                Heard::Connected => courier::Event::Connected,
+                Heard::Disconnected => courier::Event::Disconnected,
+                Heard::NoResponders { node, sent_ms } => {
+                    let sent = Duration::from_millis(sent_ms);
+                    courier::Event::NoResponders { node, sent }
+                }
+                Heard::Offence {
+                    sender,
+                    kind,
+                    count,
+                } => {
+                    *self.counters.entry(kind).or_default() += count;
+                    self.offenders.note(sender.as_ref(), kind, count, now);
+                    continue;
+                }
+                Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
+                    Ok(event) => event,
+                    Err(garbage) => {
+                        self.note_garbage(&subject, &garbage, now);
+                        continue;
+                    }
+                },
+            };
+            let sender = uplink::sender(&event).cloned();
+            if let (courier::Event::Fault { .. }, Some(node)) = (&event, &sender)
+                && !self.offenders.may_report(node, now.mono)
+            {
+                *self.counters.entry(FAULT_FLOOD).or_default() += 1;
+                self.offenders.note(sender.as_ref(), FAULT_FLOOD, 1, now);
+                continue;
+            }
+            let mut decided = self.courier.on(event, now);
+            if let Some(kind) = self.courier.take_counted() {
+                self.offenders.note(sender.as_ref(), kind, 1, now);
+                // What is not believed makes a fault here and there, not for every frame.
+                if sender.is_some_and(|node| !self.offenders.may_report(&node, now.mono)) {
+                    decided.retain(|action| !matches!(action, Action::Record(Record::Fault(_))));
+                }
+            }
+            actions.extend(decided);
+        }
+        self.tell_of_offenders(&mut actions);
+        self.carry_out(actions).await;
+    }
+
+    /// Counts a frame that means nothing, and logs the first of each kind.
+    fn note_garbage(&mut self, subject: &str, garbage: &uplink::Garbage, now: Moment) {
+        let sender = bus::sender_of(subject.as_bytes());
+        self.offenders.note(sender.as_ref(), garbage.kind(), 1, now);
+        let count = self.counters.entry(garbage.kind()).or_default();
+        *count += 1;
+        if *count == 1 {
+            let kind = garbage.kind();
+            let subject: String = subject
+                .chars()
+                .take(200)
+                .flat_map(char::escape_default)
+                .collect();
+            tracing::warn!(kind, subject, reason = %garbage, "a frame was not understood; more of this kind are only counted");
+        }
+    }
+
+    /// Makes faults and log lines of what senders did that was not believed.
+    pub(super) fn tell_of_offenders(&mut self, actions: &mut Vec<Action>) {
+        for fault in self.offenders.take_faults() {
+            tracing::warn!(detail = fault.detail, "{}", fault.verdict);
+            actions.push(Action::Record(Record::Fault(fault)));
+        }
+    }
+
+    /// Returns what the outside sees of every node.
+    pub(super) fn nodes(&self) -> Vec<NodeView> {
+        let mut nodes = self.courier.nodes();
+        for node in &mut nodes {
+            node.garbage = self.offenders.of(&node.name);
+        }
+        nodes
+    }
+}
