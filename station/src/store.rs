@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use steward_protocol::{LedgerId, NodeName};
 use uuid::Uuid;
@@ -175,7 +176,7 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         check_name(&connection, station)?;
         let ledger_id = read_ledger_id(&connection)?;
-        let epoch = begin_reign(&connection)?;
+        let epoch = begin_reign(&mut connection, Timestamp::now())?;
         Ok(Self {
             connection,
             path,
@@ -190,7 +191,7 @@ impl Store {
         self.ledger_id
     }
 
-    /// Returns the number of this reign, from 1.
+    /// Returns the number of this reign, larger than that of every earlier one.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -371,14 +372,29 @@ fn read_ledger_id(connection: &Connection) -> Result<LedgerId, StoreError> {
         })
 }
 
-fn begin_reign(connection: &Connection) -> Result<u64, StoreError> {
-    let epoch: i64 = connection
+/// Begins a reign later than any before, also than those a ledger restored from a backup has forgotten:
+/// the nodes have met them, and take neither their epochs nor their places for new ones.
+fn begin_reign(connection: &mut Connection, now: Timestamp) -> Result<u64, StoreError> {
+    let doing = "begin a reign";
+    let transaction = connection.transaction().map_err(sql(doing))?;
+    // A clock that is wrong is worth nothing here and harms nothing.
+    let epoch: i64 = transaction
         .query_row(
-            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch' RETURNING CAST(value AS INTEGER)",
-            [],
+            "UPDATE meta SET value = max(CAST(value AS INTEGER) + 1, ?1) WHERE key = 'epoch'
+             RETURNING CAST(value AS INTEGER)",
+            [now.as_second()],
             |row| row.get(0),
         )
-        .map_err(sql("begin a reign"))?;
+        .map_err(sql(doing))?;
+    // Fewer than a thousand messages a second come on the average, so that these places are new.
+    transaction
+        .execute(
+            "INSERT INTO meta (key, value) VALUES ('forgotten_pos', ?1) ON CONFLICT (key)
+             DO UPDATE SET value = max(CAST(value AS INTEGER), ?1)",
+            [now.as_millisecond()],
+        )
+        .map_err(sql(doing))?;
+    transaction.commit().map_err(sql(doing))?;
     Ok(epoch.unsigned_abs())
 }
 

@@ -76,7 +76,10 @@ fn sweep(scenario: &str, row: impl Fn(&str, usize) -> Tried + Sync) {
         }
     });
     let [hits, wrong] = [hits, wrong].map(AtomicUsize::into_inner);
-    assert_eq!(wrong, 0, "{scenario}: of {total} steps {hits} were harmed well; the others panicked above");
+    assert_eq!(
+        wrong, 0,
+        "{scenario}: of {total} steps {hits} were harmed well; the others panicked above"
+    );
     assert!(hits > 0, "{scenario}: nothing was ever hit");
     let line = format!("{scenario}: {total} durable steps, {hits} of them harmed, one a run\n");
     std::io::stderr().write_all(line.as_bytes()).ok();
@@ -192,7 +195,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Waits for the end of what is traced, or of its work; says whether it was hit and its steps.
+/// Waits for the end of what is traced, or of its work.
 fn watch(traced: &Traced, awaited: &str, mut is_done: impl FnMut() -> bool) {
     eventually(awaited, || (traced.has_ended() || is_done()).then_some(()));
 }
@@ -228,15 +231,18 @@ fn inbox_row(url: &str, at: usize, harm: Harm) -> Tried {
     let folder = site.world.state_dir();
     let traced = Traced::start(&site.serve(), Aim { folder, at, harm });
     let is_done = || names_in(&inbox).len() == 3 && names_in(&inbox.join(".processing")).is_empty();
-    watch(&traced, "both files to be dealt with, or the station's end", || {
-        is_done() && site.is_final(1)
-    });
+    watch(
+        &traced,
+        "both files to be dealt with, or the station's end",
+        || is_done() && site.is_final(1),
+    );
     let at_step = place(&traced, at);
     let result = tried(traced);
     let _station = site.station();
-    eventually(&format!("both files to be dealt with after {at_step}"), || {
-        (is_done() && site.is_final(1)).then_some(())
-    });
+    eventually(
+        &format!("both files to be dealt with after {at_step}"),
+        || (is_done() && site.is_final(1)).then_some(()),
+    );
     inbox_holds(&site, &at_step);
     result
 }
@@ -250,7 +256,11 @@ fn inbox_holds(site: &Site, at_step: &str) {
         "{at_step}"
     );
     assert_eq!(site.runs_of("good"), 1, "{at_step}");
-    assert_eq!(names_in(&inbox), [".done", ".processing", ".rejected"], "{at_step}");
+    assert_eq!(
+        names_in(&inbox),
+        [".done", ".processing", ".rejected"],
+        "{at_step}"
+    );
     let days = names_in(&inbox.join(".done"));
     assert_eq!(days.len(), 1, "{at_step}: {days:?}");
     let done = inbox.join(".done").join(&days[0]);
@@ -260,8 +270,15 @@ fn inbox_holds(site: &Site, at_step: &str) {
     };
     assert!(file.ends_with("--good.json"), "{at_step}: {names:?}");
     assert_eq!(*status, format!("{file}.status.json"), "{at_step}");
-    let id = site.world.message_called("good").expect("it is in the ledger");
-    assert_eq!(read_json(&done.join(status))["messages"][0]["id"], id, "{at_step}");
+    let id = site
+        .world
+        .message_called("good")
+        .expect("it is in the ledger");
+    assert_eq!(
+        read_json(&done.join(status))["messages"][0]["id"],
+        id,
+        "{at_step}"
+    );
 
     let rejected = inbox.join(".rejected");
     let names = names_in(&rejected);
@@ -281,7 +298,8 @@ fn inbox_holds(site: &Site, at_step: &str) {
 
 fn read_json(path: &Path) -> Value {
     let text = fs::read_to_string(path).expect("readable");
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}: {text:?}", path.display()))
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{}: {error}: {text:?}", path.display()))
 }
 
 #[test]
@@ -305,7 +323,11 @@ fn crash_points_of_the_inbox_every_step_fails_once() {
 
 /// What has to be true of a database once its program is ready.
 fn whole(path: &Path, at_step: &str) -> Connection {
-    let mode = fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let mode = fs::metadata(path)
+        .expect("it is there")
+        .permissions()
+        .mode()
+        & 0o777;
     assert_eq!(mode, 0o600, "{at_step}");
     let database = open(path).expect("it opens");
     let check: String = database
@@ -356,7 +378,10 @@ fn start_row(start: &Start<'_>, at: usize, harm: Harm) -> Tried {
     }
     let result = tried(traced);
     let between = identity_of(start);
-    assert!(before.is_none() || between.is_none() || before == between, "{at_step}");
+    assert!(
+        before.is_none() || between.is_none() || before == between,
+        "{at_step}"
+    );
     let again = Running::start((start.command)()).0;
     let database = whole(&start.database, &at_step);
     let after = (start.identity)(&database);
@@ -365,7 +390,10 @@ fn start_row(start: &Start<'_>, at: usize, harm: Harm) -> Tried {
         assert_eq!(after, before.or(between), "{at_step}: it is another one");
     }
     for name in names_in(&start.folder) {
-        assert!(start.names.contains(&name.as_str()), "{at_step}: {name} is left over");
+        assert!(
+            start.names.contains(&name.as_str()),
+            "{at_step}: {name} is left over"
+        );
     }
     drop(again);
     result
@@ -377,7 +405,11 @@ fn identity_of(start: &Start<'_>) -> Option<String> {
     }
     // A copy, because reading recovers what the program is to recover.
     let copy = tempfile::tempdir().expect("a folder");
-    let name = start.database.file_name().expect("a name").to_string_lossy();
+    let name = start
+        .database
+        .file_name()
+        .expect("a name")
+        .to_string_lossy();
     for name in names_in(&start.folder) {
         if name.ends_with(".sqlite3") || name.ends_with(".db") || name.ends_with("-wal") {
             fs::copy(start.folder.join(&name), copy.path().join(&name)).expect("copied");
@@ -385,7 +417,11 @@ fn identity_of(start: &Start<'_>) -> Option<String> {
     }
     let database = Connection::open(copy.path().join(&*name)).expect("it opens");
     let id = (start.identity)(&database);
-    assert!(id.is_some(), "what lies in place is whole: {:?}", names_in(&start.folder));
+    assert!(
+        id.is_some(),
+        "what lies in place is whole: {:?}",
+        names_in(&start.folder)
+    );
     id
 }
 
@@ -399,7 +435,12 @@ const LEDGER_NAMES: [&str; 7] = [
     "steward.sock",
 ];
 
-const JOURNAL_NAMES: [&str; 4] = ["agent.lock", "journal.db", "journal.db-shm", "journal.db-wal"];
+const JOURNAL_NAMES: [&str; 4] = [
+    "agent.lock",
+    "journal.db",
+    "journal.db-shm",
+    "journal.db-wal",
+];
 
 /// The first program to have such a database wrote it like this; see the tests' data.
 type Fixture = Option<&'static str>;
@@ -496,9 +537,12 @@ fn node_row(url: &str, at: usize, harm: Harm) -> Tried {
     let site = Site::new(url);
     let _station = site.station();
     for name in ["first", "second"] {
-        site.world.drop_file(&format!("{name}.json"), &site.appending(name));
+        site.world
+            .drop_file(&format!("{name}.json"), &site.appending(name));
     }
-    eventually("both messages to be accepted", || (site.deliveries().len() == 2).then_some(()));
+    eventually("both messages to be accepted", || {
+        (site.deliveries().len() == 2).then_some(())
+    });
     let folder = site.agent_dir();
     let traced = Traced::start(&site.agent_command(), Aim { folder, at, harm });
     if let Harm::FailOn(_) = harm {
@@ -512,14 +556,19 @@ fn node_row(url: &str, at: usize, harm: Harm) -> Tried {
         });
         traced.heal();
     }
-    watch(&traced, "both messages to be final, or the agent's end", || site.is_final(2));
+    watch(
+        &traced,
+        "both messages to be final, or the agent's end",
+        || site.is_final(2),
+    );
     let at_step = place(&traced, at);
     let ended = traced.has_ended();
     let result = if ended { Tried::Hit } else { tried(traced) };
     let _again = site.agent();
-    eventually(&format!("both messages to be final after {at_step}"), || {
-        site.is_final(2).then_some(())
-    });
+    eventually(
+        &format!("both messages to be final after {at_step}"),
+        || site.is_final(2).then_some(()),
+    );
     node_holds(&site, &at_step, matches!(harm, Harm::Kill | Harm::Tear));
     result
 }
@@ -543,7 +592,9 @@ fn node_holds(site: &Site, at_step: &str, may_interrupt: bool) {
 fn crash_points_of_a_node_at_work() {
     let full = ("ENOSPC until healed", Harm::FailOn(Errno::ENOSPC));
     for (name, harm) in HARMS.into_iter().chain([full]) {
-        sweep(&format!("node at work, {name}"), |url, at| node_row(url, at, harm));
+        sweep(&format!("node at work, {name}"), |url, at| {
+            node_row(url, at, harm)
+        });
     }
 }
 
@@ -562,7 +613,18 @@ fn full_station_row(url: &str, at: usize) -> Tried {
     if !traced.has_ended() {
         let submit = |name: &str| {
             let script = format!("echo {name} >> '{}'", site.truth().display());
-            let run = ["run", "--to", "ship1", "--name", name, "--no-wait", "--", "sh", "-c", &script];
+            let run = [
+                "run",
+                "--to",
+                "ship1",
+                "--name",
+                name,
+                "--no-wait",
+                "--",
+                "sh",
+                "-c",
+                &script,
+            ];
             crate::support::code(site.world.steward(&run).status)
         };
         let first = submit("first");
@@ -572,11 +634,21 @@ fn full_station_row(url: &str, at: usize) -> Tried {
         eventually("a submission to be accepted when there is room", || {
             (submit("second") == 0).then_some(())
         });
-        eventually("everything accepted to be final", || site.is_final(1 + accepted).then_some(()));
+        eventually("everything accepted to be final", || {
+            site.is_final(1 + accepted).then_some(())
+        });
         for (name, state) in site.deliveries() {
-            assert_eq!((state.as_str(), site.runs_of(&name)), ("succeeded", 1), "{name}");
+            assert_eq!(
+                (state.as_str(), site.runs_of(&name)),
+                ("succeeded", 1),
+                "{name}"
+            );
         }
-        return if traced.was_hit() { Tried::Hit } else { Tried::Missed(traced.kill().len()) };
+        return if traced.was_hit() {
+            Tried::Hit
+        } else {
+            Tried::Missed(traced.kill().len())
+        };
     }
     drop(site.station());
     Tried::Hit
@@ -599,11 +671,23 @@ fn wrong_files(whole: &Path) -> Vec<(&'static str, Vec<u8>)> {
     drop(connection);
     vec![
         ("an empty file", Vec::new()),
-        ("text", b"this is no database, whatever its name says\n".repeat(100)),
-        ("another program's database", fs::read(&path).expect("readable")),
+        (
+            "text",
+            b"this is no database, whatever its name says\n".repeat(100),
+        ),
+        (
+            "another program's database",
+            fs::read(&path).expect("readable"),
+        ),
         ("half a database", bytes[..bytes.len() / 2].to_vec()),
-        ("a database without its first page", [vec![0; 4096], bytes[4096..].to_vec()].concat()),
-        ("a torn first page", [&bytes[..100], &vec![0xff; 3996][..], &bytes[4096..]].concat()),
+        (
+            "a database without its first page",
+            [vec![0; 4096], bytes[4096..].to_vec()].concat(),
+        ),
+        (
+            "a torn first page",
+            [&bytes[..100], &vec![0xff; 3996][..], &bytes[4096..]].concat(),
+        ),
     ]
 }
 
@@ -618,8 +702,15 @@ fn refuses(database: &Path, command: &dyn Fn() -> Command) {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{what}: {text}");
         assert!(text.contains("it is left as it is"), "{what}: {text}");
-        assert!(text.contains(&database.display().to_string()), "{what}: {text}");
-        assert_eq!(fs::read(database).expect("readable"), bytes, "{what} was changed");
+        assert!(
+            text.contains(&database.display().to_string()),
+            "{what}: {text}"
+        );
+        assert_eq!(
+            fs::read(database).expect("readable"),
+            bytes,
+            "{what} was changed"
+        );
     }
 }
 
@@ -627,12 +718,16 @@ fn refuses(database: &Path, command: &dyn Fn() -> Command) {
 fn what_is_no_ledger_is_refused_and_left_as_it_is() {
     let site = Site::new("nats://127.0.0.1:9");
     site.station().terminate();
-    refuses(&site.world.state_dir().join("ledger.sqlite3"), &|| site.serve());
+    refuses(&site.world.state_dir().join("ledger.sqlite3"), &|| {
+        site.serve()
+    });
 }
 
 #[test]
 fn what_is_no_journal_is_refused_and_left_as_it_is() {
     let site = Site::new("nats://127.0.0.1:9");
     site.agent().terminate();
-    refuses(&site.agent_dir().join("journal.db"), &|| site.agent_command());
+    refuses(&site.agent_dir().join("journal.db"), &|| {
+        site.agent_command()
+    });
 }

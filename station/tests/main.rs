@@ -6,6 +6,7 @@ mod claiming;
 mod cli;
 mod crash_points;
 mod end_to_end;
+mod identity;
 mod inbox_examples;
 mod inbox_files;
 mod inbox_intake;

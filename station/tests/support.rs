@@ -14,7 +14,7 @@ use steward_station::broker::{self, Broker};
 use tempfile::TempDir;
 
 /// Generous: this machine may be busy. A test that needs it all has failed already.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `probe` finds something; names what was awaited when it does not.
 pub(crate) fn eventually<T>(awaited: &str, mut probe: impl FnMut() -> Option<T>) -> T {

@@ -13,7 +13,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI32, Ordering},
@@ -191,11 +191,10 @@ fn held_back(command: &Command) -> Command {
 }
 
 /// What is to be done when a call that was let in comes out again.
-#[derive(Clone, Copy)]
 enum Leaving {
     Nothing,
     Die,
-    Answer(Errno, user_regs_struct),
+    Answer(Errno, Box<user_regs_struct>),
 }
 
 /// A thread of the program between two stops.
@@ -205,6 +204,7 @@ struct Inside {
 }
 
 struct Tracer<'seen> {
+    child: Child,
     leader: Pid,
     aim: Aim,
     seen: &'seen Seen,
@@ -223,8 +223,9 @@ impl<'seen> Tracer<'seen> {
         let mut child = shell.spawn().expect("there is a shell");
         let leader = Pid::from_raw(child.id().cast_signed());
         seen.pid.store(leader.as_raw(), Ordering::Release);
-        let options =
-            Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_EXITKILL;
         ptrace::seize(leader, options).expect("ptrace is permitted");
         ptrace::interrupt(leader).expect("ptrace is permitted");
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -243,6 +244,7 @@ impl<'seen> Tracer<'seen> {
         });
         release(child.stdin.take().expect("stdin is piped"));
         Self {
+            child,
             leader,
             aim,
             seen,
@@ -270,6 +272,8 @@ impl<'seen> Tracer<'seen> {
                 Err(_) => break,
             }
         }
+        // It has been waited for above; this only says so.
+        self.child.wait().ok();
         self.seen.ended.store(true, Ordering::Release);
     }
 
@@ -332,7 +336,7 @@ impl<'seen> Tracer<'seen> {
             Leaving::Die => self.die(),
             Leaving::Answer(errno, mut registers) => {
                 registers.rax = (-i64::from(errno as i32)).cast_unsigned();
-                ptrace::setregs(pid, registers).ok();
+                ptrace::setregs(pid, *registers).ok();
             }
         }
     }
@@ -394,7 +398,7 @@ fn refuse(pid: Pid, registers: user_regs_struct, errno: Errno) -> Leaving {
         ..registers
     };
     ptrace::setregs(pid, void).expect("the registers can be set");
-    Leaving::Answer(errno, registers)
+    Leaving::Answer(errno, Box::new(registers))
 }
 
 fn creates(flags: u64) -> bool {

@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
