@@ -60,6 +60,8 @@ pub struct Journal {
     resends: HashMap<Ticket, Resend>,
     welcomed: bool,
     wall: WallClock,
+    /// The two clocks when the station last welcomed this start.
+    welcomed_at: Option<(jiff::Timestamp, u64)>,
     writes: Vec<Write>,
 }
 
@@ -76,6 +78,7 @@ impl Journal {
             resends: HashMap::new(),
             welcomed: false,
             wall: WallClock::Doubtful,
+            welcomed_at: None,
             writes: Vec::new(),
         };
         journal.reload(image);
@@ -99,6 +102,7 @@ impl Journal {
 
     /// Answers a question and returns what must be durable before the answer is used.
     pub fn next(&mut self, ask: Ask, now: &Moment) -> (Answer, Vec<Write>) {
+        self.doubt(now);
         let answer = match ask {
             Ask::Offer(offer) => Answer::Offered(self.offer(*offer, now)),
             Ask::Unread(unread) => Answer::Offered(self.unread(unread, now)),

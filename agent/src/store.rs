@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use rusqlite_migration::{Error as MigrationError, MigrationDefinitionError};
 use steward_protocol::{FaultEvent, JournalId, NodeName, Outcome};
 
@@ -24,6 +24,9 @@ pub const FILE: &str = "journal.db";
 
 /// Its name while it is created.
 const NEW_FILE: &str = "journal.db.new";
+
+/// Its rollback journal while it is created.
+const NEW_JOURNAL: &str = "journal.db.new-journal";
 
 /// Held locked while an agent runs on the directory.
 const LOCK_FILE: &str = "agent.lock";
@@ -84,6 +87,31 @@ pub enum StoreError {
         found: String,
         /// Who asked.
         wanted: NodeName,
+    },
+    /// The file cannot be opened now.
+    #[error("{doing}: {}", path.display())]
+    Open {
+        /// What was tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file in the journal's place is none that can be used.
+    #[error(
+        "open the journal {}: {what}, so it is left as it is; move it away to begin with a new one: the station then takes this node for re-imaged, and what it had sent is interrupted; never put an older copy in its place, which could run commands again",
+        path.display()
+    )]
+    NoJournal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+        /// What the database said.
+        #[source]
+        source: Option<rusqlite::Error>,
     },
     /// Something in the file makes no sense.
     #[error("read the journal: {what} in row {row} is damaged ({detail})")]
@@ -158,15 +186,19 @@ impl Store {
         let lock = lock(&dir.join(LOCK_FILE))?;
         let path = dir.join(FILE);
         if !path.try_exists().map_err(file("look at", &path))? {
-            create(dir, owner)?;
+            create(dir, owner).map_err(|error| error.opening(&dir.join(NEW_FILE)))?;
         }
-        let mut connection = connect(&path)?;
-        migrate(&mut connection, &path)?;
+        Self::open_file(&path, owner, lock).map_err(|error| error.opening(&path))
+    }
+
+    fn open_file(path: &Path, owner: &Owner, lock: File) -> Result<Self, StoreError> {
+        let mut connection = connect(path)?;
+        migrate(&mut connection, path)?;
         let store = Self {
             connection,
             _lock: lock,
         };
-        store.claim(&path, owner)?;
+        store.claim(path, owner)?;
         Ok(store)
     }
 
@@ -305,6 +337,28 @@ impl Store {
     }
 }
 
+impl StoreError {
+    /// Names the file that could not be opened, and tells a damaged one from a passing trouble.
+    fn opening(self, path: &Path) -> Self {
+        let Self::Sql { doing, source } = self else {
+            return self;
+        };
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NoJournal {
+                path,
+                what: "it is no database or a damaged one",
+                source: Some(source),
+            },
+            _ => Self::Open {
+                doing,
+                path,
+                source,
+            },
+        }
+    }
+}
+
 /// Locks the state directory for this process.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let lock = File::options()
@@ -326,14 +380,15 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 /// created in place could not be opened after a power cut during its creation.
 fn create(dir: &Path, owner: &Owner) -> Result<(), StoreError> {
     let new = dir.join(NEW_FILE);
-    for leftover in [NEW_FILE, "journal.db.new-wal", "journal.db.new-shm"] {
+    for leftover in [NEW_FILE, NEW_JOURNAL] {
         match fs::remove_file(dir.join(leftover)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(file("remove", &new)(error)),
         }
     }
-    let mut connection = connect(&new)?;
+    // Not in WAL mode: closing would then have to move the log, and does not say when it could not.
+    let mut connection = bare(&new)?;
     migrate(&mut connection, &new)?;
     let identity = Identity {
         journal_id: owner.fresh,
@@ -357,13 +412,42 @@ fn create(dir: &Path, owner: &Owner) -> Result<(), StoreError> {
         .map_err(file("make durable", dir))
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let doing = "open the journal's database";
+/// What a start does first with the file.
+const OPENING: &str = "open the journal's database";
+
+/// Checks that the file is a journal. It is never created in place, so that an empty file is none.
+fn recognise(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'identity'";
+    let id = "SELECT 1 FROM identity WHERE journal_id IS NOT NULL";
+    for query in [table, id] {
+        let found = connection
+            .query_row(query, [], |_| Ok(()))
+            .optional()
+            .map_err(sql("look for a journal"))?;
+        if found.is_none() {
+            return Err(StoreError::NoJournal {
+                path: path.to_owned(),
+                what: "it is no journal of this program",
+                source: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn bare(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sql(doing))?;
+    Connection::open_with_flags(path, flags).map_err(sql(OPENING))
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let doing = OPENING;
+    let connection = bare(path)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sql(doing))?;
+    // Before the first change to it.
+    recognise(&connection, path)?;
     connection
         .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
         .map_err(sql(doing))?;

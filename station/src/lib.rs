@@ -12,6 +12,7 @@ pub mod nearest;
 pub mod roster;
 pub mod serve;
 pub mod signals;
+pub mod sole;
 pub mod station;
 pub mod store;
 pub mod view;

@@ -12,6 +12,7 @@ use crate::{
     http::{self, About, Api, HttpError},
     inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
     signals::Stop,
+    sole::{Sole, SoleError},
     station::{Cut, Settings, Station},
     store::{Store, StoreError},
 };
@@ -25,6 +26,9 @@ pub enum ServeError {
     /// The ledger.
     #[error("open the ledger")]
     Store(#[source] StoreError),
+    /// Another station of this name.
+    #[error("start beside another station")]
+    Sole(#[source] SoleError),
     /// The broker.
     #[error("use the broker")]
     Bus(#[source] BusError),
@@ -50,6 +54,9 @@ pub enum ServeError {
 ///
 /// Fails when a part cannot start. An absent broker is not such a failure: it is waited for.
 pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Result<(), ServeError> {
+    let shown = config.nats_shown();
+    // Held to the end. Before the ledger, whose every opening begins a reign.
+    let _sole = Sole::reserve(&config.name, &shown).map_err(ServeError::Sole)?;
     let store = Store::open(&config.state_dir, &config.name).map_err(ServeError::Store)?;
     let about = About {
         name: config.name.clone(),
@@ -63,7 +70,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let address = Address {
         name: config.name.clone(),
         url: config.nats.clone(),
-        shown: config.nats_shown(),
+        shown,
         creds: config.creds.clone(),
     };
     let (bus, heard) = bus::connect(address).await.map_err(ServeError::Bus)?;

@@ -20,12 +20,17 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::Connection;
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use steward_protocol::{LedgerId, NodeName};
 use uuid::Uuid;
 
 /// Name of the ledger's file in the state directory.
 pub const FILE: &str = "ledger.sqlite3";
+
+/// Its name while it is created, and that of its rollback journal.
+const NEW_FILE: &str = ".ledger.new";
+const NEW_JOURNAL: &str = ".ledger.new-journal";
 
 /// How long a statement waits for another connection's lock.
 const BUSY: Duration = Duration::from_secs(5);
@@ -61,6 +66,29 @@ pub enum StoreError {
         known: String,
         /// The name given now.
         given: NodeName,
+    },
+    /// The file cannot be opened now.
+    #[error("{what} in {}", path.display())]
+    Open {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: rusqlite::Error,
+    },
+    /// The file in the ledger's place is none that can be used.
+    #[error(
+        "open {}: {what}, so it is left as it is; put a backup in its place, or move it away to begin with an empty ledger, which every agent has to accept with --accept-ledger",
+        path.display()
+    )]
+    NoLedger {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+        /// What the database said.
+        source: Option<rusqlite::Error>,
     },
     /// The file was written by a newer program.
     #[error("open {}: it was written by a newer version of steward (schema {found}, this program knows {known}); upgrade this program", path.display())]
@@ -137,13 +165,18 @@ impl Store {
         let lock = lock(state_dir)?;
         let path = state_dir.join(FILE);
         if !path.exists() {
-            create(state_dir, &path, station)?;
+            let temporary = state_dir.join(NEW_FILE);
+            create(state_dir, &path, station).map_err(|error| error.opening(&temporary))?;
         }
+        Self::open_file(path.clone(), station, lock).map_err(|error| error.opening(&path))
+    }
+
+    fn open_file(path: PathBuf, station: &NodeName, lock: File) -> Result<Self, StoreError> {
         let mut connection = connect(&path)?;
         schema::migrate(&mut connection, &path)?;
         check_name(&connection, station)?;
         let ledger_id = read_ledger_id(&connection)?;
-        let epoch = begin_reign(&connection)?;
+        let epoch = begin_reign(&mut connection, Timestamp::now())?;
         Ok(Self {
             connection,
             path,
@@ -158,7 +191,7 @@ impl Store {
         self.ledger_id
     }
 
-    /// Returns the number of this reign, from 1.
+    /// Returns the number of this reign, larger than that of every earlier one.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -191,6 +224,24 @@ impl Store {
     }
 }
 
+impl StoreError {
+    /// Names the file that could not be opened, and tells a damaged one from a passing trouble.
+    fn opening(self, path: &Path) -> Self {
+        let Self::Sql { what, source } = self else {
+            return self;
+        };
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NoLedger {
+                path,
+                what: "it is no database or a damaged one",
+                source: Some(source),
+            },
+            _ => Self::Open { what, path, source },
+        }
+    }
+}
+
 fn lock(state_dir: &Path) -> Result<File, StoreError> {
     let path = state_dir.join("station.lock");
     let lock = File::options()
@@ -213,12 +264,15 @@ fn lock(state_dir: &Path) -> Result<File, StoreError> {
 /// Creates the ledger under another name and renames it when it is whole: a database created in
 /// place cannot be opened after a power cut in the middle of it.
 fn create(state_dir: &Path, path: &Path, station: &NodeName) -> Result<(), StoreError> {
-    let temporary = state_dir.join(".ledger.new");
-    match fs::remove_file(&temporary) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(file("remove", &temporary)(error)),
+    let temporary = state_dir.join(NEW_FILE);
+    for leftover in [NEW_FILE, NEW_JOURNAL].map(|name| state_dir.join(name)) {
+        match fs::remove_file(&leftover) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(file("remove", &leftover)(error)),
+        }
     }
+    // Not in WAL mode: closing would then have to move the log, and does not say when it could not.
     let mut connection = Connection::open(&temporary).map_err(sql("create a database"))?;
     schema::migrate(&mut connection, &temporary)?;
     let ledger_id = Uuid::new_v4().to_string();
@@ -250,6 +304,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection
         .busy_timeout(BUSY)
         .map_err(sql("set a timeout"))?;
+    // Before the first change to it.
+    recognise(&connection, path)?;
     connection
         .pragma_update(None, "journal_mode", "WAL")
         .map_err(sql("switch to WAL"))?;
@@ -264,6 +320,26 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         .map_err(sql("limit the log"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Checks that the file is a ledger. It is never created in place, so that an empty file is none.
+fn recognise(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
+    let id = "SELECT 1 FROM meta WHERE key = 'ledger_id'";
+    for query in [table, id] {
+        let found = connection
+            .query_row(query, [], |_| Ok(()))
+            .optional()
+            .map_err(sql("look for a ledger"))?;
+        if found.is_none() {
+            return Err(StoreError::NoLedger {
+                path: path.to_owned(),
+                what: "it is no ledger",
+                source: None,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_name(connection: &Connection, station: &NodeName) -> Result<(), StoreError> {
@@ -296,14 +372,29 @@ fn read_ledger_id(connection: &Connection) -> Result<LedgerId, StoreError> {
         })
 }
 
-fn begin_reign(connection: &Connection) -> Result<u64, StoreError> {
-    let epoch: i64 = connection
+/// Begins a reign later than any before, also than those a ledger restored from a backup has forgotten:
+/// the nodes have met them, and take neither their epochs nor their places for new ones.
+fn begin_reign(connection: &mut Connection, now: Timestamp) -> Result<u64, StoreError> {
+    let doing = "begin a reign";
+    let transaction = connection.transaction().map_err(sql(doing))?;
+    // A clock that is wrong is worth nothing here and harms nothing.
+    let epoch: i64 = transaction
         .query_row(
-            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch' RETURNING CAST(value AS INTEGER)",
-            [],
+            "UPDATE meta SET value = max(CAST(value AS INTEGER) + 1, ?1) WHERE key = 'epoch'
+             RETURNING CAST(value AS INTEGER)",
+            [now.as_second()],
             |row| row.get(0),
         )
-        .map_err(sql("begin a reign"))?;
+        .map_err(sql(doing))?;
+    // Fewer than a thousand messages a second come on the average, so that these places are new.
+    transaction
+        .execute(
+            "INSERT INTO meta (key, value) VALUES ('forgotten_pos', ?1) ON CONFLICT (key)
+             DO UPDATE SET value = max(CAST(value AS INTEGER), ?1)",
+            [now.as_millisecond()],
+        )
+        .map_err(sql(doing))?;
+    transaction.commit().map_err(sql(doing))?;
     Ok(epoch.unsigned_abs())
 }
 

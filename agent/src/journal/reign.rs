@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use steward_protocol::{EventId, LedgerId, MessageId, envelope::Reign, limits};
 
 use super::{Journal, Phase, Pinned, Ticket, WallClock, Write, entry::Fact};
@@ -53,10 +54,16 @@ pub enum Welcomed {
 impl Journal {
     pub(super) fn word(&mut self, word: Word, now: &Moment) -> Welcomed {
         let reign = &word.reign;
+        let greeting = matches!(word.what, What::Welcome { .. });
         if reign.instance != self.instance {
+            if greeting && self.is_ours(reign) {
+                // The station takes another start for this node: a clone of this journal, or what
+                // replaced this node while it was away. Nothing begins here before it is welcomed
+                // again, or what both have received would run on both.
+                self.welcomed = false;
+            }
             return Welcomed::OtherInstance;
         }
-        let greeting = matches!(word.what, What::Welcome { .. });
         let heard = match self.identity.pinned {
             Some(pinned) if pinned.ledger_id == reign.ledger_id => {
                 if reign.epoch < pinned.epoch {
@@ -82,6 +89,7 @@ impl Journal {
         match word.what {
             What::Welcome { skew } => {
                 self.welcomed = true;
+                self.welcomed_at = Some((now.wall, now.boot_ms));
                 self.wall = match skew {
                     Some(skew) if skew <= limits::TRUSTED_SKEW => WallClock::Trusted,
                     Some(_) | None => WallClock::Doubtful,
@@ -91,6 +99,27 @@ impl Journal {
         }
         self.rise(word.reign.epoch, word.reign.low);
         heard
+    }
+
+    /// Doubts the wall clock once it was set since the last welcome: what the station found of it is
+    /// not true any more, and by itself it advances as the clock of the boot does.
+    pub(super) fn doubt(&mut self, now: &Moment) {
+        let Some((wall, boot_ms)) = self.welcomed_at else {
+            return;
+        };
+        let passed = Duration::from_millis(now.boot_ms.saturating_sub(boot_ms));
+        let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
+        let step = now.wall.duration_since(wall).saturating_sub(passed);
+        if step.unsigned_abs() > limits::TRUSTED_SKEW {
+            self.wall = WallClock::Doubtful;
+        }
+    }
+
+    /// Whether the ledger pinned said it, in a reign that is not over.
+    fn is_ours(&self, reign: &Reign) -> bool {
+        self.identity.pinned.is_some_and(|pinned| {
+            pinned.ledger_id == reign.ledger_id && pinned.epoch <= reign.epoch
+        })
     }
 
     /// Adopts a later reign, and forgets what it says is settled.

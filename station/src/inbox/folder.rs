@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -14,7 +14,8 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{intake::MAX_FILE, names::Claimed, report, settle::Look};
 use crate::view::{Problem, Receipt};
@@ -102,14 +103,16 @@ impl Folder {
     /// Moves an accepted file to `.done` and says beside it what it became.
     ///
     /// Not made durable: after a power cut the file is claimed still, and submitting it again under
-    /// the same intake gives the same receipt.
+    /// the same intake gives the same receipt. It is filed under the day of its claim, so that a
+    /// second try after midnight finds the note of the first.
     pub(super) fn finish_done(
         &self,
         claimed: &Claimed,
         receipt: &Receipt,
         at: Timestamp,
     ) -> io::Result<()> {
-        let date = at.to_zoned(TimeZone::UTC).date().to_string();
+        let day = claimed_at(claimed).unwrap_or(at);
+        let date = day.to_zoned(TimeZone::UTC).date().to_string();
         let folder = self.done().join(date);
         DirBuilder::new()
             .recursive(true)
@@ -157,37 +160,57 @@ impl Folder {
             "Rejected, nothing of it was run. Correct the file and drop it into the inbox again.\n\n{}",
             report::render(&claimed.name, bytes, problems)
         );
-        let json = json!({ "file": claimed.name, "problems": problems });
-        let notes = [(".error.txt", text), (".error.json", format!("{json:#}\n"))];
-        let mut written = Vec::new();
+        let json = json!({ "file": claimed.name, "intake": claimed.intake, "problems": problems });
+        let [json_path, text_path] = [JSON_NOTE, TEXT_NOTE].map(|end| with_ending(&path, end));
+        // A try of the same intake that was cut short left what it had placed.
+        let resumed = intake_of(&json_path) == Some(claimed.intake);
+        // A file that merely has the name of a note has notes of its own.
+        let text_is_ours = resumed && intake_of(&with_ending(&text_path, JSON_NOTE)).is_none();
+        let notes = [
+            (json_path, format!("{json:#}\n"), resumed),
+            (text_path, text, text_is_ours),
+        ];
+        let mut placed = Vec::new();
         // The notes go first: the file must never lie there without them.
         let result = notes
             .into_iter()
-            .try_for_each(|(ending, text)| {
-                let note = with_ending(&path, ending);
-                let mut file = match OpenOptions::new().write(true).create_new(true).open(&note) {
-                    // Left by a try of the same intake that was cut short.
-                    Err(error)
-                        if error.kind() == io::ErrorKind::AlreadyExists
-                            && name == claimed.to_string() =>
-                    {
-                        File::create(&note)?
-                    }
-                    opened => opened?,
+            .try_for_each(|(note, text, is_ours)| {
+                let draft = self.rejected().join(format!(".{}.note", claimed.intake));
+                fs::write(&draft, text)?;
+                let moved = if is_ours {
+                    fs::rename(&draft, &note)
+                } else {
+                    rename_new(&draft, &note)
                 };
-                written.push(note);
-                file.write_all(text.as_bytes())
+                placed.push(if moved.is_ok() { note } else { draft });
+                moved
             })
             .and_then(|()| rename_new(&self.claimed_path(claimed), &path));
         if let Err(error) = result {
-            for note in written {
-                // What stays is an orphan beside nothing; retention removes it.
+            for note in placed {
+                // What stays is known by its intake and used by the next try.
                 drop(fs::remove_file(note));
             }
             return Err(error);
         }
         Ok(path)
     }
+}
+
+/// Returns when a file was claimed, as the version 7 UUID of its intake says.
+fn claimed_at(claimed: &Claimed) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = claimed.intake.get_timestamp()?.to_unix();
+    let nanoseconds = i32::try_from(nanoseconds).ok()?;
+    Timestamp::new(i64::try_from(seconds).ok()?, nanoseconds).ok()
+}
+
+/// Returns the intake that a note for programs names: whose it is.
+fn intake_of(note: &Path) -> Option<Uuid> {
+    let Ok(Opened::Regular { bytes, .. }) = open(note, Durability::None) else {
+        return None;
+    };
+    let note: Value = serde_json::from_slice(&bytes).ok()?;
+    note.get("intake")?.as_str()?.parse().ok()
 }
 
 /// Returns `path` with `ending` after its whole name.
@@ -197,8 +220,14 @@ pub(super) fn with_ending(path: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
+/// Ending of the note beside a refused file that programs read.
+pub(super) const JSON_NOTE: &str = ".error.json";
+
+/// Ending of the note beside a refused file that people read.
+const TEXT_NOTE: &str = ".error.txt";
+
 /// Endings of the notes written beside a finished file.
-const NOTES: [&str; 3] = [".status.json", ".error.json", ".error.txt"];
+const NOTES: [&str; 3] = [".status.json", JSON_NOTE, TEXT_NOTE];
 
 /// Returns the file that a note is about, or the path itself if its name is not that of a note.
 pub(super) fn noted(path: &Path) -> PathBuf {

@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -41,7 +41,7 @@ pub fn list(root: &Path, timing: InboxTiming, limit: usize) -> io::Result<Vec<In
     views.extend(newest(paths(&folder.processing())?, limit, claimed_view));
     let rejected = paths(&folder.rejected())?
         .into_iter()
-        .filter(|path| !is_note(path));
+        .filter(|path| !is_note(path) && !is_draft(path));
     views.extend(newest(rejected, limit, rejected_view));
     views.extend(done(&folder, limit)?);
     views.extend(newest(ignored, limit, |file| {
@@ -93,9 +93,15 @@ fn is_note(path: &Path) -> bool {
     let about = folder::noted(path);
     about != path
         && (there(about)
-            || ![".status.json", ".error.json"]
+            || ![".status.json", folder::JSON_NOTE]
                 .iter()
                 .any(|ending| there(with_ending(path, ending))))
+}
+
+/// Returns whether a file is a note that is just being written. No file whose name begins like this
+/// is ever taken from the inbox.
+fn is_draft(path: &Path) -> bool {
+    name_of(path).as_bytes().starts_with(b".")
 }
 
 struct Listed {
@@ -244,7 +250,7 @@ fn note(file: &Listed, ending: &str) -> Note {
 }
 
 fn rejected_view(file: &Listed) -> InboxFileView {
-    let note = note(file, ".error.json");
+    let note = note(file, folder::JSON_NOTE);
     let reason = note.problems.first().map(|problem| problem.reason.clone());
     let mut view = file.view(InboxPlace::Rejected, reason);
     view.problems = note.problems;

@@ -127,7 +127,16 @@ fn a_ledger_keeps_its_id_and_counts_its_reigns() {
     let (id, epoch) = (first.ledger_id(), first.epoch());
     drop(first);
     let second = open(&directory);
-    assert_eq!((second.ledger_id(), second.epoch()), (id, epoch + 1));
+    assert_eq!(second.ledger_id(), id);
+    assert!(second.epoch() > epoch, "{} after {epoch}", second.epoch());
+    // A backup restored over a later ledger begins above what that one gave out.
+    let now = Timestamp::now();
+    assert!(epoch.cast_signed() >= now.as_second() - 60, "{epoch}");
+    let next_pos = second.load().expect("loads").next_pos;
+    assert!(
+        next_pos.cast_signed() >= now.as_millisecond() - 60_000,
+        "{next_pos}"
+    );
 }
 
 #[test]
@@ -252,7 +261,7 @@ fn a_restart_finds_what_is_open_and_nothing_else() {
             .collect::<Vec<_>>(),
         [2]
     );
-    assert_eq!(loaded.next_pos, 3);
+    assert!(loaded.next_pos >= 3);
 }
 
 #[test]
@@ -312,7 +321,7 @@ fn retention_forgets_only_what_is_settled_and_never_gives_a_place_out_twice() {
         .commit(&[moved(2, 2, State::Failed)])
         .expect("commits");
     assert_eq!(store.prune(at(10), 10).expect("prunes"), 1);
-    assert_eq!(store.load().expect("loads").next_pos, 3);
+    assert!(store.load().expect("loads").next_pos >= 3);
 }
 
 #[test]

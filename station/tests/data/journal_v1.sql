@@ -1,0 +1,55 @@
+-- A journal as the first version of its schema was written. Never edit it: a newer program must
+-- be able to open what an older one left.
+CREATE TABLE identity (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    node        TEXT NOT NULL,
+    journal_id  BLOB NOT NULL,
+    starts      INTEGER NOT NULL,
+    ledger_id   BLOB,
+    epoch       INTEGER,
+    low         INTEGER
+) STRICT;
+
+CREATE TABLE orders (
+    ticket            INTEGER PRIMARY KEY,
+    id                BLOB NOT NULL,
+    digest            BLOB NOT NULL,
+    subject           TEXT NOT NULL,
+    ledger_id         BLOB NOT NULL,
+    pos               INTEGER NOT NULL,
+    seq               INTEGER,
+    idempotent        INTEGER NOT NULL,
+    timeout_ms        INTEGER NOT NULL,
+    expires_at        TEXT NOT NULL,
+    deadline_boot_id  TEXT NOT NULL,
+    deadline_boot_ms  INTEGER NOT NULL,
+    starts            INTEGER NOT NULL,
+    state             TEXT NOT NULL,
+    at                TEXT NOT NULL,
+    started_at        TEXT,
+    started_boot_id   TEXT,
+    started_boot_ms   INTEGER,
+    pid               INTEGER,
+    pid_start_time    INTEGER,
+    reason            TEXT,
+    confirmed         INTEGER NOT NULL,
+    output_bytes      INTEGER NOT NULL,
+    text              TEXT,
+    outcome           TEXT,
+    UNIQUE (id, digest)
+) STRICT;
+
+CREATE TABLE lanes (
+    subject  TEXT PRIMARY KEY,
+    next     INTEGER NOT NULL,
+    used     INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE events (
+    rank   INTEGER PRIMARY KEY,
+    id     BLOB NOT NULL,
+    event  TEXT NOT NULL
+) STRICT;
+PRAGMA user_version = 1;
+INSERT INTO identity (one, node, journal_id, starts)
+VALUES (1, 'ship1', x'0f8fad5bd9cb469fa16570867728950e', 7);
