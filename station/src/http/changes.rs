@@ -96,7 +96,7 @@ async fn explain(
     .await?;
     let stranger = || {
         ApiError::not_found(format!(
-            "the message {id} does not go to {node:?}; see `steward msg show {id}`"
+            "the message {id} does not go to {node}; see `steward msg show {id}`"
         ))
     };
     let message = message.ok_or_else(stranger)?;
