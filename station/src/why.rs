@@ -204,25 +204,26 @@ impl<'a> Story<'a> {
     fn next_sending(&self) -> String {
         let name = self.name();
         let what = match self.delivery().cancel {
-            Some(_) => "The cancellation",
-            None => "It",
+            Some(_) if self.sent_cancel().is_some() => "The cancellation is sent again",
+            Some(_) => "The cancellation is sent",
+            None => "It is sent again",
         };
         let Some(outlook) = self.facts.outlook else {
-            return format!("{what} is sent again when {name} says hello.");
+            return format!("{what} when {name} says hello.");
         };
         match outlook
             .next_at
             .filter(|_| outlook.connected && outlook.ready)
         {
-            Some(next) if next <= self.facts.now => format!("{what} is sent again at once."),
+            Some(next) if next <= self.facts.now => format!("{what} at once."),
             Some(next) => format!(
-                "{what} is sent again at {} if {name} has not answered by then.",
+                "{what} at {} if {name} has not answered by then.",
                 when(next)
             ),
             None if !outlook.connected => {
-                format!("{what} is sent again when the broker is back and {name} says hello.")
+                format!("{what} when the broker is back and {name} says hello.")
             }
-            None => format!("{what} is sent again with the next hello of {name}."),
+            None => format!("{what} with the next hello of {name}."),
         }
     }
 

@@ -159,7 +159,7 @@ fn what_was_sent_to_a_node_that_is_away_stays_pending_and_says_so() {
         "{told}"
     );
     let last = told.lines().last().expect("a last sentence");
-    assert!(last.contains("The cancellation is sent again"), "{last}");
+    assert!(last.contains("The cancellation is sent"), "{last}");
     let output = world.steward(&["msg", "cancel", &id, "--no-wait"]);
     let (stdout, _) = texts(&output);
     assert_eq!(code(output.status), 0);
