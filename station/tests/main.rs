@@ -2,6 +2,7 @@
 
 mod architecture;
 mod broker_versions;
+mod cancel_agent;
 mod cancel_retry;
 mod claiming;
 mod cli;
