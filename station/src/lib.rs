@@ -16,3 +16,4 @@ pub mod sole;
 pub mod station;
 pub mod store;
 pub mod view;
+pub mod why;

@@ -6,10 +6,13 @@
 //! is durable, as after a restart, and everyone who waited is told.
 
 mod act;
+mod change;
 mod hear;
 mod offenders;
 mod submit;
 mod uplink;
+
+pub use change::{Change, Insight};
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +21,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use steward_protocol::NodeName;
+use steward_protocol::{MessageId, NodeName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -29,7 +32,7 @@ use crate::{
     signals::Stop,
     station::offenders::Offenders,
     store::{Store, StoreError},
-    view::{NodeView, OffenderView, Receipt},
+    view::{CancelAsk, CancelReceipt, NodeView, OffenderView, Receipt, RetryAsk},
 };
 
 /// Requests waiting for the loop; whoever sends one waits for room and for the answer.
@@ -84,10 +87,24 @@ enum Request {
         submission: Box<Submission>,
         answer: oneshot::Sender<Result<Receipt, AcceptError>>,
     },
+    Cancel {
+        change: Change<CancelAsk>,
+        answer: change::Answer<CancelReceipt>,
+    },
+    Retry {
+        change: Change<RetryAsk>,
+        answer: change::Answer<Receipt>,
+    },
+    Insight {
+        id: MessageId,
+        node: NodeName,
+        answer: oneshot::Sender<Insight>,
+    },
     Nodes {
         answer: oneshot::Sender<Vec<NodeView>>,
     },
     Waiting {
+        id: MessageId,
         nodes: Vec<NodeName>,
         answer: oneshot::Sender<BTreeMap<NodeName, String>>,
     },
@@ -134,11 +151,49 @@ impl StationHandle {
     ///
     /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, AcceptError> {
-        let (answer, waiting) = oneshot::channel();
-        let request = Request::Submit {
+        self.change(|answer| Request::Submit {
             submission: Box::new(submission),
             answer,
-        };
+        })
+        .await
+    }
+
+    /// Calls a message off. Returns only when that is durable; the nodes may not have heard of it yet.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected` when it cannot be meant, `Unavailable` when it may be tried again.
+    pub async fn cancel(&self, change: Change<CancelAsk>) -> Result<CancelReceipt, AcceptError> {
+        self.change(|answer| Request::Cancel { change, answer })
+            .await
+    }
+
+    /// Repeats a message as a new one. Returns only when that is durable.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected` when there is nothing to repeat, `Unavailable` when it may be tried again.
+    pub async fn retry(&self, change: Change<RetryAsk>) -> Result<Receipt, AcceptError> {
+        self.change(|answer| Request::Retry { change, answer })
+            .await
+    }
+
+    /// Returns what is known of one delivery beyond the ledger.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn insight(&self, id: MessageId, node: NodeName) -> Result<Insight, Gone> {
+        self.ask(|answer| Request::Insight { id, node, answer })
+            .await
+    }
+
+    async fn change<T>(
+        &self,
+        request: impl FnOnce(change::Answer<T>) -> Request,
+    ) -> Result<T, AcceptError> {
+        let (answer, waiting) = oneshot::channel();
+        let request = request(answer);
         let asked = async {
             self.requests.send(request).await.map_err(|_| Gone)?;
             waiting.await.map_err(|_| Gone)
@@ -147,7 +202,7 @@ impl StationHandle {
             Ok(Ok(answer)) => answer,
             Ok(Err(gone)) => Err(AcceptError::Unavailable(gone.to_string())),
             Err(_) => Err(AcceptError::Unavailable(format!(
-                "the station did not answer within {} s; look whether it was stored before submitting again",
+                "the station did not answer within {} s; look whether it was done before asking again",
                 PATIENCE.as_secs()
             ))),
         }
@@ -162,13 +217,18 @@ impl StationHandle {
         self.ask(|answer| Request::Nodes { answer }).await
     }
 
-    /// Returns, for each of `nodes`, why something not sent yet is waiting.
+    /// Returns, for each of `nodes`, why the message `id`, not sent there yet, is waiting.
     ///
     /// # Errors
     ///
     /// Fails when the station is ending.
-    pub async fn waiting(&self, nodes: Vec<NodeName>) -> Result<BTreeMap<NodeName, String>, Gone> {
-        self.ask(|answer| Request::Waiting { nodes, answer }).await
+    pub async fn waiting(
+        &self,
+        id: MessageId,
+        nodes: Vec<NodeName>,
+    ) -> Result<BTreeMap<NodeName, String>, Gone> {
+        self.ask(|answer| Request::Waiting { id, nodes, answer })
+            .await
     }
 
     /// Returns what was counted since the start.
@@ -315,13 +375,20 @@ impl Station {
 
     async fn on_requests(&mut self, requests: Vec<Request>) {
         let mut submissions = Vec::new();
+        let mut cancels = Vec::new();
+        let mut retries = Vec::new();
         for request in requests {
             // Whoever asked may have gone away; then nobody misses the answer.
             match request {
                 Request::Submit { submission, answer } => submissions.push((*submission, answer)),
+                Request::Cancel { change, answer } => cancels.push((change, answer)),
+                Request::Retry { change, answer } => retries.push((change, answer)),
+                Request::Insight { id, node, answer } => {
+                    drop(answer.send(self.insight(id, &node)));
+                }
                 Request::Nodes { answer } => drop(answer.send(self.nodes())),
-                Request::Waiting { nodes, answer } => {
-                    let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node));
+                Request::Waiting { id, nodes, answer } => {
+                    let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node, id));
                     drop(answer.send(nodes.into_iter().map(why).collect()));
                 }
                 Request::Counters { answer } => drop(answer.send(self.counted())),
@@ -329,6 +396,12 @@ impl Station {
             }
         }
         self.accept(submissions).await;
+        for (change, answer) in cancels {
+            self.cancel(change, answer).await;
+        }
+        for (change, answer) in retries {
+            self.retry(change, answer).await;
+        }
     }
 
     fn counted(&self) -> BTreeMap<String, u64> {

@@ -105,6 +105,7 @@ const PURE: &[&str] = &[
     "station/src/courier",
     "station/src/roster",
     "station/src/view",
+    "station/src/why",
     "station/src/station/uplink",
     "station/src/station/offenders",
     "station/src/bus/wire",

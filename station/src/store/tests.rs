@@ -1,5 +1,7 @@
 //! Tests of the ledger: what is durable, what is derived, what is refused.
 
+mod retry;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -61,6 +63,8 @@ fn accepted(pos: u64) -> Record {
         accepted_at: at(0),
         expires_at: at(0) + SignedDuration::from_hours(24),
         intake: None,
+        retry_of: None,
+        holds: Vec::new(),
         targets: nodes.iter().map(addressee).collect(),
     }))
 }
