@@ -97,13 +97,6 @@ impl Carrier {
     }
 
     async fn shell(&self, order: &Sealed, spec: Spec, at: Timestamp) -> Finish {
-        if let Some(revoked) = self.attention.revoked() {
-            return Finish {
-                state: State::Cancelled,
-                reason: Some(format!("{revoked}, before its command was run")),
-                outcome: None,
-            };
-        }
         let running = match child::start(&spec) {
             Ok(running) => running,
             Err(NotStarted { exit_code, reason }) => {
