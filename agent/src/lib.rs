@@ -27,6 +27,7 @@ use crate::{
         Birth, CALLS, Call, Duty, Ending, Life, Setup,
         context::{Born, Context},
         courier, desk, heartbeat, process,
+        revocations::Revocations,
     },
     voice::{Footing, Voice},
 };
@@ -42,6 +43,7 @@ pub mod child;
 pub mod clock;
 pub mod config;
 pub mod counters;
+pub mod dispatch;
 pub mod journal;
 pub mod keeper;
 pub mod method;
@@ -270,6 +272,7 @@ fn context(
         footing,
         last_hello: watch::Sender::new(None),
         round_trip,
+        revocations: Revocations::default(),
         permits: Arc::new(Semaphore::new(config.commands_at_once)),
         supervisor: calls,
     }
