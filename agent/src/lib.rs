@@ -42,6 +42,7 @@ pub mod child;
 pub mod clock;
 pub mod config;
 pub mod counters;
+pub mod dispatch;
 pub mod journal;
 pub mod keeper;
 pub mod method;

@@ -14,6 +14,7 @@ use super::{context::Context, kernel::Fault};
 use crate::{
     bus::dice,
     child::{self, Ended, Label, NotStarted, Spec, Stopped, Terms, WatchEnd},
+    dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket},
     keeper::{BeginReply, KeeperError, LostReply, chain},
     method::{Work, hello::Presence},
@@ -28,19 +29,6 @@ const RETRY: Backoff = Backoff {
 
 /// The try after which an order's output is given up, so that its exit code can be kept (rule J7).
 const OUTPUT_GOES: u32 = 4;
-
-/// How an order's turn ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// It is over.
-    Over,
-    /// It has not been started; it waits on.
-    Wait,
-    /// Its end is unknown, and it says that it may run again.
-    Again,
-    /// It has not been started, because the journal cannot be written.
-    NoStorage,
-}
 
 /// One order's turn.
 #[derive(Debug, Clone)]
