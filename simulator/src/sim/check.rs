@@ -175,7 +175,7 @@ impl World<'_> {
         for run in &self.truth.runs {
             let Some(page) = self.page(run.pos) else { continue };
             let options = &page.accepted.message.options;
-            if !options.ordered || options.idempotent || page.held.get() {
+            if !options.ordered || options.idempotent || self.held.contains(&run.pos) {
                 continue;
             }
             let (pos, end) = &mut last[run.node][page.domain];
@@ -250,7 +250,9 @@ impl Claim<'_> {
 
     /// Cancelled means that it never ran, or that it was stopped and that was confirmed.
     fn cancelled(&self, started: bool) -> Option<(Wrong, &'static str)> {
-        if self.row.stopped {
+        // A command found again after a restart is stopped without its output being known.
+        let reason = self.row.reason.as_deref().unwrap_or_default();
+        if self.row.outcome.is_some() || reason.contains("while it ran") {
             let alive = self.runs.iter().any(|run| run.end.is_none());
             (!started || alive).then_some((Wrong::FalseState, "it was not stopped"))
         } else {

@@ -4,10 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use steward_agent::journal::{
-    Entry, Identity, Image, Ticket, Write,
-    lanes::Lane,
-};
+use steward_agent::journal::{Entry, Identity, Image, Phase, Ticket, Write, lanes::Lane};
 use steward_protocol::{FaultEvent, JournalId, Outcome, Subject};
 use uuid::Uuid;
 
@@ -146,9 +143,13 @@ impl Disk {
         self.lanes.clear();
     }
 
-    /// Returns every order's number and what is kept of it.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.rows.iter_mut().map(|row| &mut *row.entry)
+    /// Forgets that anything was started, so that it is run again.
+    pub fn forget_starts(&mut self) {
+        for row in &mut self.rows {
+            if matches!(row.entry.phase, Phase::Started(_)) {
+                row.entry.phase = Phase::Received;
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 use jiff::Timestamp;
 use steward_protocol::{Ack, Digest, LedgerId, MessageId, NodeName, Outcome, State};
 use steward_station::{
-    courier::{Accepted, FirstAttempt, LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Record},
+    courier::{Accepted, Addressee, FirstAttempt, LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Record},
     roster::NodeRecord,
 };
 
@@ -261,7 +261,7 @@ impl Ledger {
                 if !row.state.is_final() {
                     deliveries.push(LoadedDelivery {
                         node: target.node.clone(),
-                        open: restored(&message.page, row),
+                        open: restored(&message.page, row, target),
                     });
                 }
             }
@@ -283,27 +283,12 @@ impl Ledger {
 }
 
 /// Returns an open delivery as the real store reads it back.
-fn restored(page: &Page, row: &Row) -> Open {
-    let accepted = &page.accepted;
-    let message = &accepted.message;
-    Open::restored(steward_station::courier::Kept {
-        id: accepted.id,
-        pos: accepted.pos,
-        lane: LaneName {
-            kind: message.kind,
-            method: message.method.clone(),
-            domain: message.domain.clone(),
-        },
-        ordered: message.options.ordered,
-        digest: row.digest,
-        success_codes: message.options.success_codes.clone(),
-        timeout: message.options.timeout,
-        expires_at: accepted.expires_at,
-        state: row.state,
-        attempts: row.attempts,
-        seq: row.seq,
-        since: row.since,
-    })
+fn restored(page: &Page, row: &Row, target: &Addressee) -> Open {
+    let mut open = Open::accepted(&page.accepted, target);
+    open.state = row.state;
+    open.attempts = row.attempts;
+    open.seq = row.seq;
+    open.after_restart(row.since)
 }
 
 fn index(pos: u64) -> usize {

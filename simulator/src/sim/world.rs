@@ -143,6 +143,8 @@ pub struct World<'b> {
     pub(super) told: u64,
     /// Deliveries ever handed to the broker, a bit per node, by place.
     pub(super) published: Vec<u8>,
+    /// Places of messages that repeat another one: they may run later than their place says.
+    pub(super) held: Vec<u64>,
     pub(super) tally: Tally,
     pub(super) healed: bool,
     /// Everything is final; only what is still on its way arrives.
@@ -174,6 +176,7 @@ impl<'b> World<'b> {
             pending: None,
             told: 0,
             published: Vec::with_capacity(32),
+            held: Vec::new(),
             tally: Tally::default(),
             healed: false,
             quiet: false,
