@@ -5,16 +5,22 @@
 //! the same batch; that order is rules J4, J7 and J9. If a commit fails, the shell throws this
 //! machine away and loads a new one from the ledger, as after a restart.
 
+mod cancel;
 mod heard;
 mod link;
+mod open;
+mod pump;
 mod record;
+mod replay;
 
-pub(crate) use link::Schedule;
-pub use link::{LaneName, Open};
+pub use cancel::{CancelAnswer, Cancellation};
+pub(crate) use open::Schedule;
+pub use open::{CancelRequest, LaneName, Open};
 pub use record::{
     Accepted, Action, Addressee, Dispatch, FaultRecord, FirstAttempt, Loaded, LoadedDelivery,
-    LoadedLane, Record,
+    LoadedLane, Record, Withdrawal,
 };
+pub use replay::Replay;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,19 +28,18 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use steward_protocol::{
     Ack, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, State, Target,
 };
 
 use crate::{
-    courier::link::Link,
+    courier::{cancel::Settled, link::Link},
     delivery::{self, Step},
     roster::{Moment, Roster},
     view::{NodeView, Presence},
 };
 
-/// Deliveries that may be open at once: about 400 bytes each, so below half a GiB.
+/// Deliveries that may be open at once: about 500 bytes each, so about half a GiB.
 pub const MAX_OPEN: usize = 1_000_000;
 
 /// How often deadlines are looked at: they are no finer than a second to anybody.
@@ -136,6 +141,9 @@ impl Courier {
                 .insert(delivery.open);
             courier.open += 1;
         }
+        for link in courier.links.values_mut() {
+            link.let_go_of_settled();
+        }
         courier
     }
 
@@ -163,8 +171,15 @@ impl Courier {
             .collect()
     }
 
-    /// Returns why a delivery to `node` that has not been sent is still waiting, in words.
-    pub fn waiting_for(&self, node: &NodeName) -> String {
+    /// Returns why the delivery of `id` to `node`, not sent yet, is waiting, in words.
+    pub fn waiting_for(&self, node: &NodeName, id: MessageId) -> String {
+        let holders = self.holders(node, id);
+        if !holders.is_empty() {
+            return format!(
+                "held until message {} is settled on {node}",
+                holders.join(", ")
+            );
+        }
         match self.roster.get(node) {
             None => format!("waiting for the unknown node {node}: nobody has heard of it"),
             Some(known) if !known.was_ever_heard() => {
@@ -189,6 +204,20 @@ impl Courier {
         }
     }
 
+    /// Returns the ids of what must be settled on `node` before `id` is sent there.
+    fn holders(&self, node: &NodeName, id: MessageId) -> Vec<String> {
+        let place = self.places.get(&id).map(|place| place.pos);
+        let open = || {
+            let link = self.links.get(node)?;
+            Some((link, link.get(place?)?))
+        };
+        let Some((link, open)) = open() else {
+            return Vec::new();
+        };
+        let holders = open.held_by.iter().filter_map(|pos| link.get(*pos));
+        holders.map(|holder| holder.id.to_string()).collect()
+    }
+
     /// Returns the nodes meant by `target`: the named ones, or those known that carry the labels.
     pub fn resolve(&self, target: &Target) -> Vec<NodeName> {
         match target {
@@ -202,9 +231,22 @@ impl Courier {
         self.roster.twin_of(name).cloned()
     }
 
-    /// Takes a message into the outbox. Its `pos` must be [`Self::next_pos`].
-    pub fn accept(&mut self, accepted: Arc<Accepted>, now: Moment) -> Vec<Action> {
+    /// Tells whether the message at `pos` is not final on `node`.
+    pub fn is_open(&self, node: &NodeName, pos: u64) -> bool {
+        let link = self.links.get(node);
+        link.is_some_and(|link| link.get(pos).is_some())
+    }
+
+    /// Takes a message into the outbox. Its `pos` must be [`Self::next_pos`]. Of what it says to wait
+    /// for, only what is still open holds it.
+    pub fn accept(&mut self, mut accepted: Arc<Accepted>, now: Moment) -> Vec<Action> {
         debug_assert_eq!(accepted.pos, self.next_pos);
+        let is_stale = |(node, pos): &(NodeName, u64)| !self.is_open(node, *pos);
+        if accepted.holds.iter().any(is_stale) {
+            let holds = accepted.holds.iter().filter(|hold| !is_stale(hold));
+            let holds = holds.cloned().collect();
+            Arc::make_mut(&mut accepted).holds = holds;
+        }
         let mut actions = vec![Action::Record(Record::Accepted(Arc::clone(&accepted)))];
         self.next_pos = accepted.pos + 1;
         for target in &accepted.targets {
@@ -266,7 +308,7 @@ impl Courier {
             }
             Event::NoResponders { node, sent } => {
                 if let Some(link) = self.links.get_mut(&node) {
-                    link.nobody_there(sent);
+                    link.nobody_there(sent, now);
                 }
             }
             Event::Tick => self.on_tick(now, &mut actions),
@@ -355,6 +397,7 @@ impl Courier {
         }));
         if state.is_final() {
             self.settle(node, pos, id);
+            self.release(node, Settled { id, pos, state }, now, actions);
         }
     }
 
@@ -434,25 +477,6 @@ struct Mover {
     by: NodeName,
     why: Option<String>,
     ack: Option<Box<Ack>>,
-}
-
-/// How long after its deadline a running command may still be silent.
-pub(crate) fn review_after_word(
-    state: State,
-    expires_at: Timestamp,
-    timeout: Duration,
-    now: Timestamp,
-) -> Timestamp {
-    /// Stopping a command, writing it down and telling us takes a while beyond its timeout.
-    const SLACK: Duration = Duration::from_secs(60);
-    let ended = now
-        .saturating_add(timeout + SLACK)
-        .unwrap_or(Timestamp::MAX);
-    match state {
-        State::Running => expires_at.max(ended),
-        State::Received if now >= expires_at => ended,
-        _ => expires_at,
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub enum Event {
     Deadline,
     /// The node's journal is gone: what it knew of this order cannot be learned any more.
     JournalLost,
+    /// Somebody asked that it be called off.
+    Cancel,
 }
 
 /// What follows from an event.
@@ -40,8 +42,8 @@ pub struct Impossible {
 /// Returns what follows from `event` in `state` (design section 4.3).
 ///
 /// States are monotone: word that comes twice or out of order merges without effect. A final state
-/// never changes. `expired` is reached by the station alone only from `accepted`, that is without a
-/// `sent` record (rule J9).
+/// never changes. `expired` and `cancelled` are reached by the station alone only from `accepted`,
+/// that is without a `sent` record (rule J9).
 ///
 /// # Errors
 ///
@@ -84,9 +86,13 @@ pub fn next(state: State, event: Event) -> Result<Step, Impossible> {
             Ok(Step::To(Interrupted))
         }
 
+        (Accepted, Event::Cancel) => Ok(Step::To(Cancelled)),
+        // Only the node can tell what became of something that was ever sent.
+        (Sent | Received | Running | Deferred | Unknown, Event::Cancel) => Ok(Step::Stay),
+
         (
             Succeeded | Failed | TimedOut | Cancelled | Rejected | Expired | Interrupted,
-            Event::Sent | Event::Deadline | Event::JournalLost,
+            Event::Sent | Event::Deadline | Event::JournalLost | Event::Cancel,
         ) => Err(Impossible { state, event }),
     }
 }
@@ -97,10 +103,13 @@ mod tests {
 
     fn every_event() -> Vec<Event> {
         let said = State::ALL.into_iter().map(Event::Says);
-        [Event::Sent, Event::Deadline, Event::JournalLost]
-            .into_iter()
-            .chain(said)
-            .collect()
+        let own = [
+            Event::Sent,
+            Event::Deadline,
+            Event::JournalLost,
+            Event::Cancel,
+        ];
+        own.into_iter().chain(said).collect()
     }
 
     #[test]
@@ -132,6 +141,19 @@ mod tests {
             if next(state, Event::Deadline) == Ok(Step::To(State::Expired)) {
                 assert_eq!(state, State::Accepted);
             }
+        }
+    }
+
+    #[test]
+    fn without_the_nodes_word_cancelled_needs_that_nothing_was_ever_sent() {
+        for state in State::ALL {
+            let step = next(state, Event::Cancel);
+            assert_eq!(
+                step == Ok(Step::To(State::Cancelled)),
+                state == State::Accepted,
+                "{state}"
+            );
+            assert_eq!(step.is_err(), state.is_final(), "{state}");
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use steward_protocol::NodeName;
+use steward_protocol::{MessageId, NodeName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -85,6 +85,7 @@ enum Request {
         answer: oneshot::Sender<Vec<NodeView>>,
     },
     Waiting {
+        id: MessageId,
         nodes: Vec<NodeName>,
         answer: oneshot::Sender<BTreeMap<NodeName, String>>,
     },
@@ -156,13 +157,18 @@ impl StationHandle {
         self.ask(|answer| Request::Nodes { answer }).await
     }
 
-    /// Returns, for each of `nodes`, why something not sent yet is waiting.
+    /// Returns, for each of `nodes`, why the message `id`, not sent there yet, is waiting.
     ///
     /// # Errors
     ///
     /// Fails when the station is ending.
-    pub async fn waiting(&self, nodes: Vec<NodeName>) -> Result<BTreeMap<NodeName, String>, Gone> {
-        self.ask(|answer| Request::Waiting { nodes, answer }).await
+    pub async fn waiting(
+        &self,
+        id: MessageId,
+        nodes: Vec<NodeName>,
+    ) -> Result<BTreeMap<NodeName, String>, Gone> {
+        self.ask(|answer| Request::Waiting { id, nodes, answer })
+            .await
     }
 
     /// Returns what was counted since the start.
@@ -302,8 +308,8 @@ impl Station {
             match request {
                 Request::Submit { submission, answer } => submissions.push((*submission, answer)),
                 Request::Nodes { answer } => drop(answer.send(self.courier.nodes())),
-                Request::Waiting { nodes, answer } => {
-                    let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node));
+                Request::Waiting { id, nodes, answer } => {
+                    let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node, id));
                     drop(answer.send(nodes.into_iter().map(why).collect()));
                 }
                 Request::Counters { answer } => drop(answer.send(self.counted())),

@@ -6,6 +6,7 @@
 mod ledger;
 mod load;
 mod query;
+mod retry;
 mod row;
 mod schema;
 

@@ -6,7 +6,8 @@ use steward_protocol::{Ack, Confirm, EventId, FaultEvent, Hello, NodeName, Origi
 
 use super::{
     Action, Courier, FaultRecord, Mover, Record,
-    link::{Contact, Link, Word},
+    link::{Contact, Link},
+    open::Word,
     record,
 };
 use crate::{

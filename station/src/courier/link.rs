@@ -9,26 +9,19 @@ use std::{
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Deferral, Digest, Domain, Hello, InstanceId, Kind, LedgerId, MessageId, MethodName,
-    NodeName, Send, State, Subject, limits, retry::Backoff, version,
+    Deferral, Hello, InstanceId, LedgerId, NodeName, State, Subject, limits, retry::Backoff,
 };
 
 use crate::{
-    courier::{
-        record::{Accepted, Action, Addressee, Dispatch, FirstAttempt, Record},
-        review_after_word,
-    },
+    courier::open::{CancelRequest, LaneName, Open, Word, review_after_word},
     roster::Moment,
 };
-
-/// Orders of one node on their way at once, over all lanes: its queue of 100 leaves room for them.
-const NODE_WINDOW: usize = 96;
 
 /// Lanes learned from a node's hello; lanes of our own messages are bounded by what is open.
 const MAX_LANES: usize = 4096;
 
 /// No answer while present: resend after three round trips, but within these bounds (design 4.4).
-const RESEND: Backoff = Backoff {
+pub(super) const RESEND: Backoff = Backoff {
     base: Duration::from_secs(5),
     cap: Duration::from_secs(300),
 };
@@ -42,111 +35,6 @@ const RETRY: Backoff = Backoff {
 /// Round trip assumed before one was measured.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(500);
 
-/// Kind, method and domain: a subject without its node. Ordered messages of one lane run one at a time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LaneName {
-    /// Command or event.
-    pub kind: Kind,
-    /// The functionality.
-    pub method: MethodName,
-    /// What it is for.
-    pub domain: Domain,
-}
-
-impl std::fmt::Display for LaneName {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}.{}.{}", self.kind, self.method, self.domain)
-    }
-}
-
-/// A delivery that is not final.
-#[derive(Debug, Clone)]
-pub struct Open {
-    /// The message.
-    pub id: MessageId,
-    /// Its place in the ledger.
-    pub pos: u64,
-    /// Its lane.
-    pub lane: LaneName,
-    /// Whether its place in the lane matters.
-    pub ordered: bool,
-    /// Digest of the order for this node.
-    pub digest: Digest,
-    /// Exit codes the order calls success.
-    pub success_codes: Vec<i32>,
-    /// How long it may run.
-    pub timeout: Duration,
-    /// After this it must not be started.
-    pub expires_at: Timestamp,
-    /// How it stands.
-    pub state: State,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// Its place in the lane, once it was sent.
-    pub seq: Option<u64>,
-    pub(crate) schedule: Schedule,
-}
-
-/// When a delivery wants attention. Lives in memory only: a restart looks at everything at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    /// When it is to be sent next; none while the node has it.
-    due: Option<Duration>,
-    /// When it was last sent.
-    sent: Option<Duration>,
-    /// Sendings since the node was last heard about it.
-    tries: u32,
-    /// Why the node put it off.
-    deferral: Option<Deferral>,
-    /// When silence about it becomes `expired` or `unknown`; none once it has.
-    review: Option<Timestamp>,
-}
-
-impl Open {
-    /// Returns the delivery of a message just accepted.
-    pub(crate) fn accepted(accepted: &Accepted, target: &Addressee) -> Self {
-        let message = &accepted.message;
-        Self {
-            id: accepted.id,
-            pos: accepted.pos,
-            lane: LaneName {
-                kind: message.kind,
-                method: message.method.clone(),
-                domain: message.domain.clone(),
-            },
-            ordered: message.options.ordered,
-            digest: target.digest,
-            success_codes: message.options.success_codes.clone(),
-            timeout: message.options.timeout,
-            expires_at: accepted.expires_at,
-            state: State::Accepted,
-            attempts: 0,
-            seq: None,
-            schedule: Schedule::immediate(Some(accepted.expires_at)),
-        }
-    }
-}
-
-impl Open {
-    /// Whether the node asked to be tried later, and that is not yet.
-    fn is_put_off(&self, now: Moment) -> bool {
-        self.schedule.deferral.is_some() && self.schedule.due.is_some_and(|due| due > now.mono)
-    }
-}
-
-impl Schedule {
-    /// Returns the schedule of something to be sent at the first opportunity.
-    pub(crate) fn immediate(review: Option<Timestamp>) -> Self {
-        Self {
-            due: Some(Duration::ZERO),
-            sent: None,
-            tries: 0,
-            deferral: None,
-            review,
-        }
-    }
-}
-
 /// How a node turned up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contact {
@@ -154,25 +42,6 @@ pub(crate) enum Contact {
     Same,
     /// Another start: what it knows may have changed.
     Started,
-}
-
-/// What an ACK means for the schedule.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Word {
-    state: State,
-    deferral: Option<Deferral>,
-    expected_seq: Option<u64>,
-}
-
-impl Word {
-    /// Returns what `ack` means for the schedule.
-    pub(crate) fn of(ack: &Ack) -> Self {
-        Self {
-            state: ack.state,
-            deferral: ack.deferral,
-            expected_seq: ack.expected_seq,
-        }
-    }
 }
 
 /// What every order of this reign carries.
@@ -188,25 +57,41 @@ pub(crate) struct Reigning<'a> {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
-    queue: BTreeSet<u64>,
+pub(super) struct Lane {
+    /// What may travel, by [`Open::turn`]: what was let go late comes after what overtook it.
+    pub(super) queue: BTreeSet<(u64, u64)>,
     /// The number given out last.
-    last_seq: u64,
+    pub(super) last_seq: u64,
+}
+
+impl Lane {
+    /// Returns the places that may be on their way, in the order of their turns.
+    pub(super) fn window(&self) -> impl Iterator<Item = u64> + '_ {
+        let front = self.queue.iter().take(limits::LANE_WINDOW);
+        front.map(|(_, pos)| *pos)
+    }
 }
 
 /// One node as the courier sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     /// The start of the agent orders may be sent to; none while the node is away.
-    ready: Option<InstanceId>,
+    pub(super) ready: Option<InstanceId>,
     /// When it last said hello.
     greeted: Duration,
+    /// When the broker last said that nobody listens, if the node has not spoken since.
+    pub(super) deaf: Option<Duration>,
     round_trip: Option<Duration>,
-    open: BTreeMap<u64, Open>,
-    lanes: BTreeMap<LaneName, Lane>,
-    unordered: BTreeSet<u64>,
+    pub(super) open: BTreeMap<u64, Open>,
+    pub(super) lanes: BTreeMap<LaneName, Lane>,
+    /// What may travel and has no place in a lane.
+    pub(super) unordered: BTreeSet<u64>,
+    /// What is being called off.
+    pub(super) cancels: BTreeSet<u64>,
+    /// What waits for an earlier message to be settled, by that message's place. In no queue.
+    held: BTreeMap<u64, BTreeSet<u64>>,
     /// When something may be due; none when nothing can become due by itself.
-    look_at: Option<Duration>,
+    pub(super) look_at: Option<Duration>,
 }
 
 impl Link {
@@ -215,26 +100,98 @@ impl Link {
     }
 
     pub(crate) fn insert(&mut self, open: Open) {
-        if open.ordered {
-            self.lanes
-                .entry(open.lane.clone())
-                .or_default()
-                .queue
-                .insert(open.pos);
-        } else {
-            self.unordered.insert(open.pos);
+        let pos = open.pos;
+        for holder in &open.held_by {
+            self.held.entry(*holder).or_default().insert(pos);
         }
-        self.open.insert(open.pos, open);
+        let is_free = open.held_by.is_empty();
+        self.open.insert(pos, open);
+        if is_free {
+            self.enqueue(pos);
+        }
+    }
+
+    /// Lets a delivery take part: in its lane, beside the lanes, or as a cancellation.
+    fn enqueue(&mut self, pos: u64) {
+        let Some(open) = self.open.get(&pos) else {
+            return;
+        };
+        if open.cancel.is_some() {
+            self.cancels.insert(pos);
+        }
+        if open.ordered {
+            let lane = self.lanes.entry(open.lane.clone()).or_default();
+            lane.queue.insert(open.turn());
+        } else if open.cancel.is_none() {
+            self.unordered.insert(pos);
+        }
         self.look_at = Some(Duration::ZERO);
     }
 
     pub(crate) fn remove(&mut self, pos: u64) {
-        if let Some(open) = self.open.remove(&pos) {
-            self.unordered.remove(&pos);
-            if let Some(lane) = self.lanes.get_mut(&open.lane) {
-                lane.queue.remove(&pos);
+        let Some(open) = self.open.remove(&pos) else {
+            return;
+        };
+        self.unordered.remove(&pos);
+        self.cancels.remove(&pos);
+        if let Some(lane) = self.lanes.get_mut(&open.lane) {
+            lane.queue.remove(&open.turn());
+        }
+        for holder in &open.held_by {
+            if let Some(waiting) = self.held.get_mut(holder) {
+                waiting.remove(&pos);
             }
         }
+    }
+
+    /// Returns what waits for `pos`.
+    pub(crate) fn held_by(&self, pos: u64) -> Vec<u64> {
+        let waiting = self.held.get(&pos);
+        waiting
+            .map(|waiting| waiting.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// `pos` waits for `holder` no more. Returns whether it is free now.
+    pub(crate) fn let_go(&mut self, pos: u64, holder: u64) -> bool {
+        if let Some(waiting) = self.held.get_mut(&holder) {
+            waiting.remove(&pos);
+            if waiting.is_empty() {
+                self.held.remove(&holder);
+            }
+        }
+        let Some(open) = self.open.get_mut(&pos) else {
+            return false;
+        };
+        if !open.held_by.remove(&holder) || !open.held_by.is_empty() {
+            return false;
+        }
+        self.enqueue(pos);
+        true
+    }
+
+    /// Lets go of what waits for something that is settled already.
+    pub(crate) fn let_go_of_settled(&mut self) {
+        let settled = |holder: &u64| !self.open.contains_key(holder);
+        let holders: Vec<u64> = self.held.keys().copied().filter(settled).collect();
+        for holder in holders {
+            for pos in self.held_by(holder) {
+                self.let_go(pos, holder);
+            }
+        }
+    }
+
+    /// From now on only the cancellation travels, at once and whatever the windows say.
+    pub(crate) fn call_off(&mut self, pos: u64, request: CancelRequest, now: Moment) {
+        let Some(open) = self.open.get_mut(&pos) else {
+            return;
+        };
+        open.cancel.get_or_insert(request);
+        open.schedule.deferral = None;
+        open.schedule.wake(now);
+        self.unordered.remove(&pos);
+        self.cancels.insert(pos);
+        self.look_at = Some(now.mono);
     }
 
     pub(crate) fn get(&self, pos: u64) -> Option<&Open> {
@@ -270,10 +227,11 @@ impl Link {
     }
 
     /// Nobody listened at `sent`. If the node has said hello since, it listens now.
-    pub(crate) fn nobody_there(&mut self, sent: Duration) {
+    pub(crate) fn nobody_there(&mut self, sent: Duration, now: Moment) {
         // What was sent is known in whole milliseconds.
         if sent + Duration::from_millis(1) > self.greeted {
             self.ready = None;
+            self.deaf = Some(now.mono);
         }
     }
 
@@ -291,6 +249,7 @@ impl Link {
         let returned = self.ready.is_none() || missed || contact == Contact::Started;
         self.ready = Some(instance);
         self.greeted = now.mono;
+        self.deaf = None;
         let complete =
             hello.open.len() < limits::MAX_IDS && hello.unconfirmed.len() < limits::MAX_IDS;
         let round_trip = self.round_trip();
@@ -303,12 +262,13 @@ impl Link {
             let due = match contact {
                 Contact::Started => true,
                 // What it should have and does not know may have been lost with its answer.
-                Contact::Same if has_it => complete && settled_in && !listed(),
+                Contact::Same if has_it => {
+                    (returned && open.cancel.is_some()) || (complete && settled_in && !listed())
+                }
                 Contact::Same => returned,
             };
             if due {
-                open.schedule.due = Some(now.mono);
-                open.schedule.tries = 0;
+                open.schedule.wake(now);
             }
         }
         self.catch_up(hello);
@@ -337,7 +297,7 @@ impl Link {
     /// The broker is back: what was on its way may have been lost with it.
     pub(crate) fn reconnected(&mut self, now: Moment) {
         for open in self.open.values_mut() {
-            if matches!(open.state, State::Sent | State::Unknown) {
+            if matches!(open.state, State::Sent | State::Unknown) || open.cancel.is_some() {
                 open.schedule.due = Some(now.mono);
             }
         }
@@ -348,6 +308,7 @@ impl Link {
     pub(crate) fn reset_lanes(&mut self) {
         for lane in self.lanes.values_mut() {
             lane.last_seq = 0;
+            lane.queue = lane.queue.iter().map(|(_, pos)| (u64::MAX, *pos)).collect();
         }
         for open in self.open.values_mut() {
             open.seq = None;
@@ -379,7 +340,9 @@ impl Link {
         let Some(open) = self.open.get_mut(&pos) else {
             return;
         };
-        if let (Some(sent), 1) = (open.schedule.sent, open.schedule.tries) {
+        // Of an order and its cancellation it cannot be told which one is answered.
+        let sample = open.schedule.sent.filter(|_| open.cancel.is_none());
+        if let (Some(sent), 1) = (sample, open.schedule.tries) {
             // A link that was down for a while says nothing about the round trip of one that is up.
             let sample = now.mono.saturating_sub(sent).min(RESEND.base);
             // RFC 6298 smooths with one eighth.
@@ -392,8 +355,11 @@ impl Link {
         let lane = open.lane.clone();
         match word.deferral {
             None => {
-                open.schedule.due = None;
-                open.schedule.tries = 0;
+                // A cancellation goes on until the delivery is final, whatever else is said.
+                if open.cancel.is_none() {
+                    open.schedule.due = None;
+                    open.schedule.tries = 0;
+                }
                 let review = review_after_word(word.state, open.expires_at, open.timeout, now.wall);
                 open.schedule.review = Some(review);
                 self.unblock(&lane, now);
@@ -415,8 +381,8 @@ impl Link {
         let Some(lane) = self.lanes.get(lane) else {
             return;
         };
-        for pos in lane.queue.iter().take(limits::LANE_WINDOW) {
-            if let Some(open) = self.open.get_mut(pos)
+        for pos in lane.window() {
+            if let Some(open) = self.open.get_mut(&pos)
                 && open.schedule.deferral == Some(Deferral::Gap)
             {
                 open.schedule.due = Some(now.mono);
@@ -429,8 +395,8 @@ impl Link {
         let Some(lane) = self.lanes.get(lane) else {
             return;
         };
-        for pos in lane.queue.iter().take(limits::LANE_WINDOW) {
-            let Some(open) = self.open.get_mut(pos) else {
+        for pos in lane.window() {
+            let Some(open) = self.open.get_mut(&pos) else {
                 continue;
             };
             let stale = open
@@ -438,140 +404,16 @@ impl Link {
                 .sent
                 .is_none_or(|sent| now.mono.saturating_sub(sent) > round_trip);
             let missing = matches!(open.state, State::Sent | State::Deferred | State::Unknown);
-            if missing && stale && open.seq.is_some_and(|seq| seq >= expected) {
+            // Only a cancellation overtakes what the node itself asked to have later.
+            let asked_for_later =
+                open.is_put_off(now) && open.schedule.deferral != Some(Deferral::Gap);
+            if missing && stale && !asked_for_later && open.seq.is_some_and(|seq| seq >= expected) {
                 open.schedule.due = Some(now.mono);
             }
         }
     }
 
-    fn round_trip(&self) -> Duration {
+    pub(super) fn round_trip(&self) -> Duration {
         self.round_trip.unwrap_or(FIRST_ROUND_TRIP)
-    }
-
-    /// Sends what is due, within the windows and never past something the node put off.
-    pub(crate) fn pump(
-        &mut self,
-        node: &NodeName,
-        reign: &Reigning<'_>,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(instance) = self.ready else { return };
-        let low = self.low(reign.next_pos);
-        for pos in self.eligible(now) {
-            let due = self.open.get(&pos).and_then(|open| open.schedule.due);
-            if due.is_none_or(|due| due > now.mono) {
-                continue;
-            }
-            let given = self.number(pos);
-            let Some(attempt) = self.attempt(pos, now) else {
-                continue;
-            };
-            let Some(open) = self.open.get(&pos) else {
-                continue;
-            };
-            let first = (attempt == 1).then(|| FirstAttempt {
-                seq: given,
-                at: now.wall,
-                by: reign.station.clone(),
-            });
-            actions.push(Action::Record(Record::Attempt {
-                pos,
-                node: node.clone(),
-                attempt,
-                first,
-            }));
-            let left = now.wall.duration_until(open.expires_at).as_millis();
-            let send = Send {
-                v: version::CURRENT,
-                ledger_id: reign.ledger_id,
-                epoch: reign.epoch,
-                instance,
-                pos,
-                low,
-                seq: open.seq,
-                seq_low: open.seq.and_then(|_| self.seq_low(&open.lane)),
-                attempt,
-                ttl_left_ms: u64::try_from(left).unwrap_or(0),
-            };
-            actions.push(Action::Order(Dispatch {
-                node: node.clone(),
-                digest: open.digest,
-                send,
-            }));
-        }
-        let due = |pos| self.open.get(&pos)?.schedule.due;
-        let eligible = self.eligible(now).into_iter();
-        self.look_at = eligible.chain(self.put_off(now)).filter_map(due).min();
-    }
-
-    /// Gives an ordered delivery its place in its lane, once.
-    fn number(&mut self, pos: u64) -> Option<(LaneName, u64)> {
-        let open = self
-            .open
-            .get_mut(&pos)
-            .filter(|open| open.ordered && open.seq.is_none())?;
-        let lane = self.lanes.get_mut(&open.lane)?;
-        lane.last_seq += 1;
-        open.seq = Some(lane.last_seq);
-        Some((open.lane.clone(), lane.last_seq))
-    }
-
-    /// Notes that a delivery is being sent and when it is due again. Returns which attempt this is.
-    fn attempt(&mut self, pos: u64, now: Moment) -> Option<u32> {
-        let floor = (self.round_trip() * 3).clamp(RESEND.base, RESEND.cap);
-        let open = self.open.get_mut(&pos)?;
-        open.attempts += 1;
-        if open.state == State::Accepted {
-            open.state = State::Sent;
-        }
-        let wait = Backoff {
-            base: floor,
-            cap: RESEND.cap,
-        };
-        let dice = now
-            .dice
-            .wrapping_mul(pos | 1)
-            .wrapping_add(u64::from(open.attempts));
-        let schedule = &mut open.schedule;
-        schedule.sent = Some(now.mono);
-        schedule.deferral = None;
-        schedule.due = Some(now.mono + wait.above(floor, schedule.tries, dice));
-        schedule.tries += 1;
-        Some(open.attempts)
-    }
-
-    /// The smallest sequence number of a lane that is not settled.
-    fn seq_low(&self, lane: &LaneName) -> Option<u64> {
-        let lane = self.lanes.get(lane)?;
-        lane.queue.iter().find_map(|pos| self.open.get(pos)?.seq)
-    }
-
-    /// Places that may be on their way now: the front of every lane, lanes taking turns. What the node
-    /// put off takes no room, and in its lane nothing that comes after it: that would only be a gap.
-    fn eligible(&self, now: Moment) -> Vec<u64> {
-        let is_put_off = |pos: &u64| self.open.get(pos).is_some_and(|open| open.is_put_off(now));
-        let mut ranked: Vec<(usize, u64)> = Vec::new();
-        for lane in self.lanes.values() {
-            let front = lane.queue.iter().take(limits::LANE_WINDOW);
-            let free = front.take_while(|pos| !is_put_off(pos));
-            ranked.extend(free.enumerate().map(|(rank, pos)| (rank, *pos)));
-        }
-        let free = self.unordered.iter().filter(|pos| !is_put_off(pos));
-        let window = free.take(limits::UNORDERED_WINDOW);
-        ranked.extend(window.enumerate().map(|(rank, pos)| (rank, *pos)));
-        ranked.sort_unstable();
-        ranked
-            .into_iter()
-            .take(NODE_WINDOW)
-            .map(|(_, pos)| pos)
-            .collect()
-    }
-
-    /// Places the node put off: they become due by themselves.
-    fn put_off(&self, now: Moment) -> impl Iterator<Item = u64> + '_ {
-        let fronts = self.lanes.values().filter_map(|lane| lane.queue.first());
-        let candidates = fronts.chain(&self.unordered).copied();
-        candidates.filter(move |pos| self.open.get(pos).is_some_and(|open| open.is_put_off(now)))
     }
 }

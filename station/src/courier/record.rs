@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Confirm, Digest, Domain, EventId, InstanceId, LedgerId, Message, MessageId, NodeName,
-    Send, State,
+    Ack, Cancel, Confirm, Digest, Domain, EventId, InstanceId, LedgerId, Message, MessageId,
+    NodeName, Send, State, Subject,
 };
 use uuid::Uuid;
 
 use crate::{
-    courier::link::{LaneName, Open},
+    courier::open::{LaneName, Open},
     roster::NodeRecord,
 };
 
@@ -38,6 +38,11 @@ pub struct Accepted {
     pub expires_at: Timestamp,
     /// The inbox's claim it came with, so that a crash never makes it come twice.
     pub intake: Option<Uuid>,
+    /// The message it repeats, if an operator asked for that.
+    pub retry_of: Option<MessageId>,
+    /// Where it must not be sent yet: the node, and the place of an earlier message that must be settled
+    /// there first. If that one turns out to have succeeded, this one is cancelled there.
+    pub holds: Vec<(NodeName, u64)>,
     /// Every node it goes to, with the digest of the order for that node.
     pub targets: Vec<Addressee>,
 }
@@ -127,6 +132,30 @@ pub enum Record {
         /// The reason now.
         why: String,
     },
+    /// Somebody asked that a delivery be called off. Its state may not have changed yet.
+    CancelRequested {
+        /// The message's place.
+        pos: u64,
+        /// To whom.
+        node: NodeName,
+        /// When.
+        at: Timestamp,
+        /// Who asked, as the station knows it.
+        by: String,
+    },
+    /// A delivery that was held may be sent.
+    Released {
+        /// The message's place.
+        pos: u64,
+        /// To whom.
+        node: NodeName,
+        /// When.
+        at: Timestamp,
+        /// On whose word: the station's name.
+        by: NodeName,
+        /// Why.
+        why: String,
+    },
     /// A node's sequence numbers start again.
     LanesReset {
         /// Which node.
@@ -162,6 +191,19 @@ pub struct Dispatch {
     pub send: Send,
 }
 
+/// One transmission of a cancellation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// To whom.
+    pub node: NodeName,
+    /// Where it travels.
+    pub subject: Subject,
+    /// The header the order itself would have.
+    pub send: Send,
+    /// What is called off.
+    pub cancel: Cancel,
+}
+
 /// What the shell is to do, in this order.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -169,6 +211,8 @@ pub enum Action {
     Record(Record),
     /// Send an order.
     Order(Dispatch),
+    /// Send a cancellation.
+    Cancel(Box<Withdrawal>),
     /// Answer a hello.
     Welcome {
         /// To whom.

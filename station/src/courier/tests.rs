@@ -1,10 +1,11 @@
-//! Tests of the courier: single decisions, and a seeded walk against simulated agents.
+//! Tests of the courier: single decisions, and seeded walks against simulated agents.
 
+mod cancel;
 mod walk;
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use steward_protocol::{
     Deferral, Digest, EventId, InstanceId, JournalId, Kind, Message, Method, Options, Outcome,
     Output, ShellBody, Subject, limits, version,
@@ -79,6 +80,8 @@ fn accepted(
         accepted_at,
         expires_at: accepted_at + expires,
         intake: None,
+        retry_of: None,
+        holds: Vec::new(),
         targets: nodes
             .iter()
             .map(|node| Addressee {
@@ -218,7 +221,11 @@ fn a_message_for_a_node_nobody_has_heard_of_is_kept_raised_and_sent_when_it_spea
         (orders(&actions).len(), faults(&actions)),
         (0, vec!["unknown node"])
     );
-    assert!(courier.waiting_for(&ship(1)).contains("unknown node"));
+    assert!(
+        courier
+            .waiting_for(&ship(1), id(1))
+            .contains("unknown node")
+    );
     assert!(
         faults(&submit(&mut courier, 2, Options::standard())).is_empty(),
         "raised once per node"

@@ -232,7 +232,7 @@ async fn message(
     let view = read(&api, move |reader| reader.message(id, None, depth)).await?;
     let mut view =
         view.ok_or_else(|| ApiError::not_found(format!("the message {id} was forgotten")))?;
-    explain_waiting(&api, &mut view.deliveries).await?;
+    explain_waiting(&api, id, &mut view.deliveries).await?;
     Ok(Json(view))
 }
 
@@ -264,7 +264,11 @@ async fn find(api: &Api, prefix: String) -> Result<MessageId, ApiError> {
 }
 
 /// What has not been sent yet has no reason in the ledger; the loop knows what it waits for.
-async fn explain_waiting(api: &Api, deliveries: &mut [DeliveryView]) -> Result<(), ApiError> {
+async fn explain_waiting(
+    api: &Api,
+    id: MessageId,
+    deliveries: &mut [DeliveryView],
+) -> Result<(), ApiError> {
     let is_waiting = |delivery: &DeliveryView| delivery.state == DeliveryState::Accepted;
     let waiting: Vec<NodeName> = deliveries
         .iter()
@@ -274,7 +278,7 @@ async fn explain_waiting(api: &Api, deliveries: &mut [DeliveryView]) -> Result<(
     if waiting.is_empty() {
         return Ok(());
     }
-    let mut reasons = api.station.waiting(waiting).await?;
+    let mut reasons = api.station.waiting(id, waiting).await?;
     for delivery in deliveries
         .iter_mut()
         .filter(|delivery| is_waiting(delivery))
@@ -295,7 +299,7 @@ async fn delivery(
     })
     .await?;
     let mut deliveries = view.map(|view| view.deliveries).unwrap_or_default();
-    explain_waiting(&api, &mut deliveries).await?;
+    explain_waiting(&api, id, &mut deliveries).await?;
     let found = deliveries.into_iter().next();
     found
         .map(Json)

@@ -9,7 +9,7 @@ use steward_protocol::{
 use super::{Station, chain};
 use crate::{
     bus::Outgoing,
-    courier::{Action, Dispatch},
+    courier::{Action, Dispatch, Withdrawal},
 };
 
 impl Station {
@@ -24,6 +24,7 @@ impl Station {
             let outgoing = match action {
                 Action::Record(_) => None,
                 Action::Order(dispatch) => self.order(dispatch),
+                Action::Cancel(withdrawal) => self.withdraw(*withdrawal),
                 Action::Welcome {
                     node,
                     instance,
@@ -109,6 +110,16 @@ impl Station {
             }
         };
         self.outgoing(node, subject, Envelope { send, body: sealed }.encode())
+    }
+
+    fn withdraw(&self, withdrawal: Withdrawal) -> Option<Outgoing> {
+        let Withdrawal {
+            node,
+            subject,
+            send,
+            cancel: body,
+        } = withdrawal;
+        self.outgoing(node, subject.to_string(), Frame { send, body }.encode())
     }
 
     fn welcome(&self, node: NodeName, send: Reign, hello_at: Timestamp) -> Option<Outgoing> {

@@ -289,6 +289,8 @@ impl Station {
                 .saturating_add(expires)
                 .unwrap_or(jiff::Timestamp::MAX),
             intake: submission.intake,
+            retry_of: None,
+            holds: Vec::new(),
             targets: Vec::new(),
         };
         let limit = MAX_ORDER.min(self.bus.max_payload().saturating_sub(FRAME_OVERHEAD));
@@ -330,7 +332,7 @@ fn order(accepted: &Accepted, node: &NodeName) -> Result<Order, String> {
         issued_at: accepted.accepted_at,
         expires_at: accepted.expires_at,
         submitted_by: accepted.submitted_by.clone(),
-        retry_of: None,
+        retry_of: accepted.retry_of,
         timeout_ms: u64::try_from(message.options.timeout.as_millis()).unwrap_or(u64::MAX),
         ordered: message.options.ordered,
         idempotent: message.options.idempotent,

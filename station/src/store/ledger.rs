@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use steward_protocol::{Digest, MessageId, NodeName, Options};
 use uuid::Uuid;
 
-use super::{Store, StoreError, row::corrupt, sql};
+use super::{Store, StoreError, retry, row::corrupt, sql};
 use crate::{
     courier::{Accepted, FaultRecord, LaneName, Record},
     roster::NodeRecord,
@@ -242,13 +242,16 @@ fn write(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreErro
         Record::Attempt { .. } => write_attempt(transaction, record),
         Record::Moved { .. } => write_moved(transaction, record),
         Record::Reason { pos, node, why } => write_reason(transaction, *pos, node, why),
+        Record::CancelRequested { .. } | Record::Released { .. } => {
+            retry::write(transaction, record)
+        }
         Record::LanesReset { node, at } => write_lanes_reset(transaction, node, *at),
         Record::Node(node) => write_node(transaction, node),
         Record::Fault(fault) => write_fault(transaction, fault),
     }
 }
 
-fn execute(
+pub(super) fn execute(
     transaction: &Transaction<'_>,
     what: &'static str,
     query: &str,
@@ -273,8 +276,8 @@ fn write_accepted(transaction: &Transaction<'_>, accepted: &Accepted) -> Result<
         transaction,
         "record a message",
         "INSERT INTO message (pos, id, name, source, submitted_by, accepted_at, expires_at, kind, method,
-                              domain, options, body, content, intake)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                              domain, options, body, content, intake, retry_of)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             pos,
             accepted.id.to_string(),
@@ -290,6 +293,7 @@ fn write_accepted(transaction: &Transaction<'_>, accepted: &Accepted) -> Result<
             json(&message.body)?,
             accepted.content.as_bytes(),
             accepted.intake.map(|intake| intake.to_string()),
+            accepted.retry_of.map(|id| id.to_string()),
         ],
     )?;
     execute(
@@ -308,7 +312,7 @@ fn write_accepted(transaction: &Transaction<'_>, accepted: &Accepted) -> Result<
             params![pos, target.node.as_str(), target.digest.as_bytes(), at, station, version],
         )?;
     }
-    Ok(())
+    retry::write_holds(transaction, accepted)
 }
 
 fn write_attempt(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {

@@ -1,9 +1,12 @@
 //! Reading back what a restart needs, and the bodies of orders about to be sent.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rusqlite::Row;
-use steward_protocol::{Digest, NodeName, Order, State, Subject};
+use steward_protocol::{Digest, NodeName, Order, Subject};
 
 use super::{
     Store, StoreError,
@@ -12,7 +15,7 @@ use super::{
     sql,
 };
 use crate::{
-    courier::{LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Schedule, review_after_word},
+    courier::{CancelRequest, LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Schedule},
     roster::NodeRecord,
 };
 
@@ -86,7 +89,8 @@ impl Store {
 
     fn load_open(&self) -> Result<Vec<LoadedDelivery>, StoreError> {
         let query = "SELECT node, pos, id, kind, method, domain, options, expires_at, digest, delivery.state,
-                            attempts, seq, delivery.since
+                            attempts, seq, delivery.since, cancel_at, cancel_by,
+                            EXISTS (SELECT 1 FROM hold WHERE hold.pos = delivery.pos AND hold.node = delivery.node)
                      FROM delivery JOIN message USING (pos) WHERE final = 0 ORDER BY pos";
         self.collect("load the open deliveries", query, |row| {
             let (pos, options, digest): (i64, String, [u8; 32]) =
@@ -95,14 +99,23 @@ impl Store {
                 .map_err(|error| corrupt("a message's options", &error))?;
             let expires_at = timestamp(get(row, 7)?)?;
             let seq: Option<i64> = get(row, 11)?;
-            let state: State = parse(row, 9, "a state")?;
-            // The deadline of what is already unknown has had its effect.
-            let timeout = Duration::from_millis(options.timeout_ms);
             let since = timestamp(get(row, 12)?)?;
-            let review = (state != State::Unknown)
-                .then(|| review_after_word(state, expires_at, timeout, since));
+            let cancel_at: Option<i64> = get(row, 13)?;
+            let cancel_by: Option<String> = get(row, 14)?;
+            let cancel = cancel_at
+                .map(timestamp)
+                .transpose()?
+                .map(|at| CancelRequest {
+                    at,
+                    by: cancel_by.unwrap_or_default(),
+                });
+            let node: NodeName = parse(row, 0, "a node's name")?;
+            let held_by = match get(row, 15)? {
+                true => self.holders(pos.unsigned_abs(), &node)?,
+                false => BTreeSet::new(),
+            };
             Ok(LoadedDelivery {
-                node: parse(row, 0, "a node's name")?,
+                node,
                 open: Open {
                     id: parse(row, 2, "a message id")?,
                     pos: pos.unsigned_abs(),
@@ -114,13 +127,16 @@ impl Store {
                     ordered: options.ordered,
                     digest: Digest::from(digest),
                     success_codes: options.success_codes,
-                    timeout,
+                    timeout: Duration::from_millis(options.timeout_ms),
                     expires_at,
-                    state,
+                    state: parse(row, 9, "a state")?,
                     attempts: get(row, 10)?,
                     seq: seq.map(i64::unsigned_abs),
-                    schedule: Schedule::immediate(review),
-                },
+                    cancel,
+                    held_by,
+                    schedule: Schedule::immediate(None),
+                }
+                .after_restart(since),
             })
         })
     }

@@ -8,7 +8,8 @@ use rusqlite_migration::{M, Migrations};
 use super::{StoreError, sql};
 
 /// Every migration there ever was, oldest first. A published one is never edited.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -100,7 +101,26 @@ CREATE TABLE fault (
     detail  TEXT NOT NULL,
     verdict TEXT NOT NULL
 ) STRICT;
-"];
+",
+    "
+-- Cancellation: who asked first, and when. Kinds of event added: cancel_requested, held, released.
+ALTER TABLE delivery ADD COLUMN cancel_at INTEGER;
+ALTER TABLE delivery ADD COLUMN cancel_by TEXT;
+ALTER TABLE event ADD COLUMN other INTEGER; -- the place of the message it is held for
+
+-- Repetition: what must be settled on the node before this is sent. Rows go when it is let go; one
+-- whose holder is final has no meaning any more.
+CREATE TABLE hold (
+    pos    INTEGER NOT NULL,
+    node   TEXT NOT NULL,
+    holder INTEGER NOT NULL,
+    PRIMARY KEY (pos, node, holder),
+    FOREIGN KEY (pos, node) REFERENCES delivery (pos, node) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hold_by_holder ON hold (holder, node);
+CREATE INDEX message_by_retry ON message (retry_of) WHERE retry_of IS NOT NULL;
+",
+];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.iter().map(|step| M::up(step)).collect()));

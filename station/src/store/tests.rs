@@ -61,6 +61,8 @@ fn accepted(pos: u64) -> Record {
         accepted_at: at(0),
         expires_at: at(0) + SignedDuration::from_hours(24),
         intake: None,
+        retry_of: None,
+        holds: Vec::new(),
         targets: nodes.iter().map(addressee).collect(),
     }))
 }
