@@ -75,6 +75,8 @@ pub struct Request {
     pub nature: Nature,
     /// Which message it repeats.
     pub retry_of: Option<MessageId>,
+    /// Where it waits for which earlier message.
+    pub holds: Vec<(usize, u64)>,
     /// When it is accepted, in milliseconds after [`BEGINNING`].
     pub at: u64,
 }
@@ -192,6 +194,12 @@ impl Book {
             accepted_at,
             expires_at,
             intake: None,
+            retry_of: request.retry_of,
+            holds: request
+                .holds
+                .iter()
+                .map(|(node, pos)| (self.names[*node].clone(), *pos))
+                .collect(),
             targets,
         };
         Page {
@@ -287,6 +295,7 @@ fn draw(dice: &mut Dice, nodes: usize, pos: u64) -> Request {
             Nature::Startable
         },
         retry_of: None,
+        holds: Vec::new(),
         at: 0,
     }
 }

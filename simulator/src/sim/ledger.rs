@@ -8,7 +8,8 @@ use std::{rc::Rc, sync::Arc};
 use jiff::Timestamp;
 use steward_protocol::{Ack, Digest, LedgerId, MessageId, NodeName, Outcome, State};
 use steward_station::{
-    courier::{Accepted, Addressee, FirstAttempt, LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Record},
+    courier::{
+        Accepted, Addressee, CancelRequest, FirstAttempt, LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Record},
     roster::NodeRecord,
 };
 
@@ -29,8 +30,12 @@ pub struct Row {
     seq: Option<u64>,
     /// What came of it, as the ACK said that made it final.
     pub outcome: Option<Outcome>,
-    /// Whether the ACK that made it final said why.
+    /// Why it is in its final state, in words.
     pub reason: Option<String>,
+    /// Who asked that it be called off.
+    cancel: Option<CancelRequest>,
+    /// Places of messages that must be settled before it is sent.
+    held_by: Vec<u64>,
 }
 
 /// One message.
@@ -128,6 +133,19 @@ impl Ledger {
                 why,
                 ..
             } => self.moved(*pos, node, *state, *at, ack.as_deref(), why.as_deref()),
+            Record::CancelRequested { pos, node, at, by } => {
+                if let Some(row) = self.row_mut(*pos, node) {
+                    let by = by.clone();
+                    row.cancel = Some(CancelRequest { at: *at, by });
+                }
+                Ok(())
+            }
+            Record::Released { pos, node, .. } => {
+                if let Some(row) = self.row_mut(*pos, node) {
+                    row.held_by.clear();
+                }
+                Ok(())
+            }
             Record::Reason { .. } | Record::Fault(_) => Ok(()),
             Record::LanesReset { node, .. } => {
                 self.reset_lanes(node);
@@ -141,10 +159,7 @@ impl Ledger {
     }
 
     fn accept(&mut self, accepted: &Arc<Accepted>, pages: &[Rc<Page>]) -> Result<(), Broken> {
-        let page = pages
-            .iter()
-            .rev()
-            .find(|page| Arc::ptr_eq(&page.accepted, accepted));
+        let page = pages.get(index(accepted.pos));
         let Some(page) = page.filter(|_| accepted.pos == self.messages.len() as u64 + 1) else {
             return Err(Broken(format!("place {} is given out twice", accepted.pos)));
         };
@@ -157,6 +172,8 @@ impl Ledger {
             seq: None,
             outcome: None,
             reason: None,
+            cancel: None,
+            held_by: holds_of(accepted, &target.node),
         });
         let rows: Vec<Row> = rows.collect();
         self.open += rows.len();
@@ -259,6 +276,7 @@ impl Ledger {
             let targets = &message.page.accepted.targets;
             for (row, target) in message.rows.iter().zip(targets) {
                 if !row.state.is_final() {
+                    // Whatever held it and is settled holds it no more; the courier sees to that.
                     deliveries.push(LoadedDelivery {
                         node: target.node.clone(),
                         open: restored(&message.page, row, target),
@@ -288,7 +306,14 @@ fn restored(page: &Page, row: &Row, target: &Addressee) -> Open {
     open.state = row.state;
     open.attempts = row.attempts;
     open.seq = row.seq;
+    open.cancel.clone_from(&row.cancel);
+    open.held_by = row.held_by.iter().copied().collect();
     open.after_restart(row.since)
+}
+
+fn holds_of(accepted: &Accepted, node: &NodeName) -> Vec<u64> {
+    let holds = accepted.holds.iter().filter(|(of, _)| of == node);
+    holds.map(|(_, pos)| *pos).collect()
 }
 
 fn index(pos: u64) -> usize {

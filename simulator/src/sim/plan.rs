@@ -141,6 +141,8 @@ pub struct Plan {
     pub blows: Vec<(u64, Blow)>,
 }
 
+const CALLS: bool = false;
+
 impl Plan {
     /// Draws a plan.
     pub fn draw(dice: &mut Dice) -> Self {
@@ -167,13 +169,13 @@ impl Plan {
             refuses: false,
             blows: Vec::new(),
         };
-        if dice.chance(400) {
+        if CALLS && dice.chance(400) {
             for _ in 0..dice.between(1, 3) {
                 let at = dice.below(plan.heal);
                 plan.blows.push((at, Blow::Cancel));
             }
         }
-        if dice.chance(300) {
+        if CALLS && dice.chance(300) {
             let force = dice.chance(200);
             plan.blows
                 .push((dice.below(plan.heal), Blow::Retry { force }));

@@ -172,6 +172,7 @@ pub fn replay(seed: u64, messages: u64, bug: Option<Bug>) -> Report {
 fn terms(job: &Job, traced: bool) -> Terms {
     Terms {
         messages: job.messages,
+        spare: SPARE,
         bug: job.bug,
         traced,
     }

@@ -5,14 +5,15 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use steward_protocol::{Ack, Confirm, InstanceId, Reign, State, Welcome, version};
+use steward_protocol::{Ack, Confirm, InstanceId, MessageId, Reign, State, Welcome, version};
 use steward_station::{
-    courier::{Action, Courier, Dispatch, Event, Record},
+    courier::{Action, Cancellation, Courier, Dispatch, Event, Record, Withdrawal},
     roster::Moment,
 };
+use uuid::Uuid;
 
 use super::{
-    book::{node_of, wall},
+    book::{Request, node_of, wall},
     bug::Bug,
     check::Wrong,
     faults::Kind,
@@ -448,6 +449,10 @@ impl World<'_> {
                     self.station_step()?;
                     self.send_confirm(node_of(&node), self.reign(instance, low), confirm);
                 }
+                Action::Cancel(withdrawal) => {
+                    self.station_step()?;
+                    self.send_cancel(*withdrawal);
+                }
                 Action::AskLedger {
                     node,
                     instance,
@@ -530,6 +535,21 @@ impl World<'_> {
         );
     }
 
+    fn send_cancel(&mut self, withdrawal: Withdrawal) {
+        let Withdrawal {
+            node, send, cancel, ..
+        } = withdrawal;
+        let row = self.station.ledger.row(send.pos, node_of(&node));
+        if let Some(row) = row.filter(|row| row.state.is_final()) {
+            let what = format!("message {} is called off although it is {}", send.pos, row.state);
+            return self.wrong(Wrong::Resent, what);
+        }
+        self.note(Who::Station, || {
+            format!("calls {} off at {node}, low {}", send.pos, send.low)
+        });
+        self.publish(node_of(&node), Down::Cancel(send, cancel));
+    }
+
     pub(super) fn resend_after_final(&mut self, pos: u64, node: usize) {
         let row = self.station.ledger.row(pos, node);
         if let Some(row) = row {
@@ -594,9 +614,113 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn cancel_something(&mut self) {}
+    /// An operator calls a message off, on one of its nodes or on all of them.
+    pub(super) fn cancel_something(&mut self) {
+        let kept = self.station.ledger.messages.len();
+        if kept == 0 || !self.is_ready() {
+            return;
+        }
+        let pos = self.dice.index(kept) as u64 + 1;
+        let one = self.dice.chance(300);
+        let nodes: Vec<usize> = self.nodes_of(pos, |_| true);
+        let nodes = if one { &nodes[..1] } else { &nodes[..] };
+        self.note(Who::Fate, || format!("an operator cancels {pos}"));
+        let actions = self.call_off(pos, nodes);
+        self.carry_out(actions);
+        if self.bug(Bug::CancelWithoutProof) {
+            self.cancel_without_proof(pos);
+        }
+    }
 
-    pub(super) fn retry_something(&mut self, _force: bool) {}
+    fn is_ready(&self) -> bool {
+        self.station.reign.as_ref().is_some_and(|it| !it.waiting)
+    }
+
+    fn nodes_of(&self, pos: u64, which: impl Fn(State) -> bool) -> Vec<usize> {
+        let rows = self.station.ledger.message(pos).map(|it| &it.rows);
+        let rows = rows.into_iter().flatten().filter(|row| which(row.state));
+        rows.map(|row| row.node).collect()
+    }
+
+    fn call_off(&mut self, pos: u64, nodes: &[usize]) -> Vec<Action> {
+        let Some(message) = self.station.ledger.message(pos) else {
+            return Vec::new();
+        };
+        let cancellation = Cancellation {
+            id: message.page.accepted.id,
+            nodes: nodes.iter().map(|it| self.book.names[*it].clone()).collect(),
+            by: "operator".to_owned(),
+        };
+        let Some(born) = self.station.reign.as_ref().map(|it| it.born) else {
+            return Vec::new();
+        };
+        let moment = self.station_moment(born);
+        match &mut self.station.reign {
+            Some(running) => running.courier.cancel(&cancellation, moment).1,
+            None => Vec::new(),
+        }
+    }
+
+    /// Records as cancelled what the nodes have not spoken about.
+    fn cancel_without_proof(&mut self, pos: u64) {
+        for node in self.nodes_of(pos, |state| !state.is_final()) {
+            let record = Record::Moved {
+                pos,
+                node: self.book.names[node].clone(),
+                state: State::Cancelled,
+                at: wall(signed(self.now)),
+                by: self.book.station.clone(),
+                why: None,
+                ack: None,
+            };
+            let applied = self.station.ledger.apply(&record, &self.pages);
+            if let Err(broken) = applied {
+                self.wrong(Wrong::Ledger, broken.0);
+            }
+        }
+        self.after_record(&[], true);
+    }
+
+    /// An operator repeats a message on the nodes where it did not succeed; where its end is not known
+    /// it is called off first, and the new one waits for that unless it is forced.
+    pub(super) fn retry_something(&mut self, force: bool) {
+        let kept = self.station.ledger.messages.len();
+        if kept == 0 || !self.is_ready() || self.retries == 0 {
+            return;
+        }
+        let old = self.dice.index(kept) as u64 + 1;
+        let nodes = self.nodes_of(old, |state| state != State::Succeeded);
+        let Some(message) = self.station.ledger.message(old).filter(|_| !nodes.is_empty()) else {
+            return;
+        };
+        let page = Rc::clone(&message.page);
+        let open = self.nodes_of(old, |state| !state.is_final());
+        let pos = kept as u64 + 1;
+        self.note(Who::Fate, || {
+            let force = if force { ", by force" } else { "" };
+            format!("an operator repeats {old} as {pos}{force}")
+        });
+        let mut actions = self.call_off(old, &open);
+        let holds = open.iter().map(|node| (*node, old));
+        let request = Request {
+            id: MessageId(Uuid::from_u64_pair(0x4E7, self.id())),
+            pos,
+            nodes,
+            domain: page.domain,
+            options: page.accepted.message.options.clone(),
+            nature: page.nature,
+            retry_of: Some(page.accepted.id),
+            holds: if force { Vec::new() } else { holds.collect() },
+            at: self.now,
+        };
+        let page = Rc::new(self.book.page(request));
+        self.hand_over(page, &mut actions);
+        if self.carry_out(actions) {
+            self.retries -= 1;
+            self.told = self.told.max(pos);
+            self.held.push(pos);
+        }
+    }
 
     fn places(&self, confirm: &Confirm) -> Vec<u64> {
         let place = |id| {
@@ -673,6 +797,12 @@ impl World<'_> {
                 format!("records {pos} for {node} as {state} {why}")
             }
             Record::LanesReset { node, .. } => format!("begins {node}'s numbers again"),
+            Record::CancelRequested { pos, node, .. } => {
+                format!("records that {pos} is to be called off at {node}")
+            }
+            Record::Released { pos, node, why, .. } => {
+                format!("lets {pos} go to {node}: {why}")
+            }
             Record::Attempt { .. } | Record::Reason { .. } | Record::Node(_) | Record::Fault(_) => {
                 return;
             }

@@ -96,6 +96,8 @@ pub struct Killed;
 pub struct Terms {
     /// Messages.
     pub messages: u64,
+    /// Places beyond them, for messages that operators repeat.
+    pub spare: u64,
     /// A deliberate bug.
     pub bug: Option<Bug>,
     /// Whether to keep a trace.
@@ -143,6 +145,8 @@ pub struct World<'b> {
     pub(super) told: u64,
     /// Deliveries ever handed to the broker, a bit per node, by place.
     pub(super) published: Vec<u8>,
+    /// How many messages operators may still repeat.
+    pub(super) retries: u64,
     /// Places of messages that repeat another one: they may run later than their place says.
     pub(super) held: Vec<u64>,
     pub(super) tally: Tally,
@@ -176,6 +180,7 @@ impl<'b> World<'b> {
             pending: None,
             told: 0,
             published: Vec::with_capacity(32),
+            retries: terms.spare,
             held: Vec::new(),
             tally: Tally::default(),
             healed: false,
