@@ -32,12 +32,14 @@ counters! {
     GarbageSubject => "garbage_subject",
     /// A frame that cannot be decoded.
     GarbageFrame => "garbage_frame",
-    /// An order whose own subject is not the one it arrived on.
+    /// An order or a cancellation that arrived on another subject than its own.
     Redirected => "redirected",
     /// An order before this start of the agent was welcomed.
     BeforeWelcome => "before_welcome",
     /// An order that is settled already and forgotten.
     Settled => "settled",
+    /// A cancellation of an order whose id is known with other content.
+    OtherContent => "other_content",
     /// A frame dropped because the mailbox of its process was full.
     MailboxFull => "mailbox_full",
     /// A frame for a process that was waiting for its restart.

@@ -74,7 +74,7 @@ pub enum Action {
     /// It is this order's turn.
     Begin(Ticket),
     /// An earlier run left this order started: see what became of it.
-    Recover(OpenOrder, Started),
+    Recover(Box<OpenOrder>, Box<Started>),
 }
 
 /// How an order stands to the others of its subject.
@@ -191,7 +191,7 @@ impl Dispatch {
             match order.started.take() {
                 Some(started) => {
                     self.at_work.insert(order.ticket, lane);
-                    actions.push(Action::Recover(order, started));
+                    actions.push(Action::Recover(Box::new(order), Box::new(started)));
                 }
                 None => self.wait(order.ticket, lane),
             }

@@ -15,6 +15,8 @@ use crate::{
     counters::Counter,
 };
 
+mod cancel;
+mod due;
 pub mod entry;
 pub mod lanes;
 mod reign;
@@ -23,11 +25,14 @@ pub mod spool;
 mod talk;
 
 pub use self::{
-    entry::{ChildMark, Contradiction, Deadline, Ending, Entry, Phase, Started, Ticket, WallClock},
+    entry::{
+        ChildMark, Contradiction, Deadline, Ending, Entry, Phase, Revoked, Started, Ticket,
+        WallClock,
+    },
     reign::{Welcomed, What, Word},
     talk::{
-        Answer, Ask, Begun, Due, Finish, Identity, Image, Limits, Offer, Offered, OpenOrder,
-        Pinned, Snapshot, Stance, Unread, Write,
+        Answer, Ask, Begun, Cancellation, Cancelled, Due, Finish, Identity, Image, Limits, Offer,
+        Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
     },
 };
 use self::{
@@ -40,12 +45,6 @@ use self::{
 /// Most entries kept. Entries are small and go once confirmed and below `low`; this bounds what a
 /// confused station or a forger can make a node keep.
 pub const MAX_ENTRIES: usize = 200_000;
-
-/// Most answers repeated at a time, so that a long absence does not end in one burst.
-const DUE_ANSWERS: usize = 16;
-
-/// Most events repeated at a time.
-const DUE_EVENTS: usize = 64;
 
 /// The journal of one start of the agent.
 #[derive(Debug)]
@@ -102,6 +101,8 @@ impl Journal {
         let answer = match ask {
             Ask::Offer(offer) => Answer::Offered(self.offer(*offer, now)),
             Ask::Unread(unread) => Answer::Offered(self.unread(unread, now)),
+            Ask::Cancel(cancellation) => Answer::Cancelled(self.cancel(&cancellation, now)),
+            Ask::Halt(cancellation) => Answer::Cancelled(self.halt(&cancellation)),
             Ask::Begin(ticket) => self.begin(ticket, now),
             Ask::Spawned(ticket, child) => self.stands(ticket, Fact::Spawn(child), now),
             Ask::Finish(ticket, finish) => self.finish(ticket, *finish, now),
@@ -312,6 +313,7 @@ impl Journal {
             boot_id: Arc::clone(&now.boot_id),
             boot_ms: now.boot_ms,
             child: None,
+            revoked: None,
         };
         let attempt = entry.starts.saturating_add(1);
         match self.apply(ticket, Fact::Start(started), now) {
@@ -340,11 +342,17 @@ impl Journal {
     }
 
     fn lost(&mut self, ticket: Ticket, reason: String, now: &Moment) -> Answer {
-        let again = self
-            .shelf
-            .get(ticket)
-            .is_some_and(|entry| entry.idempotent && matches!(entry.phase, Phase::Started(_)));
-        if !again {
+        let entry = self.shelf.get(ticket);
+        let started = entry.and_then(|entry| match &entry.phase {
+            Phase::Started(started) => Some((entry.idempotent, started.revoked.as_ref())),
+            Phase::Received | Phase::Final(_) => None,
+        });
+        let reason = match started {
+            Some((true, None)) => None,
+            Some((_, Some(revoked))) => Some(format!("{reason}; it was to be stopped: {revoked}")),
+            Some((false, None)) | None => Some(reason),
+        };
+        if let Some(reason) = reason {
             let ending = Ending::plain(State::Interrupted, reason);
             return self.stands(ticket, Fact::End(ending), now);
         }
@@ -370,7 +378,7 @@ impl Journal {
             });
         };
         let starts = entry.starts + u32::from(matches!(fact, Fact::Start(_)));
-        let keeps_time = matches!(fact, Fact::Spawn(_) | Fact::Confirm);
+        let keeps_time = matches!(fact, Fact::Spawn(_) | Fact::Revoke(_) | Fact::Confirm);
         let phase = entry.phase.next(fact)?;
         let over = matches!(phase, Phase::Final(_));
         let entry = Entry {
@@ -439,57 +447,6 @@ impl Journal {
         }
         Answer::Reported {
             dropped: dropped.is_some(),
-        }
-    }
-
-    fn due(&mut self, all: bool, dice: u64, now: &Moment) -> Due {
-        if all {
-            self.resends.clear();
-            self.spool.hurry();
-        }
-        self.expire(now);
-        let mut due = Due::default();
-        let waiting: Vec<Ticket> = self.shelf.unconfirmed().iter().copied().collect();
-        self.resends
-            .retain(|ticket, _| waiting.binary_search(ticket).is_ok());
-        for ticket in waiting {
-            let resend = self.resends.get(&ticket).copied().unwrap_or_default();
-            if resend.due_ms <= now.boot_ms && due.answers.len() < DUE_ANSWERS {
-                let resend = resend.again(now.boot_ms, spool::mix(dice, ticket.0));
-                self.resends.insert(ticket, resend);
-                due.answers.push(ticket);
-                due.next_ms = sooner(due.next_ms, resend.due_ms);
-            } else {
-                due.next_ms = sooner(due.next_ms, resend.due_ms);
-            }
-        }
-        due.events = self.spool.due(now.boot_ms, dice, DUE_EVENTS);
-        let next_event = self.spool.next_due();
-        let deadlines = self
-            .shelf
-            .received()
-            .iter()
-            .filter_map(|ticket| self.shelf.get(*ticket))
-            .filter(|entry| entry.deadline.boot_id == now.boot_id)
-            .map(|entry| entry.deadline.boot_ms);
-        due.next_ms = deadlines.chain(next_event).fold(due.next_ms, sooner);
-        due
-    }
-
-    /// Ends the orders that waited here past their deadline.
-    fn expire(&mut self, now: &Moment) {
-        let late: Vec<(Ticket, Ending)> = self
-            .shelf
-            .received()
-            .iter()
-            .filter_map(|ticket| Some((*ticket, self.shelf.get(*ticket)?)))
-            .filter(|(_, entry)| entry.timeliness(now, self.wall) == Timeliness::Late)
-            .map(|(ticket, entry)| (ticket, too_late(entry)))
-            .collect();
-        for (ticket, ending) in late {
-            self.apply(ticket, Fact::End(ending), now).ok();
-            // Nobody else says this one.
-            self.resends.remove(&ticket);
         }
     }
 
@@ -562,10 +519,6 @@ fn deferred(deferral: Deferral) -> Offered {
         deferral,
         expected_seq: None,
     }
-}
-
-fn sooner(known: Option<u64>, other: u64) -> Option<u64> {
-    Some(known.map_or(other, |known| known.min(other)))
 }
 
 fn deadline(now: &Moment, ttl_left_ms: u64) -> Deadline {

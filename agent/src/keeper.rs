@@ -27,8 +27,8 @@ use crate::{
     clock::Clock,
     counters::Counters,
     journal::{
-        Ask, ChildMark, Contradiction, Finish, Identity, Journal, Limits, Offer, Offered,
-        OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
+        Ask, Cancellation, Cancelled, ChildMark, Contradiction, Finish, Identity, Journal, Limits,
+        Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
     },
     store::{Owner, Store, StoreError},
 };
@@ -74,6 +74,7 @@ struct Job {
 #[derive(Debug)]
 enum Told {
     Offer(OfferReply),
+    Cancel(CancelReply),
     Begin(BeginReply),
     Ack(Ack),
     Again,
@@ -91,6 +92,15 @@ enum Told {
 pub struct OfferReply {
     /// What becomes of it.
     pub offered: Offered,
+    /// What the station is told, unless nothing.
+    pub ack: Option<Ack>,
+}
+
+/// What becomes of an order that is cancelled, and what its station is told.
+#[derive(Debug)]
+pub struct CancelReply {
+    /// What becomes of it.
+    pub cancelled: Cancelled,
     /// What the station is told, unless nothing.
     pub ack: Option<Ack>,
 }
@@ -211,6 +221,45 @@ impl Keeper {
     /// Fails when the refusal could not be made durable.
     pub async fn refuse(&self, unread: Unread) -> Result<OfferReply, KeeperError> {
         self.one(Ask::Unread(unread)).await.and_then(offer_reply)
+    }
+
+    /// Cancels orders, all of them with one commit.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nothing could be made durable; [`Keeper::halt`] says what can be done all the same.
+    pub async fn cancel(
+        &self,
+        cancellations: Vec<Cancellation>,
+    ) -> Result<Vec<CancelReply>, KeeperError> {
+        self.cancels(cancellations, Ask::Cancel).await
+    }
+
+    /// Cancels what can be cancelled without writing: a command may be what filled the disk.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot even be read.
+    pub async fn halt(
+        &self,
+        cancellations: Vec<Cancellation>,
+    ) -> Result<Vec<CancelReply>, KeeperError> {
+        self.cancels(cancellations, Ask::Halt).await
+    }
+
+    async fn cancels(
+        &self,
+        cancellations: Vec<Cancellation>,
+        ask: fn(Box<Cancellation>) -> Ask,
+    ) -> Result<Vec<CancelReply>, KeeperError> {
+        let boxed = cancellations.into_iter().map(Box::new);
+        let told = self.ask(boxed.map(ask).collect()).await?;
+        told.into_iter()
+            .map(|told| match told {
+                Told::Cancel(reply) => Ok(reply),
+                other => Err(unexpected(&other)),
+            })
+            .collect()
     }
 
     /// Asks whether an order may be started, and records that it is.

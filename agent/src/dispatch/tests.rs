@@ -42,6 +42,7 @@ fn started() -> Started {
         boot_id: "boot-1".into(),
         boot_ms: 0,
         child: None,
+        revoked: None,
     }
 }
 
@@ -92,7 +93,9 @@ fn what_was_started_is_recovered_at_once_and_its_lane_waits_for_it() {
         open(3, false, Some(started())),
         open(4, false, None),
     ];
-    let recover = |ticket, ordered| Action::Recover(open(ticket, ordered, None), started());
+    let recover = |ticket, ordered| {
+        Action::Recover(Box::new(open(ticket, ordered, None)), Box::new(started()))
+    };
     let actions = dispatch.next(Event::Open(list), at(0));
     assert_eq!(
         actions,

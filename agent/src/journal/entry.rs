@@ -1,9 +1,9 @@
 //! One order's life in the journal: a phase, the facts that can happen to it, one total match.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
-use steward_protocol::{Ack, Digest, LedgerId, MessageId, State, Subject};
+use steward_protocol::{Ack, Cancel, Digest, LedgerId, MessageId, State, Subject};
 
 use crate::clock::Moment;
 
@@ -40,6 +40,33 @@ pub struct Started {
     pub boot_ms: u64,
     /// The child, once it exists.
     pub child: Option<ChildMark>,
+    /// Who wants it stopped, if anybody does.
+    pub revoked: Option<Revoked>,
+}
+
+/// Who cancelled an order, and when, as the station says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Revoked {
+    /// Returns what a cancellation says of itself.
+    pub fn by(cancel: &Cancel) -> Self {
+        Self {
+            by: brief(cancel.by.clone()),
+            at: cancel.at,
+        }
+    }
+}
+
+impl fmt::Display for Revoked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cancelled by {} at {:.0}", self.by, self.at)
+    }
 }
 
 /// How an order ended, without what it wrote.
@@ -101,6 +128,8 @@ pub enum Fact {
     Start(Started),
     /// Its child exists.
     Spawn(ChildMark),
+    /// Somebody wants it stopped.
+    Revoke(Revoked),
     /// Its end is known, or known to be unknowable.
     End(Ending),
     /// Its end is unknown and it says that it may run again.
@@ -133,16 +162,27 @@ impl Phase {
                 child: Some(child),
                 ..started.clone()
             })),
+            (Self::Started(started), Fact::Revoke(revoked)) => Ok(Self::Started(Started {
+                revoked: Some(revoked),
+                ..started.clone()
+            })),
             (Self::Started(_), Fact::Requeue) => Ok(Self::Received),
             (Self::Final(ending), Fact::Confirm) => Ok(Self::Final(Ending {
                 confirmed: true,
                 ..ending.clone()
             })),
-            (Self::Received, fact @ (Fact::Spawn(_) | Fact::Requeue | Fact::Confirm))
+            (
+                Self::Received,
+                fact @ (Fact::Spawn(_) | Fact::Revoke(_) | Fact::Requeue | Fact::Confirm),
+            )
             | (Self::Started(_), fact @ (Fact::Start(_) | Fact::Confirm))
             | (
                 Self::Final(_),
-                fact @ (Fact::Start(_) | Fact::Spawn(_) | Fact::End(_) | Fact::Requeue),
+                fact @ (Fact::Start(_)
+                | Fact::Spawn(_)
+                | Fact::Revoke(_)
+                | Fact::End(_)
+                | Fact::Requeue),
             ) => Err(Contradiction {
                 phase: self.word(),
                 fact: fact.word(),
@@ -173,6 +213,7 @@ impl Fact {
         match self {
             Self::Start(_) => "the start",
             Self::Spawn(_) => "the child",
+            Self::Revoke(_) => "the cancellation",
             Self::End(_) => "the end",
             Self::Requeue => "another start",
             Self::Confirm => "the confirmation",

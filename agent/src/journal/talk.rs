@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Deferral, Digest, EventId, FaultEvent, JournalId, LedgerId, MessageId, Outcome, Sealed, Send,
-    State, Subject,
+    Cancel, Deferral, Digest, EventId, FaultEvent, Frame, JournalId, LedgerId, MessageId, Outcome,
+    Sealed, Send, State, Subject,
 };
 
 use super::{
@@ -113,6 +113,9 @@ impl Offer {
     }
 }
 
+/// The cancellation of an order as it arrived, under the header the order itself would have.
+pub type Cancellation = Frame<Send, Cancel>;
+
 /// An order that cannot be read, but named.
 #[derive(Debug, Clone)]
 pub struct Unread {
@@ -144,6 +147,10 @@ pub enum Ask {
     Offer(Box<Offer>),
     /// An order arrived that can only be named.
     Unread(Unread),
+    /// An order is cancelled.
+    Cancel(Box<Cancellation>),
+    /// An order is cancelled and the journal could not be written: what can be done all the same?
+    Halt(Box<Cancellation>),
     /// It is this order's turn: may it be started?
     Begin(Ticket),
     /// The child exists.
@@ -178,6 +185,24 @@ pub enum Offered {
     Taken(Ticket),
     /// The journal knows it, or has refused it just now: its state is the answer.
     Stands(Ticket),
+    /// Not now.
+    Deferred {
+        /// Why.
+        deferral: Deferral,
+        /// The sequence number waited for, at a gap.
+        expected_seq: Option<u64>,
+    },
+    /// It is counted and not answered.
+    Ignored(Counter),
+}
+
+/// What becomes of an order that is cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is over, by this or before: its state is the answer.
+    Over(Ticket),
+    /// It is started: its process must stop it. Its state is the answer meanwhile.
+    Stop(Ticket),
     /// Not now.
     Deferred {
         /// Why.
@@ -251,6 +276,8 @@ pub struct Snapshot {
 pub enum Answer {
     /// To [`Ask::Offer`] and [`Ask::Unread`].
     Offered(Offered),
+    /// To [`Ask::Cancel`] and [`Ask::Halt`].
+    Cancelled(Cancelled),
     /// To [`Ask::Begin`].
     Begun(Begun),
     /// To [`Ask::Finish`], [`Ask::Spawned`]: done; the state is the answer to the station.

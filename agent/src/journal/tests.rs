@@ -8,12 +8,14 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use steward_protocol::{
-    EventId, JournalId, LedgerId, MessageId, Order, Sealed,
+    Cancel, EventId, JournalId, LedgerId, MessageId, Order, Sealed,
     envelope::{Reign, Send},
 };
 use uuid::Uuid;
 
 use super::{lanes::Lane, *};
+
+mod cancel;
 
 const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));
 const LEDGER: LedgerId = LedgerId(Uuid::from_u128(2));
@@ -100,6 +102,30 @@ impl Bench {
         match self.ask(Ask::Offer(Box::new(offer.clone()))) {
             Answer::Offered(offered) => offered,
             other => panic!("an offer was answered with {other:?}"),
+        }
+    }
+
+    fn cancel(&mut self, cancellation: &Cancellation) -> Cancelled {
+        match self.ask(Ask::Cancel(Box::new(cancellation.clone()))) {
+            Answer::Cancelled(cancelled) => cancelled,
+            other => panic!("a cancellation was answered with {other:?}"),
+        }
+    }
+
+    fn halt(&mut self, cancellation: &Cancellation) -> Cancelled {
+        match self.ask(Ask::Halt(Box::new(cancellation.clone()))) {
+            Answer::Cancelled(cancelled) => cancelled,
+            other => panic!("a cancellation was answered with {other:?}"),
+        }
+    }
+
+    /// Has a cancellation decided, and fails to write down what was decided.
+    fn cancel_in_vain(&mut self, cancellation: &Cancellation) {
+        let ask = Ask::Cancel(Box::new(cancellation.clone()));
+        let kept = self.kept();
+        let (_, writes) = self.journal.next(ask, &self.now.clone());
+        if !writes.is_empty() {
+            self.journal.reload(kept);
         }
     }
 
@@ -588,11 +614,40 @@ fn another_ledger_is_foreign_until_it_may_take_over_and_then_starts_clean() {
     assert!(matches!(bench.offer(&first), Offered::Taken(_)));
 }
 
+/// The cancellation of an order, as its station would send it.
+fn cancellation(offer: &Offer) -> Cancellation {
+    let order = offer.order.order();
+    Cancellation {
+        send: offer.send.clone(),
+        body: Cancel {
+            id: order.id,
+            digest: offer.order.digest(),
+            subject: order.subject.clone(),
+            at: order.issued_at,
+            by: "ann".to_owned(),
+        },
+    }
+}
+
+/// Tells which orders of a random walk may be started again.
+fn is_idempotent(pos: u64) -> bool {
+    pos.is_multiple_of(4)
+}
+
+/// The order at place `pos` of a random walk.
+fn walked(pos: u64) -> Offer {
+    let mut offer = order(pos);
+    reseal(&mut offer, |order| order.idempotent = is_idempotent(pos));
+    offer
+}
+
 /// One step of a random walk.
 #[derive(Debug, Clone)]
 enum Step {
     Offer(u64),
     Tombstone(u64),
+    Cancel(u64),
+    CancelInVain(u64),
     Begin(u64),
     Finish(u64),
     Confirm(u64),
@@ -606,6 +661,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => pos.clone().prop_map(Step::Offer),
         1 => pos.clone().prop_map(Step::Tombstone),
+        2 => pos.clone().prop_map(Step::Cancel),
+        1 => pos.clone().prop_map(Step::CancelInVain),
         4 => pos.clone().prop_map(Step::Begin),
         3 => pos.clone().prop_map(Step::Finish),
         3 => pos.clone().prop_map(Step::Confirm),
@@ -619,6 +676,10 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     started: BTreeSet<u64>,
+    /// Those of them that still are, as far as their processes know.
+    at_work: BTreeSet<u64>,
+    /// Cancelled, durably.
+    cancelled: BTreeSet<u64>,
     ended: BTreeMap<u64, State>,
     confirmed: BTreeSet<u64>,
     tickets: BTreeMap<u64, Ticket>,
@@ -629,12 +690,34 @@ impl Model {
         match step {
             Step::Offer(pos) => self.offer(bench, *pos, 60_000),
             Step::Tombstone(pos) => self.offer(bench, *pos, 0),
+            Step::Cancel(pos) => self.cancel(bench, *pos),
+            Step::CancelInVain(pos) => {
+                let mut cancellation = cancellation(&walked(*pos));
+                cancellation.send.low = bench.low;
+                bench.cancel_in_vain(&cancellation);
+                let told = bench.halt(&cancellation);
+                match told {
+                    Cancelled::Stop(_) => assert!(self.at_work.contains(pos)),
+                    Cancelled::Over(ticket) => {
+                        let state = bench.disk[&ticket].phase.state();
+                        assert!(state.is_final(), "J4: {state} is not over");
+                    }
+                    Cancelled::Deferred { .. } | Cancelled::Ignored(_) => {}
+                }
+            }
             Step::Begin(pos) => {
                 let Some(ticket) = self.tickets.get(pos).copied() else {
                     return;
                 };
                 if let Begun::Go { .. } = bench.begin(ticket) {
-                    assert!(self.started.insert(*pos), "order {pos} was started twice");
+                    let again = !self.started.insert(*pos);
+                    let may = is_idempotent(*pos) && !self.at_work.contains(pos);
+                    assert!(!again || may, "order {pos} was started twice");
+                    self.at_work.insert(*pos);
+                    assert!(
+                        !self.cancelled.contains(pos),
+                        "order {pos} was started after it was cancelled"
+                    );
                     assert!(
                         !self.ended.contains_key(pos),
                         "order {pos} was started after its end"
@@ -647,7 +730,7 @@ impl Model {
                     return;
                 };
                 // Only who started it can say how it ended.
-                if self.started.contains(pos) && !self.ended.contains_key(pos) {
+                if self.at_work.remove(pos) {
                     bench.finish(ticket, 300);
                 }
             }
@@ -672,6 +755,7 @@ impl Model {
             }
             Step::Crash => {
                 bench.crash();
+                self.at_work.clear();
                 // Nobody holds a ticket across a restart.
                 self.tickets
                     .retain(|_, ticket| bench.state(*ticket).is_some());
@@ -687,7 +771,7 @@ impl Model {
     }
 
     fn offer(&mut self, bench: &mut Bench, pos: u64, ttl_left_ms: u64) {
-        let mut offer = order(pos);
+        let mut offer = walked(pos);
         offer.send.low = bench.low;
         offer.send.ttl_left_ms = ttl_left_ms;
         match bench.offer(&offer) {
@@ -724,6 +808,36 @@ impl Model {
         }
     }
 
+    fn cancel(&mut self, bench: &mut Bench, pos: u64) {
+        let mut cancellation = cancellation(&walked(pos));
+        cancellation.send.low = bench.low;
+        match bench.cancel(&cancellation) {
+            Cancelled::Over(ticket) => {
+                let told = bench.disk[&ticket].phase.state();
+                assert!(
+                    told.is_final(),
+                    "J4: order {pos} is {told}, and called over"
+                );
+                self.tickets.insert(pos, ticket);
+                self.cancelled.insert(pos);
+            }
+            Cancelled::Stop(ticket) => {
+                assert!(self.at_work.contains(&pos), "nobody is there to stop {pos}");
+                assert_eq!(bench.state(ticket), Some(State::Running));
+                self.cancelled.insert(pos);
+            }
+            Cancelled::Ignored(_) => {
+                assert!(
+                    self.confirmed.contains(&pos) && pos < bench.low,
+                    "the cancellation of order {pos} was lost"
+                );
+            }
+            Cancelled::Deferred { .. } => {
+                assert!(!self.tickets.contains_key(&pos), "order {pos} is known");
+            }
+        }
+    }
+
     /// Learns ends, and compares what is forgotten.
     fn look(&mut self, bench: &Bench) {
         for (pos, ticket) in &self.tickets {
@@ -731,10 +845,10 @@ impl Model {
                 Some(state) if state.is_final() => {
                     let known = self.ended.entry(*pos).or_insert(state);
                     assert_eq!(*known, state, "the end of order {pos} changed");
-                    if state == State::Expired {
+                    if matches!(state, State::Expired | State::Cancelled) {
                         assert!(
                             !self.started.contains(pos),
-                            "order {pos} ran and is expired"
+                            "order {pos} ran and is {state}"
                         );
                     }
                 }
@@ -762,9 +876,9 @@ impl Model {
 }
 
 impl Bench {
-    /// Ends the agent and starts it again on what is durable; what ran is lost.
-    fn crash(&mut self) {
-        let kept = Image {
+    /// Returns what is durable; only lanes and identity never fail here.
+    fn kept(&self) -> Image {
+        Image {
             identity: self.journal.identity(),
             entries: self.disk.clone().into_iter().collect(),
             lanes: self
@@ -783,7 +897,12 @@ impl Bench {
                 })
                 .collect(),
             events: Vec::new(),
-        };
+        }
+    }
+
+    /// Ends the agent and starts it again on what is durable; what ran is lost.
+    fn crash(&mut self) {
+        let kept = self.kept();
         self.journal = Journal::new(INSTANCE, limits(), kept);
         self.welcome();
         let started: Vec<Ticket> = self.journal.shelf.started().iter().copied().collect();

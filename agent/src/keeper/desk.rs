@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use steward_protocol::{Ack, Digest, MessageId, Sealed, State};
+use steward_protocol::{Ack, Deferral, Digest, MessageId, Sealed, State};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BATCH, BeginReply, DueReply, Job, KeeperError, OfferReply, Told, chain};
+use super::{BATCH, BeginReply, CancelReply, DueReply, Job, KeeperError, OfferReply, Told, chain};
 use crate::{
     clock::{Clock, Moment},
     counters::{Counter, Counters},
-    journal::{Answer, Ask, Begun, Contradiction, Finish, Journal, Offered, Ticket, Write},
+    journal::{
+        Answer, Ask, Begun, Cancelled, Contradiction, Finish, Journal, Offered, Ticket, Write,
+    },
     store::{Store, StoreError},
 };
 
@@ -81,6 +83,7 @@ impl Desk {
         let named = match &ask {
             Ask::Offer(offer) => Some((offer.order.order().id, offer.order.digest())),
             Ask::Unread(unread) => Some((unread.id, unread.digest)),
+            Ask::Cancel(call) | Ask::Halt(call) => Some((call.body.id, call.body.digest)),
             _ => None,
         };
         let (ask, order) = match ask {
@@ -142,6 +145,10 @@ impl Desk {
                 ack: self.readable(self.offer_ack(&offered, decided.named, now)),
                 offered,
             }),
+            Answer::Cancelled(cancelled) => Told::Cancel(CancelReply {
+                ack: self.readable(self.cancel_ack(&cancelled, decided.named, now)),
+                cancelled,
+            }),
             Answer::Begun(begun) => Told::Begin(match (begun, decided.order) {
                 (Begun::Go { attempt, at }, Some(order)) => BeginReply::Go {
                     order: Box::new(order),
@@ -191,18 +198,34 @@ impl Desk {
                     deferral,
                     expected_seq,
                 },
-                Some((id, digest)),
+                Some(name),
             ) => Ok(Some(Ack {
-                id,
-                digest,
-                state: State::Deferred,
-                at: now.wall,
-                reason: None,
-                deferral: Some(*deferral),
                 expected_seq: *expected_seq,
-                outcome: None,
+                ..not_now(name, *deferral, now)
             })),
             (Offered::Ignored(_), _) | (Offered::Deferred { .. }, None) => Ok(None),
+        }
+    }
+
+    fn cancel_ack(
+        &self,
+        cancelled: &Cancelled,
+        named: Option<(MessageId, Digest)>,
+        now: &Moment,
+    ) -> Result<Option<Ack>, StoreError> {
+        match (cancelled, named) {
+            (Cancelled::Over(ticket) | Cancelled::Stop(ticket), _) => self.ack(*ticket),
+            (
+                Cancelled::Deferred {
+                    deferral,
+                    expected_seq,
+                },
+                Some(name),
+            ) => Ok(Some(Ack {
+                expected_seq: *expected_seq,
+                ..not_now(name, *deferral, now)
+            })),
+            (Cancelled::Ignored(_), _) | (Cancelled::Deferred { .. }, None) => Ok(None),
         }
     }
 
@@ -271,6 +294,19 @@ impl Desk {
         for reply in replies {
             reply.send(Err(error.clone())).ok();
         }
+    }
+}
+
+fn not_now((id, digest): (MessageId, Digest), deferral: Deferral, now: &Moment) -> Ack {
+    Ack {
+        id,
+        digest,
+        state: State::Deferred,
+        at: now.wall,
+        reason: None,
+        deferral: Some(deferral),
+        expected_seq: None,
+        outcome: None,
     }
 }
 

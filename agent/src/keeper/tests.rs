@@ -240,6 +240,91 @@ fn a_start_that_cannot_be_written_is_none_and_comes_later() {
     assert!(begun.contains("Go"), "{begun}");
 }
 
+fn cancellation(offer: &Offer) -> Cancellation {
+    let order = offer.order.order();
+    Cancellation {
+        send: offer.send.clone(),
+        body: steward_protocol::Cancel {
+            id: order.id,
+            digest: offer.order.digest(),
+            subject: order.subject.clone(),
+            at: order.issued_at,
+            by: "ann".to_owned(),
+        },
+    }
+}
+
+async fn cancel(keeper: &Keeper, offers: &[Offer]) -> Vec<Ack> {
+    let calls = offers.iter().map(cancellation).collect();
+    let replies = keeper.cancel(calls).await.expect("noted");
+    let acks = replies.into_iter().map(|reply| reply.ack);
+    acks.map(|ack| ack.expect("it is answered")).collect()
+}
+
+#[tokio::test]
+async fn cancellations_are_answered_and_what_they_decided_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (keeper, _, thread) = open(&dir);
+    keeper.word(welcome(0)).await.expect("heard");
+    let offers = [1, 2, 3, 4, 6].map(|pos| offer(pos, 1));
+    let (over, _) = take(&keeper, offers[0].clone()).await;
+    keeper.begin(over).await.expect("it may");
+    let end = keeper.finish(over, finish()).await.expect("noted");
+    let (running, _) = take(&keeper, offers[1].clone()).await;
+    keeper.begin(running).await.expect("it may");
+    take(&keeper, offers[2].clone()).await;
+    let told = cancel(&keeper, &offers).await;
+    assert_eq!(told[0], end, "its outcome included");
+    let expected = [
+        State::Succeeded,
+        State::Running,
+        State::Cancelled,
+        State::Cancelled,
+        State::Deferred,
+    ];
+    let states = |told: &[Ack]| told.iter().map(|ack| ack.state).collect::<Vec<State>>();
+    assert_eq!(states(&told), expected);
+    assert_eq!(told[4].deferral, Some(steward_protocol::Deferral::Gap));
+    assert_eq!(told[4].expected_seq, Some(5));
+    drop(keeper);
+    thread.join().expect("the thread ends");
+
+    let (keeper, _, _thread) = open(&dir);
+    keeper.word(welcome(0)).await.expect("heard");
+    assert_eq!(states(&cancel(&keeper, &offers).await), expected);
+    let (_, late) = take(&keeper, offers[3].clone()).await;
+    assert_eq!(late.state, State::Cancelled);
+    let subject: Subject = "ship1.command.shellcommand.x".parse().expect("a subject");
+    let open_orders = keeper.open_orders(subject).await.expect("readable");
+    let started = open_orders[0].started.clone().expect("it was started");
+    assert_eq!((open_orders.len(), open_orders[0].ticket), (1, running));
+    let by = started.revoked.map(|revoked| revoked.by);
+    assert_eq!(by.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn a_cancellation_that_cannot_be_written_still_stops_what_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (keeper, _, _thread) = open(&dir);
+    keeper.word(welcome(0)).await.expect("heard");
+    let offers = [1, 2].map(|pos| offer(pos, 1));
+    let (running, _) = take(&keeper, offers[0].clone()).await;
+    take(&keeper, offers[1].clone()).await;
+    keeper.begin(running).await.expect("it may");
+    let calls: Vec<Cancellation> = offers.iter().map(cancellation).collect();
+    let other = rusqlite_holding(&dir);
+    let failed = keeper.cancel(calls.clone()).await;
+    assert!(matches!(failed, Err(KeeperError::Storage { .. })));
+    let halted = keeper.halt(calls.clone()).await.expect("it can be read");
+    assert_eq!(halted[0].cancelled, Cancelled::Stop(running));
+    let deferral = halted[1].ack.as_ref().and_then(|ack| ack.deferral);
+    assert_eq!(deferral, Some(steward_protocol::Deferral::Storage));
+    drop(other);
+    let replies = keeper.cancel(calls).await.expect("the file is free again");
+    assert_eq!(replies[0].cancelled, Cancelled::Stop(running));
+    assert!(matches!(replies[1].cancelled, Cancelled::Over(_)));
+}
+
 /// Keeps the journal's file locked for writing until dropped.
 fn rusqlite_holding(dir: &TempDir) -> rusqlite::Connection {
     let path = dir.path().join(crate::store::FILE);

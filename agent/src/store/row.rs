@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{StoreError, sql};
 use crate::journal::{
-    ChildMark, Deadline, Ending, Entry, Identity, Phase, Pinned, Started, Ticket, Write,
+    ChildMark, Deadline, Ending, Entry, Identity, Phase, Pinned, Revoked, Started, Ticket, Write,
     lanes::Lane,
 };
 
@@ -88,7 +88,17 @@ impl Reading<'_> {
                 pid,
                 start_time: count(start_time),
             }),
+            revoked: self.revoked()?,
         })
+    }
+
+    fn revoked(&self) -> Result<Option<Revoked>, StoreError> {
+        let by: Option<String> = self.get("revoked_by")?;
+        by.map(|by| {
+            let at = self.text("revoked_at")?;
+            Ok(Revoked { by, at })
+        })
+        .transpose()
     }
 
     fn phase(&self) -> Result<Phase, StoreError> {
@@ -174,8 +184,8 @@ pub(super) fn identity(connection: &Connection) -> Result<Identity, StoreError> 
 pub(super) fn entries(connection: &Connection) -> Result<Vec<(Ticket, Entry)>, StoreError> {
     let query = "SELECT ticket, id, digest, subject, ledger_id, pos, seq, idempotent, timeout_ms,
         expires_at, deadline_boot_id, deadline_boot_ms, starts, state, at, started_at,
-        started_boot_id, started_boot_ms, pid, pid_start_time, reason, confirmed, output_bytes
-        FROM orders ORDER BY ticket";
+        started_boot_id, started_boot_ms, pid, pid_start_time, reason, confirmed, output_bytes,
+        revoked_by, revoked_at FROM orders ORDER BY ticket";
     all(connection, query, |row| {
         Ok((Ticket(count(row.number)), row.entry()?))
     })
@@ -296,16 +306,17 @@ fn update_identity(connection: &Connection, identity: &Identity) -> Result<(), S
 const UPSERT: &str = "
 INSERT INTO orders (ticket, id, digest, subject, ledger_id, pos, seq, idempotent, timeout_ms,
     expires_at, deadline_boot_id, deadline_boot_ms, starts, state, at, started_at, started_boot_id,
-    started_boot_ms, pid, pid_start_time, reason, confirmed, output_bytes)
+    started_boot_ms, pid, pid_start_time, reason, confirmed, output_bytes, revoked_by, revoked_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23)
+    ?21, ?22, ?23, ?24, ?25)
 ON CONFLICT (ticket) DO UPDATE SET
     deadline_boot_id = excluded.deadline_boot_id, deadline_boot_ms = excluded.deadline_boot_ms,
     starts = excluded.starts, state = excluded.state, at = excluded.at,
     started_at = excluded.started_at, started_boot_id = excluded.started_boot_id,
     started_boot_ms = excluded.started_boot_ms, pid = excluded.pid,
     pid_start_time = excluded.pid_start_time, reason = excluded.reason,
-    confirmed = excluded.confirmed, output_bytes = excluded.output_bytes";
+    confirmed = excluded.confirmed, output_bytes = excluded.output_bytes,
+    revoked_by = excluded.revoked_by, revoked_at = excluded.revoked_at";
 
 fn upsert(connection: &Connection, ticket: Ticket, entry: &Entry) -> Result<(), StoreError> {
     let started = match &entry.phase {
@@ -317,6 +328,7 @@ fn upsert(connection: &Connection, ticket: Ticket, entry: &Entry) -> Result<(), 
         Phase::Received | Phase::Started(_) => None,
     };
     let child = started.and_then(|started| started.child);
+    let revoked = started.and_then(|started| started.revoked.as_ref());
     run(
         connection,
         UPSERT,
@@ -344,6 +356,8 @@ fn upsert(connection: &Connection, ticket: Ticket, entry: &Entry) -> Result<(), 
             ending.and_then(|ending| ending.reason.as_deref()),
             ending.is_some_and(|ending| ending.confirmed),
             ending.map_or(0, |ending| number(ending.output_bytes)),
+            revoked.map(|revoked| &*revoked.by),
+            revoked.map(|revoked| revoked.at.to_string()),
         ],
     )
 }

@@ -56,7 +56,13 @@ CREATE TABLE events (
 ) STRICT;
 ";
 
+/// Version 2: who wants a started order stopped.
+const REVOKED: &str = "
+ALTER TABLE orders ADD COLUMN revoked_by TEXT;
+ALTER TABLE orders ADD COLUMN revoked_at TEXT;
+";
+
 /// Returns every migration, in order.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST)])
+    Migrations::new(vec![M::up(FIRST), M::up(REVOKED)])
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::journal::Pinned;
+use crate::journal::{Deadline, Entry, Phase, Pinned, Revoked, Started};
 
 fn owner(node: &str) -> Owner {
     Owner {
@@ -104,4 +104,70 @@ fn the_pin_comes_back_and_a_failed_commit_changes_nothing() {
     let missing = Write::DropOutput(Ticket(77));
     assert!(store.commit(&[Write::Identity(moved), missing]).is_err());
     assert_eq!(store.image().expect("it reads").identity, identity);
+}
+
+fn started(revoked: Option<Revoked>) -> Entry {
+    let at = "2026-01-01T00:00:00.123456789Z".parse().expect("a time");
+    Entry {
+        id: steward_protocol::MessageId(Uuid::from_u128(1)),
+        digest: steward_protocol::Digest::of(b"an order"),
+        subject: "ship1.command.shellcommand.x".parse().expect("a subject"),
+        ledger_id: steward_protocol::LedgerId(Uuid::from_u128(2)),
+        pos: 1,
+        seq: Some(1),
+        idempotent: true,
+        timeout_ms: 1000,
+        expires_at: at,
+        deadline: Deadline {
+            boot_id: "boot-1".into(),
+            boot_ms: 5,
+        },
+        starts: 1,
+        phase: Phase::Started(Started {
+            at,
+            boot_id: "boot-1".into(),
+            boot_ms: 6,
+            child: None,
+            revoked,
+        }),
+        at,
+    }
+}
+
+#[test]
+fn who_wants_a_started_order_stopped_comes_back() {
+    let dir = dir();
+    let mut store = Store::open(dir.path(), &owner("ship1")).expect("it opens");
+    let revoked = Revoked {
+        by: "ann".to_owned(),
+        at: "2026-01-01T00:00:01.5Z".parse().expect("a time"),
+    };
+    for entry in [started(None), started(Some(revoked))] {
+        let write = Write::Entry(Ticket(1), Box::new(entry.clone()));
+        store.commit(&[write]).expect("it writes");
+        let entries = store.image().expect("it reads").entries;
+        assert_eq!(entries, [(Ticket(1), entry)]);
+    }
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_its_orders() {
+    let dir = dir();
+    let mut store = Store::open(dir.path(), &owner("ship1")).expect("it opens");
+    let entry = started(None);
+    let write = Write::Entry(Ticket(1), Box::new(entry.clone()));
+    store.commit(&[write]).expect("it writes");
+    drop(store);
+    let connection = Connection::open(dir.path().join(FILE)).expect("the file opens");
+    connection
+        .execute_batch(
+            "ALTER TABLE orders DROP COLUMN revoked_by;
+             ALTER TABLE orders DROP COLUMN revoked_at;
+             PRAGMA user_version = 1;",
+        )
+        .expect("as the first version left it");
+    drop(connection);
+    let store = Store::open(dir.path(), &owner("ship1")).expect("it opens");
+    let entries = store.image().expect("it reads").entries;
+    assert_eq!(entries, [(Ticket(1), entry)]);
 }

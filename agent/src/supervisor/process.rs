@@ -187,7 +187,7 @@ impl Process {
             Action::Recover(order, started) => {
                 let (ticket, carrier) = (order.ticket, self.carrier(order.ticket));
                 self.running
-                    .spawn(async move { (ticket, carrier.recover(order, started).await) });
+                    .spawn(async move { (ticket, carrier.recover(*order, *started).await) });
             }
         }
     }
