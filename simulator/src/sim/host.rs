@@ -11,12 +11,12 @@ use steward_agent::{
     clock::Moment,
     dispatch::{Dispatch, Event},
     journal::{
-        Answer, Ask, Journal, Limits, Offer, Offered, OpenOrder, Stance, Ticket, Welcomed, What,
-        Word,
+        Answer, Ask, Cancellation, Cancelled, Journal, Limits, Offer, Offered, OpenOrder, Stance,
+        Ticket, Welcomed, What, Word,
     },
 };
 use steward_protocol::{
-    Ack, Confirm, Deferral, Digest, Hello, InstanceId, LedgerId, MessageId, Origin, Reign, Send,
+    Ack, Cancel, Confirm, Deferral, Digest, Hello, InstanceId, LedgerId, MessageId, Origin, Reign, Send,
     State, Welcome, retry::Backoff, version,
 };
 use uuid::Uuid;
@@ -401,7 +401,7 @@ impl World<'_> {
                 }
                 self.take_order(host, send, &page, renamed)
             }
-            Down::Cancel(..) => Ok(()),
+            Down::Cancel(send, cancel) => self.take_cancel(host, send, cancel),
             Down::Welcome(reign, welcome) => self.take_welcome(host, reign, &welcome),
             Down::Confirm(reign, confirm) => self.take_confirm(host, reign, confirm),
         }
@@ -484,6 +484,36 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a cancellation in; what runs is stopped even when nothing can be written.
+    fn take_cancel(&mut self, host: usize, send: Send, cancel: Cancel) -> Result<(), Killed> {
+        let (pos, name) = (send.pos, (cancel.id, cancel.digest));
+        let cancellation = Box::new(Cancellation { send, body: cancel });
+        let mut answer = self.ask(host, Ask::Cancel(cancellation.clone()));
+        if answer == Err(Trouble::Storage) {
+            answer = self.ask(host, Ask::Halt(cancellation));
+        }
+        let cancelled = match answer {
+            Ok(Answer::Cancelled(cancelled)) => cancelled,
+            Ok(_) | Err(Trouble::Storage) => {
+                return self.defer(host, name, Deferral::Storage, None);
+            }
+            Err(Trouble::Killed) => return Err(Killed),
+        };
+        self.note(Who::Host(host), || format!("calls {pos} off: {cancelled:?}"));
+        match cancelled {
+            Cancelled::Over(ticket) => self.say_ack(host, ticket),
+            Cancelled::Stop(ticket) => {
+                self.revoke(host, ticket)?;
+                self.say_ack(host, ticket)
+            }
+            Cancelled::Deferred {
+                deferral,
+                expected_seq,
+            } => self.defer(host, name, deferral, expected_seq),
+            Cancelled::Ignored(_) => Ok(()),
+        }
     }
 
     fn defer(

@@ -30,6 +30,8 @@ pub struct Row {
     seq: Option<u64>,
     /// What came of it, as the ACK said that made it final.
     pub outcome: Option<Outcome>,
+    /// In which commit it became final.
+    settled_in: u64,
     /// Why it is in its final state, in words.
     pub reason: Option<String>,
     /// Who asked that it be called off.
@@ -60,6 +62,8 @@ pub struct Ledger {
     nodes: Vec<NodeRecord>,
     /// Deliveries that are not final.
     pub open: usize,
+    /// Commits so far.
+    pub commits: u64,
 }
 
 /// A record that breaks what the ledger promises.
@@ -76,6 +80,7 @@ impl Ledger {
             lanes: Vec::new(),
             nodes: Vec::new(),
             open: 0,
+            commits: 0,
         }
     }
 
@@ -98,6 +103,13 @@ impl Ledger {
         let node = node_of(node);
         let message = self.messages.get_mut(index(pos))?;
         message.rows.iter_mut().find(|row| row.node == node)
+    }
+
+    /// Returns the final state a delivery has had since before the last commit: what is decided
+    /// together with its end may still be sent behind it.
+    pub fn ended_before(&self, pos: u64, node: usize) -> Option<State> {
+        let row = self.row(pos, node)?;
+        (row.state.is_final() && row.settled_in < self.commits).then_some(row.state)
     }
 
     /// Tells whether this delivery is final.
@@ -171,6 +183,7 @@ impl Ledger {
             attempts: 0,
             seq: None,
             outcome: None,
+            settled_in: 0,
             reason: None,
             cancel: None,
             held_by: holds_of(accepted, &target.node),
@@ -224,6 +237,7 @@ impl Ledger {
         ack: Option<&Ack>,
         why: Option<&str>,
     ) -> Result<(), Broken> {
+        let commits = self.commits;
         let Some(row) = self.row_mut(pos, node) else {
             return Err(Broken(format!("message {pos} was never accepted")));
         };
@@ -242,6 +256,7 @@ impl Ledger {
         row.state = state;
         row.since = at;
         if state.is_final() {
+            row.settled_in = commits;
             row.outcome = ack.and_then(|ack| ack.outcome.clone());
             row.reason = why.map(str::to_owned);
             self.open -= 1;

@@ -141,8 +141,6 @@ pub struct Plan {
     pub blows: Vec<(u64, Blow)>,
 }
 
-const CALLS: bool = false;
-
 impl Plan {
     /// Draws a plan.
     pub fn draw(dice: &mut Dice) -> Self {
@@ -169,13 +167,13 @@ impl Plan {
             refuses: false,
             blows: Vec::new(),
         };
-        if CALLS && dice.chance(400) {
+        if dice.chance(400) {
             for _ in 0..dice.between(1, 3) {
                 let at = dice.below(plan.heal);
                 plan.blows.push((at, Blow::Cancel));
             }
         }
-        if CALLS && dice.chance(300) {
+        if dice.chance(300) {
             let force = dice.chance(200);
             plan.blows
                 .push((dice.below(plan.heal), Blow::Retry { force }));

@@ -328,6 +328,7 @@ impl World<'_> {
             return false;
         }
         let mut fooled = false;
+        self.station.ledger.commits += 1;
         for action in actions {
             let Action::Record(record) = action else {
                 continue;
@@ -503,9 +504,8 @@ impl World<'_> {
             let what = format!("the order of message {} has other bytes", send.pos);
             return self.wrong(Wrong::Ledger, what);
         }
-        let row = self.station.ledger.row(send.pos, node);
-        if let Some(row) = row.filter(|row| row.state.is_final()) {
-            let what = format!("message {} is sent although it is {}", send.pos, row.state);
+        if let Some(state) = self.station.ledger.ended_before(send.pos, node) {
+            let what = format!("message {} is sent although it is {state}", send.pos);
             return self.wrong(Wrong::Resent, what);
         }
         self.note(Who::Station, || {
@@ -539,9 +539,8 @@ impl World<'_> {
         let Withdrawal {
             node, send, cancel, ..
         } = withdrawal;
-        let row = self.station.ledger.row(send.pos, node_of(&node));
-        if let Some(row) = row.filter(|row| row.state.is_final()) {
-            let what = format!("message {} is called off although it is {}", send.pos, row.state);
+        if let Some(state) = self.station.ledger.ended_before(send.pos, node_of(&node)) {
+            let what = format!("message {} is called off although it is {state}", send.pos);
             return self.wrong(Wrong::Resent, what);
         }
         self.note(Who::Station, || {

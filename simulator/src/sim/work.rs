@@ -29,6 +29,10 @@ const RETRY: Backoff = Backoff {
     cap: Duration::from_secs(30),
 };
 
+/// What is said of a command that was stopped by another start of the agent than began it.
+const FOUND_AGAIN: &str =
+    "cancelled; the agent was restarted while it ran, so its output is lost";
+
 /// One order at work.
 #[derive(Debug)]
 pub struct Work {
@@ -40,6 +44,8 @@ pub struct Work {
     pos: u64,
     /// Whether it holds a permit.
     permit: bool,
+    /// Whether somebody wants it stopped.
+    revoked: bool,
     stage: Stage,
 }
 
@@ -77,11 +83,11 @@ impl World<'_> {
         domain: usize,
         action: Action,
     ) -> Result<(), Killed> {
-        let (ticket, stage) = match action {
-            Action::Begin(ticket) => (ticket, Stage::Permit),
+        let (ticket, stage, revoked) = match action {
+            Action::Begin(ticket) => (ticket, Stage::Permit, false),
             Action::Recover(order, started) => {
                 let stage = self.recover(host, &order, &started);
-                (order.ticket, stage)
+                (order.ticket, stage, started.revoked.is_some())
             }
         };
         let Some(agent) = &mut self.hosts[host].agent else {
@@ -93,6 +99,7 @@ impl World<'_> {
             domain,
             pos,
             permit: false,
+            revoked,
             stage,
         });
         self.carry(host, ticket)
@@ -182,6 +189,9 @@ impl World<'_> {
     }
 
     fn advance(&mut self, host: usize, ticket: Ticket, stage: Stage) -> Result<Next, Killed> {
+        if let Some(next) = self.stop(host, ticket, &stage) {
+            return Ok(next);
+        }
         match stage {
             Stage::Permit => Ok(self.permit(host, ticket)),
             Stage::Begin => self.begin_order(host, ticket),
@@ -200,6 +210,39 @@ impl World<'_> {
                 Ok(Next::Go(Stage::Over(Turn::Over)))
             }
         }
+    }
+
+    /// Somebody wants an order stopped that is at work.
+    pub(super) fn revoke(&mut self, host: usize, ticket: Ticket) -> Result<(), Killed> {
+        let Some(work) = self.work(host, ticket) else {
+            return Ok(());
+        };
+        work.revoked = true;
+        if matches!(work.stage, Stage::Running(_) | Stage::Watching(_)) {
+            return self.carry(host, ticket);
+        }
+        Ok(())
+    }
+
+    /// Stops a command that is called off, unless it has just come to its own end.
+    fn stop(&mut self, host: usize, ticket: Ticket, stage: &Stage) -> Option<Next> {
+        let (child, known) = match *stage {
+            Stage::Running(child) => (child, true),
+            Stage::Watching(child) => (child, false),
+            _ => return None,
+        };
+        let revoked = self.work(host, ticket).is_some_and(|work| work.revoked);
+        if !revoked || !self.truth.end(child, End::Killed, self.now) {
+            return None;
+        }
+        let pos = self.truth.children[child].pos;
+        self.note(Who::Command(host), || format!("{pos} is stopped, as it is called off"));
+        let mut finish = self.finish_of(host, State::Cancelled, None, Some(9));
+        if !known {
+            finish.outcome = None;
+            finish.reason = Some(FOUND_AGAIN.to_owned());
+        }
+        Some(Next::Go(Stage::Finish(Box::new(finish), 0)))
     }
 
     fn permit(&mut self, host: usize, ticket: Ticket) -> Next {
@@ -254,6 +297,11 @@ impl World<'_> {
     fn spawn(&mut self, host: usize, ticket: Ticket) -> Result<Next, Killed> {
         self.step(host)?;
         let pos = self.work(host, ticket).map_or(0, |work| work.pos);
+        if self.work(host, ticket).is_some_and(|work| work.revoked) {
+            let mut finish = self.finish_of(host, State::Cancelled, None, None);
+            finish.outcome = None;
+            return Ok(Next::Go(Stage::Finish(Box::new(finish), 0)));
+        }
         let Some(page) = self.page(pos).cloned() else {
             return Ok(Next::Go(Stage::Over(Turn::Over)));
         };
@@ -297,7 +345,9 @@ impl World<'_> {
             Err(Trouble::Killed) => return Err(Killed),
         }
         if self.truth.is_alive(child) {
-            Ok(Next::Go(Stage::Running(child)))
+            Ok(self
+                .stop(host, ticket, &Stage::Running(child))
+                .unwrap_or(Next::Go(Stage::Running(child))))
         } else {
             Ok(self.ended(host, child))
         }
