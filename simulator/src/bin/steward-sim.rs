@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum as _};
 use steward_protocol::State;
 use steward_simulator::sim::{
     bug::Bug,
-    run::{self, Job, Kind, Sum, Violation, Wrong},
+    run::{self, Job, Kind, Sum, Then, Violation, Wrong},
 };
 
 /// Schedules in which a deliberate bug must be found, when nothing else is said.
@@ -51,6 +51,10 @@ struct Arguments {
     #[arg(long, value_name = "SEED", conflicts_with = "schedules")]
     replay: Option<u64>,
 
+    /// Goes on when a schedule goes wrong, and lists all that do
+    #[arg(long)]
+    keep_going: bool,
+
     /// Lists the deliberate bugs
     #[arg(long)]
     list_bugs: bool,
@@ -81,6 +85,11 @@ fn main() -> ExitCode {
         messages: arguments.messages,
         workers: arguments.jobs.unwrap_or(cores),
         bug: arguments.bug,
+        then: if arguments.keep_going {
+            Then::GoOn
+        } else {
+            Then::Stop
+        },
     };
     let sum = run::run(job, progress(job.schedules));
     match arguments.bug {

@@ -41,6 +41,17 @@ pub struct Job {
     pub workers: usize,
     /// A deliberate bug.
     pub bug: Option<Bug>,
+    /// What to do when one goes wrong.
+    pub then: Then,
+}
+
+/// What to do when a schedule goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Begin no other.
+    Stop,
+    /// Run the others all the same.
+    GoOn,
 }
 
 /// What many schedules came to.
@@ -136,7 +147,7 @@ pub fn run(job: Job, progress: impl Fn(u64) + Sync) -> Sum {
                         let report = World::new(&book, seed, terms(&job, false)).run();
                         let wrong = report.violation.is_some();
                         sum.add(seed, report);
-                        if wrong {
+                        if wrong && job.then == Then::Stop {
                             stop.store(true, Ordering::Relaxed);
                             break;
                         }
@@ -165,6 +176,7 @@ pub fn replay(seed: u64, messages: u64, bug: Option<Bug>) -> Report {
         messages,
         workers: 1,
         bug,
+        then: Then::Stop,
     };
     World::new(&book, seed, terms(&job, true)).run()
 }

@@ -26,10 +26,11 @@ pub(super) const RESEND: Backoff = Backoff {
     cap: Duration::from_secs(300),
 };
 
-/// A node that asked to be tried later is tried after about this long.
+/// A node that asked to be tried later is tried after about this long. The cap is what an order loses
+/// at most when the reason has gone and nothing says so.
 const RETRY: Backoff = Backoff {
     base: Duration::from_secs(1),
-    cap: Duration::from_secs(60),
+    cap: Duration::from_secs(15),
 };
 
 /// Round trip assumed before one was measured.
@@ -360,6 +361,7 @@ impl Link {
                     open.schedule.due = None;
                     open.schedule.tries = 0;
                 }
+                open.schedule.put_offs = 0;
                 let review = review_after_word(word.state, open.expires_at, open.timeout, now.wall);
                 open.schedule.review = Some(review);
                 self.unblock(&lane, now);
@@ -369,7 +371,10 @@ impl Link {
                 self.resend_from(&lane, word.expected_seq.unwrap_or(0), round_trip, now);
             }
             Some(_) => {
-                let wait = RETRY.above(RETRY.base, open.schedule.tries.saturating_sub(1), now.dice);
+                // Counted apart from the sendings: those that a gap or a loss cost say nothing about
+                // how long the node is going to be busy.
+                let wait = RETRY.above(RETRY.base, open.schedule.put_offs, now.dice);
+                open.schedule.put_offs = open.schedule.put_offs.saturating_add(1);
                 open.schedule.due = Some(now.mono + wait);
             }
         }

@@ -93,6 +93,8 @@ pub(crate) struct Schedule {
     pub(super) sent: Option<Duration>,
     /// Sendings since the node was last heard about it.
     pub(super) tries: u32,
+    /// How often in a row the node has put it off.
+    pub(super) put_offs: u32,
     /// Why the node put it off.
     pub(super) deferral: Option<Deferral>,
     /// When silence about it becomes `expired` or `unknown`; none once it has.
@@ -157,6 +159,7 @@ impl Schedule {
             due: Some(Duration::ZERO),
             sent: None,
             tries: 0,
+            put_offs: 0,
             deferral: None,
             review,
         }
@@ -166,6 +169,7 @@ impl Schedule {
     pub(super) fn wake(&mut self, now: Moment) {
         self.due = Some(now.mono);
         self.tries = 0;
+        self.put_offs = 0;
     }
 }
 
