@@ -151,14 +151,11 @@ impl World<'_> {
                         format!("{name} started {} times, at {times:?} ms", runs.len()),
                     ));
                 }
-                let published = self.published.get(usize::try_from(pos).unwrap_or(0));
-                let sent = published.is_some_and(|nodes| nodes & (1 << row.node) != 0);
                 let claim = Claim {
                     row,
                     runs: &runs,
                     codes: &options.success_codes,
                     nature: message.page.nature,
-                    sent,
                 };
                 if let Some((wrong, why)) = claim.contradiction() {
                     let what = format!("{name} is {}, but {why}: {runs:?}", row.state);
@@ -208,7 +205,6 @@ struct Claim<'a> {
     runs: &'a [&'a Run],
     codes: &'a [i32],
     nature: Nature,
-    sent: bool,
 }
 
 impl Claim<'_> {
@@ -242,7 +238,9 @@ impl Claim<'_> {
             }
             State::Cancelled => self.cancelled(started),
             State::Interrupted => {
-                (!self.sent && !started).then_some((Wrong::FalseState, "it was never sent"))
+                // The station may have been killed between its record and the sending; it cannot tell.
+                let sent = self.row.attempts > 0 || started;
+                (!sent).then_some((Wrong::FalseState, "it was never sent"))
             }
             _ => Some((Wrong::NotFinal, "that is not an end")),
         }

@@ -327,9 +327,14 @@ impl World<'_> {
     }
 
     /// Returns what the station is told about an order.
-    pub(super) fn ack(&self, host: usize, ticket: Ticket) -> Option<Ack> {
-        let host = &self.hosts[host];
-        let mut ack = host.agent.as_ref()?.journal.entry(ticket)?.ack();
+    pub(super) fn ack(&mut self, host: usize, ticket: Ticket) -> Option<Ack> {
+        let host = &mut self.hosts[host];
+        let agent = host.agent.as_mut()?;
+        if std::mem::take(&mut agent.stale) {
+            // Never an answer from what is not durable (rule J4).
+            agent.journal.reload(host.disk.image());
+        }
+        let mut ack = agent.journal.entry(ticket)?.ack();
         if ack.state.is_final() {
             ack.outcome = host.disk.outcome(ticket);
         }
@@ -505,8 +510,8 @@ impl World<'_> {
         match cancelled {
             Cancelled::Over(ticket) => self.say_ack(host, ticket),
             Cancelled::Stop(ticket) => {
-                self.revoke(host, ticket)?;
-                self.say_ack(host, ticket)
+                self.say_ack(host, ticket)?;
+                self.revoke(host, ticket)
             }
             Cancelled::Deferred {
                 deferral,

@@ -519,11 +519,6 @@ impl World<'_> {
                 send.ttl_left_ms
             )
         });
-        let place = usize::try_from(send.pos).unwrap_or(0);
-        if self.published.len() <= place {
-            self.published.resize(place + 1, 0);
-        }
-        self.published[place] |= 1 << node;
         let renamed = self.bug(Bug::NewIdOnResend) && send.attempt > 1;
         self.publish(
             node,

@@ -441,7 +441,10 @@ impl World<'_> {
         };
         let work = agent.works.remove(at);
         agent.permits += usize::from(work.permit);
-        let waiting = agent.waiting.pop_front().filter(|_| agent.permits > 0);
+        let waiting = match agent.permits {
+            0 => None,
+            _ => agent.waiting.pop_front(),
+        };
         self.tell(host, work.domain, Event::TurnOver { ticket, turn })?;
         match waiting {
             Some(waiting) => self.carry(host, waiting),

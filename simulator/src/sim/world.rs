@@ -143,8 +143,6 @@ pub struct World<'b> {
     pub(super) pending: Option<(u64, u64)>,
     /// Highest place whose submitter was told that it is accepted.
     pub(super) told: u64,
-    /// Deliveries ever handed to the broker, a bit per node, by place.
-    pub(super) published: Vec<u8>,
     /// How many messages operators may still repeat.
     pub(super) retries: u64,
     /// Places of messages that repeat another one: they may run later than their place says.
@@ -179,7 +177,6 @@ impl<'b> World<'b> {
             left: terms.messages,
             pending: None,
             told: 0,
-            published: Vec::with_capacity(32),
             retries: terms.spare,
             held: Vec::new(),
             tally: Tally::default(),

@@ -260,13 +260,15 @@ impl Link {
             let settled_in = open.schedule.sent.is_none_or(|sent| {
                 now.mono.saturating_sub(sent) > round_trip * 2 + Duration::from_secs(1)
             });
+            // What it does not know of did not arrive, however long the wait for an answer has grown.
+            let missing = open.schedule.sent.is_some() && !open.asked_to_wait();
             let due = match contact {
                 Contact::Started => true,
                 // What it should have and does not know may have been lost with its answer.
                 Contact::Same if has_it => {
                     (returned && open.cancel.is_some()) || (complete && settled_in && !listed())
                 }
-                Contact::Same => returned,
+                Contact::Same => returned || (missing && complete && settled_in && !listed()),
             };
             if due {
                 open.schedule.wake(now);
@@ -298,7 +300,8 @@ impl Link {
     /// The broker is back: what was on its way may have been lost with it.
     pub(crate) fn reconnected(&mut self, now: Moment) {
         for open in self.open.values_mut() {
-            if matches!(open.state, State::Sent | State::Unknown) || open.cancel.is_some() {
+            let unsettled = matches!(open.state, State::Sent | State::Unknown | State::Deferred);
+            if (unsettled && !open.asked_to_wait()) || open.cancel.is_some() {
                 open.schedule.due = Some(now.mono);
             }
         }

@@ -146,6 +146,12 @@ impl Open {
         self.schedule.deferral.is_some() && self.schedule.due.is_some_and(|due| due > now.mono)
     }
 
+    /// Whether the node put it off for a reason of its own; a gap is none, that is for us to fill.
+    pub(super) fn asked_to_wait(&self) -> bool {
+        let deferral = self.schedule.deferral;
+        deferral.is_some_and(|deferral| deferral != Deferral::Gap)
+    }
+
     /// Its turn in its lane: what has a number goes by it, the rest follows by age.
     pub(super) fn turn(&self) -> (u64, u64) {
         (self.seq.unwrap_or(u64::MAX), self.pos)
