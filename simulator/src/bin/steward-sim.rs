@@ -109,7 +109,11 @@ fn list_bugs() {
 fn progress(schedules: u64) -> impl Fn(u64) + Sync {
     let begun = Instant::now();
     let shown = AtomicU64::new(0);
-    let every = if std::io::stderr().is_terminal() { 1 } else { 10 };
+    let every = if std::io::stderr().is_terminal() {
+        1
+    } else {
+        10
+    };
     move |done| {
         let second = begun.elapsed().as_secs() / every;
         if shown.fetch_max(second, Ordering::Relaxed) < second {
@@ -160,7 +164,10 @@ fn tell_hunt(bug: Bug, job: &Job, sum: &Sum) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let within = seed.wrapping_sub(job.seed) + 1;
-    println!("{name}: found in schedule {within}, seed {seed}: {}", describe(violation));
+    println!(
+        "{name}: found in schedule {within}, seed {seed}: {}",
+        describe(violation)
+    );
     println!("replay: {}", command(*seed, job));
     ExitCode::SUCCESS
 }
@@ -171,7 +178,10 @@ fn tell(job: &Job, sum: &Sum) -> ExitCode {
         let wrong = sum.violations.iter();
         wrong.filter(|(_, it)| kinds.contains(&it.wrong)).count()
     };
-    println!("schedules      {} ({} without a fault)", sum.schedules, sum.calm);
+    println!(
+        "schedules      {} ({} without a fault)",
+        sum.schedules, sum.calm
+    );
     println!("messages       {}", sum.schedules * job.messages);
     println!("deliveries     {}", sum.deliveries);
     println!("commands       {}", sum.starts);
@@ -184,8 +194,14 @@ fn tell(job: &Job, sum: &Sum) -> ExitCode {
     }
     println!("lost           {}", count(&[Wrong::Lost, Wrong::NotFinal]));
     println!("double         {}", count(&[Wrong::Double]));
-    println!("false          {}", count(&[Wrong::FalseSuccess, Wrong::FalseState]));
-    println!("other          {}", count(&[Wrong::Order, Wrong::Ledger, Wrong::Resent]));
+    println!(
+        "false          {}",
+        count(&[Wrong::FalseSuccess, Wrong::FalseState])
+    );
+    println!(
+        "other          {}",
+        count(&[Wrong::Order, Wrong::Ledger, Wrong::Resent])
+    );
     println!(
         "slowest end    {:.1} s after the faults ended, commands not counted",
         f64::from(u32::try_from(sum.settled).unwrap_or(u32::MAX)) / 1000.0
@@ -193,7 +209,10 @@ fn tell(job: &Job, sum: &Sum) -> ExitCode {
     println!("fingerprint    {:016x}", sum.fingerprint);
     println!("elapsed        {seconds:.2} s");
     let rate = u32::try_from(sum.schedules).map_or(f64::INFINITY, f64::from) / seconds;
-    println!("rate           {rate:.0} schedules/s with {} workers", job.workers);
+    println!(
+        "rate           {rate:.0} schedules/s with {} workers",
+        job.workers
+    );
     for (seed, violation) in &sum.violations {
         println!("\nVIOLATION in seed {seed}: {}", describe(violation));
         println!("replay: {}", command(*seed, job));

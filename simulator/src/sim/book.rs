@@ -154,7 +154,9 @@ impl Book {
         let accepted_at = wall(i64::try_from(request.at).unwrap_or(0));
         let expires =
             SignedDuration::try_from(request.options.expires).unwrap_or(SignedDuration::MAX);
-        let expires_at = accepted_at.saturating_add(expires).unwrap_or(Timestamp::MAX);
+        let expires_at = accepted_at
+            .saturating_add(expires)
+            .unwrap_or(Timestamp::MAX);
         let raw = serde_json::value::to_raw_value(&body).expect("a shell body is always JSON");
         let order = |node: usize| self.order(&request, node, accepted_at, expires_at, raw.clone());
         let orders: Vec<(usize, Sealed)> = request
@@ -281,7 +283,11 @@ fn draw(dice: &mut Dice, nodes: usize, pos: u64) -> Request {
         expires: Duration::from_secs(expires),
         ordered: dice.chance(700),
         idempotent: dice.chance(120),
-        success_codes: if dice.chance(200) { vec![0, 3] } else { vec![0] },
+        success_codes: if dice.chance(200) {
+            vec![0, 3]
+        } else {
+            vec![0]
+        },
     };
     Request {
         id: MessageId(Uuid::from_u64_pair(pos, dice.roll())),

@@ -6,6 +6,7 @@ use super::{
     book::Nature,
     ledger::Row,
     truth::{End, Run},
+    wire::LATEST,
     world::World,
 };
 
@@ -71,8 +72,10 @@ impl World<'_> {
         if journals == 0 {
             return BOUND;
         }
-        // Whoever has another journal is held back until the one known is silent for long enough.
-        BOUND + self.plan.heartbeat * PATIENCE_TENTHS / 10
+        // Whoever has another journal is held back until the one known is silent for long enough, and
+        // a late frame of the one that is gone counts as its word.
+        let late = if self.plan.late > 0 { LATEST } else { 0 };
+        BOUND + late + self.plan.heartbeat * PATIENCE_TENTHS / 10
     }
 
     /// Notes when a delivery became final after the heal.
@@ -166,13 +169,15 @@ impl World<'_> {
         None
     }
 
-    /// Ordered messages of one lane start in the order of their places, unless one was held back.
+    /// Ordered messages of one lane start in the order of their places, unless one repeats another and was held.
     fn find_disorder(&self) -> Option<(Wrong, String)> {
         let mut last = [[(0_u64, 0_u64); super::book::DOMAINS]; super::book::NODES];
         for run in &self.truth.runs {
-            let Some(page) = self.page(run.pos) else { continue };
+            let Some(page) = self.page(run.pos) else {
+                continue;
+            };
             let options = &page.accepted.message.options;
-            if !options.ordered || options.idempotent || self.held.contains(&run.pos) {
+            if !options.ordered || options.idempotent || page.accepted.retry_of.is_some() {
                 continue;
             }
             let (pos, end) = &mut last[run.node][page.domain];
@@ -210,15 +215,22 @@ struct Claim<'a> {
 impl Claim<'_> {
     /// Returns what contradicts the claim, if anything does.
     fn contradiction(&self) -> Option<(Wrong, &'static str)> {
-        let exit = self.row.outcome.as_ref().and_then(|outcome| outcome.exit_code);
+        let exit = self
+            .row
+            .outcome
+            .as_ref()
+            .and_then(|outcome| outcome.exit_code);
         let ended_with = |code| {
             let how = Some(End::Exit(code));
-            self.runs.iter().any(|run| run.end.map(|(_, how)| how) == how)
+            self.runs
+                .iter()
+                .any(|run| run.end.map(|(_, how)| how) == how)
         };
         let started = !self.runs.is_empty();
         match self.row.state {
             State::Succeeded => {
-                let proven = exit.is_some_and(|code| self.codes.contains(&code) && ended_with(code));
+                let proven =
+                    exit.is_some_and(|code| self.codes.contains(&code) && ended_with(code));
                 (!proven).then_some((Wrong::FalseSuccess, "it did not end so"))
             }
             State::Failed if self.nature == Nature::Missing => {

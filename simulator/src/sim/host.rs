@@ -16,8 +16,8 @@ use steward_agent::{
     },
 };
 use steward_protocol::{
-    Ack, Cancel, Confirm, Deferral, Digest, Hello, InstanceId, LedgerId, MessageId, Origin, Reign, Send,
-    State, Welcome, retry::Backoff, version,
+    Ack, Cancel, Confirm, Deferral, Digest, Hello, InstanceId, LedgerId, MessageId, Origin, Reign,
+    Send, State, Welcome, retry::Backoff, version,
 };
 use uuid::Uuid;
 
@@ -190,7 +190,9 @@ impl World<'_> {
         let instance = InstanceId(Uuid::from_u64_pair(0x1457, id));
         let journal = Journal::new(instance, limits, self.hosts[host].disk.image());
         let starts = journal.identity().starts;
-        self.note(Who::Host(host), || format!("starts, for the {starts}. time"));
+        self.note(Who::Host(host), || {
+            format!("starts, for the {starts}. time")
+        });
         self.hosts[host].agent = Some(Agent {
             life,
             journal,
@@ -349,7 +351,9 @@ impl World<'_> {
         self.say(host, Up::Ack(Box::new(ack)))?;
         if state.is_final() && self.bug(Bug::ForgetTooEarly) {
             let machine = &mut self.hosts[host];
-            machine.disk.commit(vec![steward_agent::journal::Write::Forget(ticket)]);
+            machine
+                .disk
+                .commit(vec![steward_agent::journal::Write::Forget(ticket)]);
             if let Some(agent) = &mut machine.agent {
                 agent.stale = true;
             }
@@ -506,7 +510,9 @@ impl World<'_> {
             }
             Err(Trouble::Killed) => return Err(Killed),
         };
-        self.note(Who::Host(host), || format!("calls {pos} off: {cancelled:?}"));
+        self.note(Who::Host(host), || {
+            format!("calls {pos} off: {cancelled:?}")
+        });
         match cancelled {
             Cancelled::Over(ticket) => self.say_ack(host, ticket),
             Cancelled::Stop(ticket) => {
@@ -541,12 +547,7 @@ impl World<'_> {
         self.say(host, Up::Ack(Box::new(ack)))
     }
 
-    fn take_welcome(
-        &mut self,
-        host: usize,
-        reign: Reign,
-        welcome: &Welcome,
-    ) -> Result<(), Killed> {
+    fn take_welcome(&mut self, host: usize, reign: Reign, welcome: &Welcome) -> Result<(), Killed> {
         let here = self.moment(host).wall;
         let skew = here.duration_since(welcome.at).unsigned_abs();
         let word = Word {
@@ -590,12 +591,7 @@ impl World<'_> {
         self.round(host)
     }
 
-    fn take_confirm(
-        &mut self,
-        host: usize,
-        reign: Reign,
-        confirm: Confirm,
-    ) -> Result<(), Killed> {
+    fn take_confirm(&mut self, host: usize, reign: Reign, confirm: Confirm) -> Result<(), Killed> {
         let what = What::Confirm {
             orders: confirm.orders,
             events: confirm.events,
@@ -758,8 +754,7 @@ impl World<'_> {
     }
 
     fn pause(&self, agent: &Agent, generation: u64) -> u64 {
-        let answered =
-            agent.footing.welcomed.is_some() && agent.footing.generation == generation;
+        let answered = agent.footing.welcomed.is_some() && agent.footing.generation == generation;
         if answered {
             self.plan.heartbeat
         } else {
@@ -778,8 +773,7 @@ impl World<'_> {
         let Some(agent) = &mut self.hosts[host].agent else {
             return Ok(());
         };
-        let answered =
-            agent.footing.welcomed.is_some() && agent.footing.generation == generation;
+        let answered = agent.footing.welcomed.is_some() && agent.footing.generation == generation;
         let fresh = answered || agent.greeted.is_none_or(|(on, _)| on != generation);
         agent.unanswered = if fresh { 0 } else { agent.unanswered + 1 };
         agent.greeted = Some((generation, self.now));

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use steward_protocol::{Ack, Digest, LedgerId, MessageId, NodeName, Outcome, State};
 use steward_station::{
     courier::{
-        Accepted, Addressee, CancelRequest, FirstAttempt, LaneName, Loaded, LoadedDelivery, LoadedLane, Open, Record},
+        Accepted, Addressee, CancelRequest, FirstAttempt, LaneName, Loaded, LoadedDelivery,
+        LoadedLane, Open, Record,
+    },
     roster::NodeRecord,
 };
 

@@ -164,7 +164,12 @@ impl World<'_> {
     }
 
     pub(super) fn nobody(&mut self, node: usize, sent: u64, life: u32) {
-        if self.station.reign.as_ref().is_some_and(|it| it.life == life) {
+        if self
+            .station
+            .reign
+            .as_ref()
+            .is_some_and(|it| it.life == life)
+        {
             self.station_hears(Event::NoResponders {
                 node: self.book.names[node].clone(),
                 sent: Duration::from_millis(sent),
@@ -210,7 +215,9 @@ impl World<'_> {
         let Some(of) = messages.iter().find(|it| it.page.accepted.id == ack.id) else {
             return;
         };
-        let same = messages.iter().filter(|it| it.page.domain == of.page.domain);
+        let same = messages
+            .iter()
+            .filter(|it| it.page.domain == of.page.domain);
         let open = same.filter_map(|it| {
             let mut rows = it.rows.iter();
             let row = rows.find(|row| row.node == node && !row.state.is_final())?;
@@ -397,7 +404,12 @@ impl World<'_> {
     }
 
     pub(super) fn reload(&mut self, life: u32) {
-        if !self.station.reign.as_ref().is_some_and(|it| it.life == life) {
+        if !self
+            .station
+            .reign
+            .as_ref()
+            .is_some_and(|it| it.life == life)
+        {
             return;
         }
         if self.now < self.station.full_until {
@@ -438,7 +450,10 @@ impl World<'_> {
                     let reign = self.reign(instance, low);
                     let at = wall(signed(self.now) + self.station.wall);
                     self.note(Who::Station, || format!("welcomes {node}, low {low}"));
-                    self.publish(node_of(&node), Down::Welcome(reign, Welcome { at, hello_at }));
+                    self.publish(
+                        node_of(&node),
+                        Down::Welcome(reign, Welcome { at, hello_at }),
+                    );
                 }
                 Action::Confirm {
                     node,
@@ -642,7 +657,10 @@ impl World<'_> {
         };
         let cancellation = Cancellation {
             id: message.page.accepted.id,
-            nodes: nodes.iter().map(|it| self.book.names[*it].clone()).collect(),
+            nodes: nodes
+                .iter()
+                .map(|it| self.book.names[*it].clone())
+                .collect(),
             by: "operator".to_owned(),
         };
         let Some(born) = self.station.reign.as_ref().map(|it| it.born) else {
@@ -684,7 +702,12 @@ impl World<'_> {
         }
         let old = self.dice.index(kept) as u64 + 1;
         let nodes = self.nodes_of(old, |state| state != State::Succeeded);
-        let Some(message) = self.station.ledger.message(old).filter(|_| !nodes.is_empty()) else {
+        let Some(message) = self
+            .station
+            .ledger
+            .message(old)
+            .filter(|_| !nodes.is_empty())
+        else {
             return;
         };
         let page = Rc::clone(&message.page);
@@ -712,7 +735,6 @@ impl World<'_> {
         if self.carry_out(actions) {
             self.retries -= 1;
             self.told = self.told.max(pos);
-            self.held.push(pos);
         }
     }
 
@@ -754,7 +776,11 @@ impl World<'_> {
                 let pages = self.pages.iter();
                 let mut pages = pages.filter(|page| page.accepted.id == ack.id);
                 let pos = pages.next().map_or(0, |page| page.accepted.pos);
-                format!("hears of {node} that {pos} is {}{}", ack.state, deferral(ack))
+                format!(
+                    "hears of {node} that {pos} is {}{}",
+                    ack.state,
+                    deferral(ack)
+                )
             }
             Event::Fault { node, fault, .. } => format!("hears of {node}: {}", fault.kind),
             Event::NoResponders { node, .. } => format!("hears that nobody listens for {node}"),
@@ -776,7 +802,11 @@ impl World<'_> {
                     nodes.join(" "),
                     accepted.message.domain,
                     if options.ordered { "" } else { ", unordered" },
-                    if options.idempotent { ", idempotent" } else { "" },
+                    if options.idempotent {
+                        ", idempotent"
+                    } else {
+                        ""
+                    },
                     (accepted.expires_at.as_millisecond() - super::book::BEGINNING) / 1000,
                 )
             }
@@ -813,4 +843,3 @@ fn deferral(ack: &Ack) -> String {
 pub(super) fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
-

@@ -11,6 +11,9 @@ use super::{
     world::{Happening, World},
 };
 
+/// A frame that is late arrives at most so many milliseconds after its time.
+pub const LATEST: u64 = 30_000;
+
 /// Something a station says to a node.
 #[derive(Debug, Clone)]
 pub enum Down {
@@ -154,7 +157,7 @@ impl World<'_> {
         }
         if self.dice.chance(late) {
             self.count(Kind::Late);
-            return Fate::Arrives(at + self.dice.between(500, 30_000));
+            return Fate::Arrives(at + self.dice.between(500, LATEST));
         }
         Fate::Arrives(at)
     }

@@ -30,8 +30,7 @@ const RETRY: Backoff = Backoff {
 };
 
 /// What is said of a command that was stopped by another start of the agent than began it.
-const FOUND_AGAIN: &str =
-    "cancelled; the agent was restarted while it ran, so its output is lost";
+const FOUND_AGAIN: &str = "cancelled; the agent was restarted while it ran, so its output is lost";
 
 /// One order at work.
 #[derive(Debug)]
@@ -145,7 +144,10 @@ impl World<'_> {
     }
 
     pub(super) fn go_on(&mut self, host: usize, life: u32, ticket: u64) {
-        let same = self.hosts[host].agent.as_ref().is_some_and(|it| it.life == life);
+        let same = self.hosts[host]
+            .agent
+            .as_ref()
+            .is_some_and(|it| it.life == life);
         if same {
             self.guard(host, |world, host| world.carry(host, Ticket(ticket)));
         }
@@ -169,7 +171,10 @@ impl World<'_> {
                 Next::Wait(stage) => (stage, None),
                 Next::Later(stage, wait) => (stage, Some(wait)),
             };
-            let waits = matches!(stage, Stage::Running(_) | Stage::Watching(_) | Stage::Permit);
+            let waits = matches!(
+                stage,
+                Stage::Running(_) | Stage::Watching(_) | Stage::Permit
+            );
             let Some(work) = self.work(host, ticket) else {
                 return Ok(());
             };
@@ -236,7 +241,9 @@ impl World<'_> {
             return None;
         }
         let pos = self.truth.children[child].pos;
-        self.note(Who::Command(host), || format!("{pos} is stopped, as it is called off"));
+        self.note(Who::Command(host), || {
+            format!("{pos} is stopped, as it is called off")
+        });
         let mut finish = self.finish_of(host, State::Cancelled, None, Some(9));
         if !known {
             finish.outcome = None;
@@ -285,7 +292,9 @@ impl World<'_> {
             Err(Trouble::Storage) => return Ok(Next::Go(Stage::Over(Turn::NoStorage))),
             Err(Trouble::Killed) => return Err(Killed),
         };
-        self.note(Who::Host(host), || format!("begins {}: {begun:?}", ticket.0));
+        self.note(Who::Host(host), || {
+            format!("begins {}: {begun:?}", ticket.0)
+        });
         Ok(Next::Go(match begun {
             Begun::Go { .. } => Stage::Spawn,
             Begun::Over(_) => Stage::Answer,
@@ -321,14 +330,17 @@ impl World<'_> {
         self.note(Who::Command(host), || {
             format!("{pos} starts as {child}, takes {takes} ms, will exit with {exit}")
         });
-        self.queue.plan(self.now + takes, Happening::ChildEnd(child));
+        self.queue
+            .plan(self.now + takes, Happening::ChildEnd(child));
         let timeout = super::book::millis(page.accepted.message.options.timeout);
         self.plan_timeout(host, ticket, timeout);
         if self.bug(Bug::AckBeforeFact)
             && let Some(mut ack) = self.ack(host, ticket)
         {
             ack.state = State::Succeeded;
-            ack.outcome = self.finish_of(host, State::Succeeded, Some(0), None).outcome;
+            ack.outcome = self
+                .finish_of(host, State::Succeeded, Some(0), None)
+                .outcome;
             self.say(host, Up::Ack(Box::new(ack)))?;
         }
         Ok(Next::Go(Stage::Mark(child)))
@@ -363,7 +375,11 @@ impl World<'_> {
                 let good = page.is_some_and(|page| {
                     page.accepted.message.options.success_codes.contains(&code)
                 });
-                let state = if good { State::Succeeded } else { State::Failed };
+                let state = if good {
+                    State::Succeeded
+                } else {
+                    State::Failed
+                };
                 self.finish_of(host, state, Some(code), None)
             }
             _ => self.finish_of(host, State::Failed, None, Some(9)),
@@ -453,7 +469,9 @@ impl World<'_> {
     }
 
     pub(super) fn child_end(&mut self, child: usize) {
-        let Child { host, pos, exit, .. } = self.truth.children[child];
+        let Child {
+            host, pos, exit, ..
+        } = self.truth.children[child];
         if !self.truth.end(child, End::Exit(exit), self.now) {
             return;
         }
@@ -491,7 +509,9 @@ impl World<'_> {
             return;
         }
         let pos = self.truth.children[child].pos;
-        self.note(Who::Command(host), || format!("{pos} is stopped at its timeout"));
+        self.note(Who::Command(host), || {
+            format!("{pos} is stopped at its timeout")
+        });
         let mut finish = self.finish_of(host, State::TimedOut, None, Some(9));
         if !known {
             finish.outcome = None;

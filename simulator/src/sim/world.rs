@@ -145,8 +145,6 @@ pub struct World<'b> {
     pub(super) told: u64,
     /// How many messages operators may still repeat.
     pub(super) retries: u64,
-    /// Places of messages that repeat another one: they may run later than their place says.
-    pub(super) held: Vec<u64>,
     pub(super) tally: Tally,
     pub(super) healed: bool,
     /// Everything is final; only what is still on its way arrives.
@@ -178,7 +176,6 @@ impl<'b> World<'b> {
             pending: None,
             told: 0,
             retries: terms.spare,
-            held: Vec::new(),
             tally: Tally::default(),
             healed: false,
             quiet: false,
@@ -318,7 +315,9 @@ impl<'b> World<'b> {
     /// Notes what went wrong; the first is what counts.
     pub(super) fn wrong(&mut self, wrong: Wrong, what: String) {
         let text = what.clone();
-        self.note(Who::Fate, || format!("VIOLATION {}: {text}", wrong.as_str()));
+        self.note(Who::Fate, || {
+            format!("VIOLATION {}: {text}", wrong.as_str())
+        });
         self.violation.get_or_insert(Violation {
             wrong,
             at: self.now,
@@ -344,7 +343,10 @@ impl<'b> World<'b> {
 
     fn host_name(&self, host: usize) -> String {
         let rival = if host >= self.plan.nodes { "'" } else { "" };
-        format!("ship{}{rival}", self.hosts.get(host).map_or(0, |host| host.node) + 1)
+        format!(
+            "ship{}{rival}",
+            self.hosts.get(host).map_or(0, |host| host.node) + 1
+        )
     }
 
     fn strike(&mut self, blow: Blow) {
@@ -358,8 +360,7 @@ impl<'b> World<'b> {
             Blow::CrashStation { steps, away } => {
                 self.station.fuse = Some((steps, away));
                 let life = self.station.reign.as_ref().map_or(0, |reign| reign.life);
-                self.queue
-                    .plan(self.now + 400, Happening::Fuse(None, life));
+                self.queue.plan(self.now + 400, Happening::Fuse(None, life));
             }
             Blow::CrashAgent {
                 host,
@@ -368,7 +369,10 @@ impl<'b> World<'b> {
                 with,
             } => {
                 self.hosts[host].fuse = Some((steps, away, with));
-                let life = self.hosts[host].agent.as_ref().map_or(0, |agent| agent.life);
+                let life = self.hosts[host]
+                    .agent
+                    .as_ref()
+                    .map_or(0, |agent| agent.life);
                 self.queue
                     .plan(self.now + 400, Happening::Fuse(Some(host), life));
             }
@@ -413,7 +417,11 @@ impl<'b> World<'b> {
     fn burn(&mut self, whom: Option<usize>, life: u32) {
         match whom {
             None => {
-                let same = self.station.reign.as_ref().is_some_and(|reign| reign.life == life);
+                let same = self
+                    .station
+                    .reign
+                    .as_ref()
+                    .is_some_and(|reign| reign.life == life);
                 if same && self.station.fuse.is_some() {
                     self.station_crash();
                 }
@@ -439,8 +447,7 @@ impl<'b> World<'b> {
                 self.hosts[host].line.connected = false;
             }
         }
-        self.queue
-            .plan(self.now + lasts, Happening::LineUp(whom));
+        self.queue.plan(self.now + lasts, Happening::LineUp(whom));
     }
 
     fn line_up(&mut self, whom: Option<usize>) {
