@@ -233,17 +233,19 @@ impl Journal {
         let Some(entry) = self.shelf.get(ticket) else {
             return Offered::Ignored(Counter::Settled);
         };
-        if entry.phase == Phase::Received {
-            if offer.send.ttl_left_ms == 0 {
-                let ending = too_late(entry);
-                self.apply(ticket, Fact::End(ending), now).ok();
-            } else {
-                let entry = Entry {
-                    deadline: deadline(now, offer.send.ttl_left_ms),
-                    ..entry.clone()
-                };
-                self.put(ticket, entry);
-            }
+        let (waits, late) = (entry.phase == Phase::Received, offer.send.ttl_left_ms == 0);
+        // What may be started again needs a deadline of this boot as well, should it come to that: the
+        // station, which was told that it runs, does not send it again for that.
+        let may_wait = matches!(entry.phase, Phase::Started(_)) && entry.idempotent;
+        if waits && late {
+            let ending = too_late(entry);
+            self.apply(ticket, Fact::End(ending), now).ok();
+        } else if (waits || may_wait) && !late {
+            let entry = Entry {
+                deadline: deadline(now, offer.send.ttl_left_ms),
+                ..entry.clone()
+            };
+            self.put(ticket, entry);
         }
         Offered::Stands(ticket)
     }

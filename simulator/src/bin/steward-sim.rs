@@ -200,7 +200,7 @@ fn tell(job: &Job, sum: &Sum) -> ExitCode {
     );
     println!(
         "other          {}",
-        count(&[Wrong::Order, Wrong::Ledger, Wrong::Resent])
+        count(&[Wrong::Order, Wrong::Ledger, Wrong::Unwritten, Wrong::Resent])
     );
     println!(
         "slowest end    {:.1} s after the faults ended, commands not counted",

@@ -33,6 +33,8 @@ pub enum Wrong {
     Order,
     /// The ledger changed what it must not change.
     Ledger,
+    /// A node said something final that was not durable there (rule J4).
+    Unwritten,
     /// An order was sent although its end was recorded.
     Resent,
 }
@@ -48,6 +50,7 @@ impl Wrong {
             Self::FalseState => "false state",
             Self::Order => "out of order",
             Self::Ledger => "ledger",
+            Self::Unwritten => "said before it was written",
             Self::Resent => "sent after its end",
         }
     }

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use steward_agent::journal::{Entry, Identity, Image, Phase, Ticket, Write, lanes::Lane};
-use steward_protocol::{FaultEvent, JournalId, Outcome, Subject};
+use steward_protocol::{
+    Digest, FaultEvent, JournalId, MessageId, Outcome, State, Subject,
+};
 use uuid::Uuid;
 
 /// What is kept of one order.
@@ -130,6 +132,15 @@ impl Disk {
     pub fn outcome(&self, ticket: Ticket) -> Option<Outcome> {
         let row = &self.rows[self.find(ticket).ok()?];
         row.outcome.as_deref().cloned()
+    }
+
+    /// Tells whether it is written that exactly this order is in `state`.
+    pub fn says(&self, id: MessageId, digest: Digest, state: State) -> bool {
+        let mut rows = self.rows.iter().rev();
+        rows.any(|row| {
+            let entry = &row.entry;
+            entry.id == id && entry.digest == digest && entry.phase.state() == state
+        })
     }
 
     /// Returns an event.

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::{
     book::{DOMAINS, Page, domain_of, wall},
     bug::Bug,
+    check::Wrong,
     disk::Disk,
     faults::Kind,
     plan::Loss,
@@ -365,6 +366,13 @@ impl World<'_> {
     pub(super) fn say(&mut self, host: usize, up: Up) -> Result<(), Killed> {
         self.step(host)?;
         self.note_up(host, &up);
+        if let Up::Ack(ack) = &up
+            && ack.state.is_final()
+            && !self.hosts[host].disk.says(ack.id, ack.digest, ack.state)
+        {
+            let what = format!("ship{} says {} before it is written", self.hosts[host].node + 1, ack.state);
+            self.wrong(Wrong::Unwritten, what);
+        }
         let machine = &self.hosts[host];
         let Some(agent) = &machine.agent else {
             return Err(Killed);

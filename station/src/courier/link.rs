@@ -256,7 +256,8 @@ impl Link {
         let round_trip = self.round_trip();
         for open in self.open.values_mut() {
             let has_it = matches!(open.state, State::Received | State::Running);
-            let listed = || hello.open.contains(&open.id) || hello.unconfirmed.contains(&open.id);
+            let ended = || hello.unconfirmed.contains(&open.id);
+            let listed = || hello.open.contains(&open.id) || ended();
             let settled_in = open.schedule.sent.is_none_or(|sent| {
                 now.mono.saturating_sub(sent) > round_trip * 2 + Duration::from_secs(1)
             });
@@ -264,11 +265,15 @@ impl Link {
             let missing = open.schedule.sent.is_some() && !open.asked_to_wait();
             let due = match contact {
                 Contact::Started => true,
-                // What it should have and does not know may have been lost with its answer.
+                // What it should have and does not know may have been lost with its answer; and what has
+                // ended there without our knowing is asked for, the node's own wait may be long.
                 Contact::Same if has_it => {
-                    (returned && open.cancel.is_some()) || (complete && settled_in && !listed())
+                    (returned && open.cancel.is_some())
+                        || (settled_in && (ended() || (complete && !listed())))
                 }
-                Contact::Same => returned || (missing && complete && settled_in && !listed()),
+                Contact::Same => {
+                    returned || (missing && settled_in && (ended() || (complete && !listed())))
+                }
             };
             if due {
                 open.schedule.wake(now);
