@@ -240,7 +240,7 @@ impl Journal {
         if waits && late {
             let ending = too_late(entry);
             self.apply(ticket, Fact::End(ending), now).ok();
-        } else if (waits || may_wait) && !late {
+        } else if waits || may_wait {
             let entry = Entry {
                 deadline: deadline(now, offer.send.ttl_left_ms),
                 ..entry.clone()
