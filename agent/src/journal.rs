@@ -383,13 +383,14 @@ impl Journal {
         let keeps_time = matches!(fact, Fact::Spawn(_) | Fact::Revoke(_) | Fact::Confirm);
         let phase = entry.phase.next(fact)?;
         let over = matches!(phase, Phase::Final(_));
-        let entry = Entry {
-            phase,
-            starts,
-            at: if keeps_time { entry.at } else { now.wall },
-            ..entry.clone()
-        };
-        self.put(ticket, entry);
+        if let Some(mut entry) = self.shelf.remove(ticket) {
+            entry.phase = phase;
+            entry.starts = starts;
+            if !keeps_time {
+                entry.at = now.wall;
+            }
+            self.put(ticket, entry);
+        }
         if over {
             self.writes.push(Write::DropText(ticket));
             self.said(ticket, now);

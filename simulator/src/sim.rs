@@ -4,6 +4,7 @@
 //! shells of a few hundred lines that do what the real shells do, on disks, lines and clocks that a
 //! seed spoils. Ground truth of what ran comes from the simulated commands alone.
 
+pub mod act;
 pub mod book;
 pub mod bug;
 pub mod check;
@@ -11,12 +12,19 @@ pub mod dice;
 pub mod disk;
 pub mod faults;
 pub mod host;
+pub mod intake;
 pub mod ledger;
+pub mod notes;
+pub mod operator;
 pub mod plan;
 pub mod queue;
+pub mod rounds;
 pub mod run;
 pub mod station;
 pub mod truth;
 pub mod wire;
 pub mod work;
 pub mod world;
+
+#[cfg(test)]
+mod tests;

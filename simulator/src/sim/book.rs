@@ -94,6 +94,8 @@ pub struct Book {
     pub domains: Vec<Domain>,
     /// The subject of every node and domain.
     pub subjects: Vec<Vec<Subject>>,
+    /// The same as text.
+    pub subject_texts: Vec<Vec<String>>,
     /// By number of nodes, place and variant.
     pages: Vec<Vec<Vec<Rc<Page>>>>,
 }
@@ -111,16 +113,19 @@ impl Book {
                 domain.clone(),
             )
         };
-        let subjects = names
+        let subjects: Vec<Vec<Subject>> = names
             .iter()
             .map(|node| domains.iter().map(|domain| subject(node, domain)).collect())
             .collect();
+        let texts = |of: &Vec<Subject>| of.iter().map(Subject::to_string).collect();
+        let subject_texts = subjects.iter().map(texts).collect();
         let mut book = Self {
             station: name("central"),
             ledger_id: LedgerId(Uuid::from_u128(0xA)),
             names,
             domains,
             subjects,
+            subject_texts,
             pages: Vec::new(),
         };
         let mut dice = Dice::new(0x5EED);

@@ -149,12 +149,12 @@ impl World<'_> {
             for row in &message.rows {
                 let runs: Vec<&Run> = self.truth.starts(pos, row.node).collect();
                 let options = &message.page.accepted.message.options;
-                let name = format!("message {pos} for ship{}", row.node + 1);
+                let name = || format!("message {pos} for ship{}", row.node + 1);
                 if runs.len() > 1 && !options.idempotent {
                     let times: Vec<u64> = runs.iter().map(|run| run.started).collect();
                     return Some((
                         Wrong::Double,
-                        format!("{name} started {} times, at {times:?} ms", runs.len()),
+                        format!("{} started {} times, at {times:?} ms", name(), runs.len()),
                     ));
                 }
                 let claim = Claim {
@@ -164,7 +164,7 @@ impl World<'_> {
                     nature: message.page.nature,
                 };
                 if let Some((wrong, why)) = claim.contradiction() {
-                    let what = format!("{name} is {}, but {why}: {runs:?}", row.state);
+                    let what = format!("{} is {}, but {why}: {runs:?}", name(), row.state);
                     return Some((wrong, what));
                 }
             }

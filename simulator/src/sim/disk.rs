@@ -5,9 +5,7 @@
 use std::collections::BTreeMap;
 
 use steward_agent::journal::{Entry, Identity, Image, Phase, Ticket, Write, lanes::Lane};
-use steward_protocol::{
-    Digest, FaultEvent, JournalId, MessageId, Outcome, State, Subject,
-};
+use steward_protocol::{Digest, FaultEvent, JournalId, MessageId, Outcome, State, Subject};
 use uuid::Uuid;
 
 /// What is kept of one order.

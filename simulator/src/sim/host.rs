@@ -4,25 +4,19 @@
 //! It asks the real journal and drives the real dispatch in the order the real agent does.
 //! Carrying an order out is `work`'s business.
 
-use std::{collections::BTreeMap, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use steward_agent::{
     clock::Moment,
     dispatch::{Dispatch, Event},
-    journal::{
-        Answer, Ask, Cancellation, Cancelled, Journal, Limits, Offer, Offered, OpenOrder, Stance,
-        Ticket, Welcomed, What, Word,
-    },
+    journal::{Answer, Ask, Journal, Limits, OpenOrder, Ticket, Write},
 };
-use steward_protocol::{
-    Ack, Cancel, Confirm, Deferral, Digest, Hello, InstanceId, LedgerId, MessageId, Origin, Reign,
-    Send, State, Welcome, retry::Backoff, version,
-};
+use steward_protocol::{Ack, InstanceId, LedgerId, Origin, version};
 use uuid::Uuid;
 
 use super::{
-    book::{DOMAINS, Page, domain_of, wall},
+    book::{DOMAINS, domain_of, wall},
     bug::Bug,
     check::Wrong,
     disk::Disk,
@@ -35,29 +29,14 @@ use super::{
     world::{Happening, Killed, Who, World},
 };
 
-/// Until the station has answered, hello is said again after these; as in the real agent.
-const UNANSWERED: Backoff = Backoff {
-    base: Duration::from_secs(1),
-    cap: Duration::from_secs(3600),
-};
-
 /// How often the agent looks at what is to be said again.
-const LOOK: u64 = 1_000;
-
-/// Wait after the journal could not be used.
-const STORAGE_PAUSE: u64 = 5_000;
-
-/// How long orders wait for the welcome they came right behind.
-const WELCOME_PATIENCE: u64 = 2_000;
+pub(super) const LOOK: u64 = 1_000;
 
 /// After so long without work the process of a subject ends.
 const IDLE_AFTER: Duration = Duration::from_secs(4);
 
-/// Rounds of answers said at once; every one is bounded by the journal.
-const ROUNDS: u32 = 100;
-
 /// Never.
-const NEVER: u64 = u64::MAX;
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// One machine at sea.
 #[derive(Debug)]
@@ -90,13 +69,13 @@ pub struct Agent {
     /// Which.
     pub life: u32,
     pub(super) journal: Journal,
-    instance: InstanceId,
-    started_at: Timestamp,
+    pub(super) instance: InstanceId,
+    pub(super) started_at: Timestamp,
     /// Whether the journal must be read back before it may decide again.
-    stale: bool,
-    footing: Footing,
+    pub(super) stale: bool,
+    pub(super) footing: Footing,
     /// What the courier has served.
-    served: Option<Footing>,
+    pub(super) served: Option<Footing>,
     pub(super) dispatches: [Option<Dispatch>; DOMAINS],
     pub(super) works: Vec<Work>,
     /// Commands that may still be started at once.
@@ -104,21 +83,23 @@ pub struct Agent {
     /// Orders whose turn it is, waiting for one.
     pub(super) waiting: VecDeque<Ticket>,
     /// Orders that came before the welcome, and until when they wait for it.
-    early: Vec<(u64, Down)>,
+    pub(super) early: Vec<(u64, Down)>,
     /// On which connection hello was said last, and when.
-    greeted: Option<(u64, u64)>,
-    unanswered: u32,
+    pub(super) greeted: Option<(u64, u64)>,
+    pub(super) unanswered: u32,
     /// When the courier looks next.
-    look_at: u64,
+    pub(super) look_at: u64,
     /// For when the next look at the time is planned.
-    wake_at: u64,
+    pub(super) wake_at: u64,
 }
 
 /// Whom this start obeys, as far as it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Footing {
-    welcomed: Option<(LedgerId, u64)>,
-    generation: u64,
+pub(super) struct Footing {
+    /// The ledger that welcomed this start, and its reign.
+    pub(super) welcomed: Option<(LedgerId, u64)>,
+    /// On which connection.
+    pub(super) generation: u64,
 }
 
 /// Why the journal did not answer.
@@ -216,7 +197,7 @@ impl World<'_> {
     }
 
     /// Takes up what an earlier start left open.
-    fn take_up(&mut self, host: usize) -> Result<(), Killed> {
+    pub(super) fn take_up(&mut self, host: usize) -> Result<(), Killed> {
         let Ok(Answer::OpenSubjects(subjects)) = self.ask(host, Ask::OpenSubjects) else {
             return Ok(());
         };
@@ -321,6 +302,12 @@ impl World<'_> {
             let second = first.split_off(1);
             self.hosts[host].disk.commit(first);
             self.step(host)?;
+            if self.faulty() && self.dice.chance(self.plan.write_error.1) {
+                if let Some(agent) = &mut self.hosts[host].agent {
+                    agent.stale = true;
+                }
+                return Err(Trouble::Storage);
+            }
             self.hosts[host].disk.commit(second);
         } else {
             self.hosts[host].disk.commit(writes);
@@ -352,9 +339,7 @@ impl World<'_> {
         self.say(host, Up::Ack(Box::new(ack)))?;
         if state.is_final() && self.bug(Bug::ForgetTooEarly) {
             let machine = &mut self.hosts[host];
-            machine
-                .disk
-                .commit(vec![steward_agent::journal::Write::Forget(ticket)]);
+            machine.disk.commit(vec![Write::Forget(ticket)]);
             if let Some(agent) = &mut machine.agent {
                 agent.stale = true;
             }
@@ -370,7 +355,11 @@ impl World<'_> {
             && ack.state.is_final()
             && !self.hosts[host].disk.says(ack.id, ack.digest, ack.state)
         {
-            let what = format!("ship{} says {} before it is written", self.hosts[host].node + 1, ack.state);
+            let what = format!(
+                "ship{} says {} before it is written",
+                self.hosts[host].node + 1,
+                ack.state
+            );
             self.wrong(Wrong::Unwritten, what);
         }
         let machine = &self.hosts[host];
@@ -388,234 +377,12 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn hear_down(&mut self, host: usize, frame: Down) {
-        if self.hosts[host].agent.is_none() || !self.hosts[host].line.connected {
-            self.count(Kind::Nobody);
-            return;
-        }
-        self.guard(host, |world, host| world.take(host, frame));
-    }
-
-    fn take(&mut self, host: usize, frame: Down) -> Result<(), Killed> {
-        match frame {
-            Down::Order {
-                send,
-                page,
-                renamed,
-            } => {
-                let Some(agent) = &mut self.hosts[host].agent else {
-                    return Ok(());
-                };
-                if agent.footing.welcomed.is_none() {
-                    let until = self.now + WELCOME_PATIENCE;
-                    let order = Down::Order {
-                        send,
-                        page,
-                        renamed,
-                    };
-                    agent.early.push((until, order));
-                    return Ok(());
-                }
-                self.take_order(host, send, &page, renamed)
-            }
-            Down::Cancel(send, cancel) => self.take_cancel(host, send, cancel),
-            Down::Welcome(reign, welcome) => self.take_welcome(host, reign, &welcome),
-            Down::Confirm(reign, confirm) => self.take_confirm(host, reign, confirm),
-        }
-    }
-
-    fn take_order(
-        &mut self,
-        host: usize,
-        send: Send,
-        page: &Rc<Page>,
-        renamed: bool,
-    ) -> Result<(), Killed> {
-        let Some(order) = page.order(self.hosts[host].node) else {
-            return Ok(());
-        };
-        let mut order = order.clone();
-        if renamed {
-            let mut changed = order.order().clone();
-            changed.id = MessageId(Uuid::from_u64_pair(u64::from(send.attempt), send.pos));
-            if let Ok(sealed) = steward_protocol::Sealed::seal(changed) {
-                order = sealed;
-            }
-        }
-        let stance = if self.hosts[host].refuses == Some(page.domain) {
-            Stance::Refuse("policy: this domain is not one of this node's".to_owned())
-        } else {
-            Stance::Serve
-        };
-        let ordered = order.order().ordered && send.seq.is_some();
-        let (pos, name) = (send.pos, (order.order().id, order.digest()));
-        let refused = stance != Stance::Serve;
-        self.tell(host, page.domain, Event::Arrived)?;
-        let offer = Offer {
-            send,
-            order,
-            stance,
-        };
-        if refused && self.bug(Bug::RefusalNotJournaled) {
-            return self.refuse_unwritten(host, offer);
-        }
-        let offered = match self.ask(host, Ask::Offer(Box::new(offer))) {
-            Ok(Answer::Offered(offered)) => offered,
-            Ok(_) | Err(Trouble::Storage) => {
-                return self.defer(host, name, Deferral::Storage, None);
-            }
-            Err(Trouble::Killed) => return Err(Killed),
-        };
-        self.note(Who::Host(host), || format!("takes {pos}: {offered:?}"));
-        match offered {
-            Offered::Taken(ticket) => {
-                self.tell(host, page.domain, Event::Taken { ticket, ordered })?;
-                self.say_ack(host, ticket)
-            }
-            Offered::Stands(ticket) => {
-                self.tell(host, page.domain, Event::Repeated)?;
-                self.say_ack(host, ticket)
-            }
-            Offered::Deferred {
-                deferral,
-                expected_seq,
-            } => self.defer(host, name, deferral, expected_seq),
-            Offered::Ignored(_) => Ok(()),
-        }
-    }
-
-    /// Says that an order is refused, and writes nothing down.
-    fn refuse_unwritten(&mut self, host: usize, offer: Offer) -> Result<(), Killed> {
-        let now = self.moment(host);
-        let Some(agent) = &mut self.hosts[host].agent else {
-            return Ok(());
-        };
-        let (answer, _) = agent.journal.next(Ask::Offer(Box::new(offer)), &now);
-        if let Answer::Offered(Offered::Stands(ticket)) = answer {
-            let ack = self.ack(host, ticket);
-            if let Some(agent) = &mut self.hosts[host].agent {
-                agent.stale = true;
-            }
-            if let Some(ack) = ack {
-                return self.say(host, Up::Ack(Box::new(ack)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a cancellation in; what runs is stopped even when nothing can be written.
-    fn take_cancel(&mut self, host: usize, send: Send, cancel: Cancel) -> Result<(), Killed> {
-        let (pos, name) = (send.pos, (cancel.id, cancel.digest));
-        let cancellation = Box::new(Cancellation { send, body: cancel });
-        let mut answer = self.ask(host, Ask::Cancel(cancellation.clone()));
-        if answer == Err(Trouble::Storage) {
-            answer = self.ask(host, Ask::Halt(cancellation));
-        }
-        let cancelled = match answer {
-            Ok(Answer::Cancelled(cancelled)) => cancelled,
-            Ok(_) | Err(Trouble::Storage) => {
-                return self.defer(host, name, Deferral::Storage, None);
-            }
-            Err(Trouble::Killed) => return Err(Killed),
-        };
-        self.note(Who::Host(host), || {
-            format!("calls {pos} off: {cancelled:?}")
-        });
-        match cancelled {
-            Cancelled::Over(ticket) => self.say_ack(host, ticket),
-            Cancelled::Stop(ticket) => {
-                self.say_ack(host, ticket)?;
-                self.revoke(host, ticket)
-            }
-            Cancelled::Deferred {
-                deferral,
-                expected_seq,
-            } => self.defer(host, name, deferral, expected_seq),
-            Cancelled::Ignored(_) => Ok(()),
-        }
-    }
-
-    fn defer(
-        &mut self,
-        host: usize,
-        (id, digest): (MessageId, Digest),
-        deferral: Deferral,
-        expected_seq: Option<u64>,
-    ) -> Result<(), Killed> {
-        let ack = Ack {
-            id,
-            digest,
-            state: State::Deferred,
-            at: self.moment(host).wall,
-            reason: None,
-            deferral: Some(deferral),
-            expected_seq,
-            outcome: None,
-        };
-        self.say(host, Up::Ack(Box::new(ack)))
-    }
-
-    fn take_welcome(&mut self, host: usize, reign: Reign, welcome: &Welcome) -> Result<(), Killed> {
-        let here = self.moment(host).wall;
-        let skew = here.duration_since(welcome.at).unsigned_abs();
-        let word = Word {
-            reign,
-            what: What::Welcome { skew: Some(skew) },
-        };
-        let welcomed = match self.ask(host, Ask::Word(word)) {
-            Ok(Answer::Word(welcomed)) => welcomed,
-            Ok(_) | Err(Trouble::Storage) => return Ok(()),
-            Err(Trouble::Killed) => return Err(Killed),
-        };
-        self.note(Who::Host(host), || format!("hears a welcome: {welcomed:?}"));
-        if matches!(
-            welcomed,
-            Welcomed::Foreign(_) | Welcomed::Stale | Welcomed::OtherInstance
-        ) {
-            return Ok(());
-        }
-        let generation = self.hosts[host].line.generation;
-        let Some(agent) = &mut self.hosts[host].agent else {
-            return Ok(());
-        };
-        let pinned = agent.journal.identity().pinned;
-        let footing = Footing {
-            welcomed: pinned.map(|pinned| (pinned.ledger_id, pinned.epoch)),
-            generation,
-        };
-        if agent.footing == footing {
-            return Ok(());
-        }
-        agent.footing = footing;
-        let early = std::mem::take(&mut agent.early);
-        for domain in 0..DOMAINS {
-            if self.dispatch(host, domain).is_some() {
-                self.tell(host, domain, Event::Welcomed)?;
-            }
-        }
-        for (_, frame) in early {
-            self.take(host, frame)?;
-        }
-        self.round(host)
-    }
-
-    fn take_confirm(&mut self, host: usize, reign: Reign, confirm: Confirm) -> Result<(), Killed> {
-        let what = What::Confirm {
-            orders: confirm.orders,
-            events: confirm.events,
-        };
-        match self.ask(host, Ask::Word(Word { reign, what })) {
-            Err(Trouble::Killed) => Err(Killed),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn dispatch(&mut self, host: usize, domain: usize) -> Option<&mut Dispatch> {
         self.hosts[host].agent.as_mut()?.dispatches[domain].as_mut()
     }
 
     /// Makes sure that a process serves `domain`.
-    fn process(&mut self, host: usize, domain: usize) -> Result<(), Killed> {
+    pub(super) fn process(&mut self, host: usize, domain: usize) -> Result<(), Killed> {
         if self.dispatch(host, domain).is_some() {
             return Ok(());
         }
@@ -652,203 +419,5 @@ impl World<'_> {
             self.set_to_work(host, domain, action)?;
         }
         Ok(())
-    }
-
-    pub(super) fn wake(&mut self, host: usize, life: u32) {
-        let Some(agent) = self.hosts[host].agent.as_mut().filter(|it| it.life == life) else {
-            return;
-        };
-        agent.wake_at = NEVER;
-        self.guard(host, Self::look_around);
-    }
-
-    /// Does whatever is due.
-    fn look_around(&mut self, host: usize) -> Result<(), Killed> {
-        if self.hello_due(host).is_some_and(|at| at <= self.now) {
-            self.say_hello(host)?;
-        }
-        self.give_up_waiting(host)?;
-        let Some(agent) = &self.hosts[host].agent else {
-            return Ok(());
-        };
-        if agent.look_at <= self.now {
-            self.round(host)?;
-        }
-        let now = Duration::from_millis(self.now);
-        for domain in 0..DOMAINS {
-            let Some(dispatch) = self.dispatch(host, domain) else {
-                continue;
-            };
-            if dispatch.quit(now).is_some() {
-                if let Some(agent) = &mut self.hosts[host].agent {
-                    agent.dispatches[domain] = None;
-                }
-            } else if dispatch.wake_at().is_some_and(|at| at <= now) {
-                self.tell(host, domain, Event::Time)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Offers orders whose welcome has not come in time; they are counted and not answered.
-    fn give_up_waiting(&mut self, host: usize) -> Result<(), Killed> {
-        let now = self.now;
-        let Some(agent) = &mut self.hosts[host].agent else {
-            return Ok(());
-        };
-        while agent.early.first().is_some_and(|(until, _)| *until <= now) {
-            agent.early.remove(0);
-        }
-        Ok(())
-    }
-
-    /// Says again what the station has not confirmed.
-    fn round(&mut self, host: usize) -> Result<(), Killed> {
-        for _ in 0..ROUNDS {
-            let generation = self.hosts[host].line.generation;
-            let connected = self.hosts[host].line.connected;
-            let dice = self.dice.roll();
-            let Some(agent) = &mut self.hosts[host].agent else {
-                return Ok(());
-            };
-            let footing = agent.footing;
-            if !connected || footing.welcomed.is_none() || footing.generation != generation {
-                agent.look_at = NEVER;
-                return Ok(());
-            }
-            let all = agent.served.replace(footing) != Some(footing);
-            let due = match self.ask(host, Ask::Due { all, dice }) {
-                Ok(Answer::Due(due)) => due,
-                Ok(_) | Err(Trouble::Storage) => {
-                    if let Some(agent) = &mut self.hosts[host].agent {
-                        agent.look_at = self.now + STORAGE_PAUSE;
-                    }
-                    return Ok(());
-                }
-                Err(Trouble::Killed) => return Err(Killed),
-            };
-            let now_ms = self.moment(host).boot_ms;
-            let more = due.next_ms.is_some_and(|next| next <= now_ms) && !due.answers.is_empty();
-            let pending = due.next_ms.is_some();
-            for ticket in due.answers {
-                self.say_ack(host, ticket)?;
-            }
-            for rank in due.events {
-                if let Some(event) = self.hosts[host].disk.event(rank) {
-                    self.say(host, Up::Fault(Box::new(event)))?;
-                }
-            }
-            if let Some(agent) = &mut self.hosts[host].agent {
-                agent.look_at = if pending { self.now + LOOK } else { NEVER };
-            }
-            if !more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn hello_due(&self, host: usize) -> Option<u64> {
-        let machine = &self.hosts[host];
-        let agent = machine.agent.as_ref()?;
-        if !machine.line.connected || self.quiet {
-            return None;
-        }
-        let generation = machine.line.generation;
-        let Some((_, last)) = agent.greeted.filter(|(on, _)| *on == generation) else {
-            return Some(0);
-        };
-        Some(last + self.pause(agent, generation))
-    }
-
-    fn pause(&self, agent: &Agent, generation: u64) -> u64 {
-        let answered = agent.footing.welcomed.is_some() && agent.footing.generation == generation;
-        if answered {
-            self.plan.heartbeat
-        } else {
-            let wait = UNANSWERED.bound(agent.unanswered);
-            super::book::millis(wait).min(self.plan.heartbeat)
-        }
-    }
-
-    fn say_hello(&mut self, host: usize) -> Result<(), Killed> {
-        let Ok(Answer::Snapshot(snapshot)) = self.ask(host, Ask::Snapshot) else {
-            return Ok(());
-        };
-        let moment = self.moment(host);
-        let heartbeat = self.plan.heartbeat;
-        let generation = self.hosts[host].line.generation;
-        let Some(agent) = &mut self.hosts[host].agent else {
-            return Ok(());
-        };
-        let answered = agent.footing.welcomed.is_some() && agent.footing.generation == generation;
-        let fresh = answered || agent.greeted.is_none_or(|(on, _)| on != generation);
-        agent.unanswered = if fresh { 0 } else { agent.unanswered + 1 };
-        agent.greeted = Some((generation, self.now));
-        let lanes = snapshot.lanes.into_iter();
-        let hello = Hello {
-            counter: snapshot.counter,
-            boot_id: moment.boot_id.to_string(),
-            version: String::new(),
-            at: moment.wall,
-            started_at: agent.started_at,
-            interval_ms: heartbeat,
-            round_trip_us: None,
-            labels: BTreeMap::new(),
-            lanes: lanes
-                .map(|(subject, seq)| (subject.to_string(), seq))
-                .collect(),
-            open: snapshot.open,
-            unconfirmed: snapshot.unconfirmed,
-            processes: Vec::new(),
-            counters: BTreeMap::new(),
-            leaving: false,
-        };
-        self.say(host, Up::Hello(Box::new(hello)))
-    }
-
-    /// Plans the next look at the time.
-    pub(super) fn arm(&mut self, host: usize) {
-        let hello = self.hello_due(host).unwrap_or(NEVER);
-        let Some(agent) = &self.hosts[host].agent else {
-            return;
-        };
-        let early = agent.early.first().map_or(NEVER, |(until, _)| *until);
-        let wakes = agent.dispatches.iter().flatten();
-        let wakes = wakes.filter_map(|dispatch| dispatch.wake_at().map(super::book::millis));
-        let look = if self.quiet { NEVER } else { agent.look_at };
-        let at = wakes.fold(hello.min(early).min(look), u64::min);
-        if at == NEVER {
-            return;
-        }
-        let (at, life) = (at.max(self.now), agent.life);
-        if at < agent.wake_at {
-            if let Some(agent) = &mut self.hosts[host].agent {
-                agent.wake_at = at;
-            }
-            self.queue.plan(at, Happening::Wake(host, life));
-        }
-    }
-
-    fn note_up(&mut self, host: usize, up: &Up) {
-        if !self.terms.traced {
-            return;
-        }
-        let text = match up {
-            Up::Hello(hello) => format!(
-                "says hello, open {}, unconfirmed {}",
-                hello.open.len(),
-                hello.unconfirmed.len()
-            ),
-            Up::Ack(ack) => {
-                let pages = self.pages.iter();
-                let mut pages = pages.filter(|page| page.accepted.id == ack.id);
-                let pos = pages.next().map_or(0, |page| page.accepted.pos);
-                let why = ack.deferral.map_or("", Deferral::as_str);
-                format!("answers that {pos} is {} {why}", ack.state)
-            }
-            Up::Fault(fault) => format!("reports {}", fault.kind),
-        };
-        self.note(Who::Host(host), || text);
     }
 }

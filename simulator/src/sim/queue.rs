@@ -33,7 +33,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes what happens next, and when.
-    pub fn next(&mut self) -> Option<(u64, T)> {
+    pub fn take(&mut self) -> Option<(u64, T)> {
         let Reverse(planned) = self.heap.pop()?;
         Some((planned.at, planned.what))
     }

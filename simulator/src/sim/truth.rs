@@ -35,6 +35,8 @@ pub struct Child {
     pub pos: u64,
     /// How it will end if nobody stops it.
     pub exit: i32,
+    /// And when.
+    pub ends: u64,
 }
 
 /// The log every command writes its own start and end to.

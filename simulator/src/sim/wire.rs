@@ -69,6 +69,29 @@ pub struct Line {
     pub mute_until: u64,
 }
 
+/// The hosts that listen for a node: hardly ever more than one, never more than there are.
+#[derive(Debug, Default)]
+struct Few {
+    hosts: [usize; super::book::NODES + 1],
+    length: usize,
+}
+
+impl Few {
+    fn push(&mut self, host: usize) {
+        self.hosts[self.length] = host;
+        self.length += 1;
+    }
+
+    fn pop(&mut self) -> Option<usize> {
+        self.length = self.length.checked_sub(1)?;
+        Some(self.hosts[self.length])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
 /// What becomes of one copy of a frame: when it arrives, if it does.
 enum Fate {
     Lost,
@@ -83,6 +106,7 @@ impl World<'_> {
             return;
         }
         let mut listens = false;
+        let mut listeners = Few::default();
         for host in 0..self.hosts.len() {
             if self.hosts[host].node != node {
                 continue;
@@ -97,10 +121,25 @@ impl World<'_> {
                 self.count(Kind::Cut);
                 continue;
             }
-            let frame = &frame;
-            self.dispatch_copies(|at| (at, Happening::Down(host, Box::new(frame.clone()))));
+            listeners.push(host);
         }
-        if !listens && let Some(reign) = &self.station.reign {
+        if !listens {
+            return self.nobody_listens(node);
+        }
+        let mut frame = Some(frame);
+        while let Some(host) = listeners.pop() {
+            let this = match listeners.is_empty() {
+                true => frame.take(),
+                false => frame.clone(),
+            };
+            if let Some(this) = this {
+                self.send_copies(this, |frame| Happening::Down(host, Box::new(frame)));
+            }
+        }
+    }
+
+    fn nobody_listens(&mut self, node: usize) {
+        if let Some(reign) = &self.station.reign {
             let (sent, life) = (self.now - reign.born, reign.life);
             self.count(Kind::NoResponders);
             let (fastest, slowest) = self.plan.way;
@@ -120,24 +159,22 @@ impl World<'_> {
             self.count(Kind::Cut);
             return;
         }
-        self.dispatch_copies(|at| (at, Happening::Up(Box::new(uplink.clone()))));
+        self.send_copies(uplink, |uplink| Happening::Up(Box::new(uplink)));
     }
 
-    /// Sends a frame on its way, as often as the plan doubles it.
-    fn dispatch_copies(&mut self, mut frame: impl FnMut(u64) -> (u64, Happening)) {
-        let mut copies = 1;
+    /// Sends a frame on its way, twice if the plan doubles it.
+    fn send_copies<T: Clone>(&mut self, frame: T, arrival: impl Fn(T) -> Happening) {
         if self.faulty() && self.dice.chance(self.plan.double) {
-            copies = 2;
             self.count(Kind::Double);
+            self.send_copy(frame.clone(), &arrival);
         }
-        for _ in 0..copies {
-            match self.fate() {
-                Fate::Lost => self.count(Kind::Drop),
-                Fate::Arrives(at) => {
-                    let (at, happening) = frame(at);
-                    self.queue.plan(at, happening);
-                }
-            }
+        self.send_copy(frame, &arrival);
+    }
+
+    fn send_copy<T>(&mut self, frame: T, arrival: impl Fn(T) -> Happening) {
+        match self.fate() {
+            Fate::Lost => self.count(Kind::Drop),
+            Fate::Arrives(at) => self.queue.plan(at, arrival(frame)),
         }
     }
 

@@ -49,7 +49,7 @@ pub struct Work {
 }
 
 /// How far the work has come: what is to be done next.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Stage {
     Permit,
     Begin,
@@ -119,7 +119,7 @@ impl World<'_> {
         };
         let ran = now.boot_ms.saturating_sub(started.boot_ms);
         let left = order.timeout_ms.saturating_sub(ran);
-        self.plan_timeout(host, order.ticket, left);
+        self.plan_timeout(host, order.ticket, child, left);
         Stage::Watching(child)
     }
 
@@ -131,7 +131,11 @@ impl World<'_> {
         alive.find(|child| self.truth.children[*child].pos == pos)
     }
 
-    fn plan_timeout(&mut self, host: usize, ticket: Ticket, left: u64) {
+    fn plan_timeout(&mut self, host: usize, ticket: Ticket, child: usize, left: u64) {
+        if self.truth.children[child].ends <= self.now + left {
+            // It ends before.
+            return;
+        }
         if let Some(agent) = &self.hosts[host].agent {
             let happening = Happening::Timeout(host, agent.life, ticket.0);
             self.queue.plan(self.now + left, happening);
@@ -156,9 +160,11 @@ impl World<'_> {
     /// Goes on with an order as far as it gets.
     fn carry(&mut self, host: usize, ticket: Ticket) -> Result<(), Killed> {
         loop {
-            let Some(stage) = self.work(host, ticket).map(|work| work.stage.clone()) else {
+            let Some(work) = self.work(host, ticket) else {
                 return Ok(());
             };
+            // If the agent is killed in it, nobody asks for the stage any more.
+            let stage = std::mem::replace(&mut work.stage, Stage::Begin);
             if let Stage::Over(turn) = stage {
                 return self.over(host, ticket, turn);
             }
@@ -325,6 +331,7 @@ impl World<'_> {
             host,
             pos,
             exit,
+            ends: self.now + takes,
         };
         let child = self.truth.start(child, node, self.now);
         self.note(Who::Command(host), || {
@@ -333,7 +340,7 @@ impl World<'_> {
         self.queue
             .plan(self.now + takes, Happening::ChildEnd(child));
         let timeout = super::book::millis(page.accepted.message.options.timeout);
-        self.plan_timeout(host, ticket, timeout);
+        self.plan_timeout(host, ticket, child, timeout);
         if self.bug(Bug::AckBeforeFact)
             && let Some(mut ack) = self.ack(host, ticket)
         {

@@ -206,9 +206,8 @@ impl<'b> World<'b> {
     }
 
     fn begin(&mut self) {
-        self.note(Who::Fate, || String::new());
         let plan = self.plan.clone();
-        self.note(Who::Fate, || format!("{plan:?}"));
+        self.note(Who::Fate, || format!("draws {plan:?}"));
         self.queue.plan(0, Happening::StationUp);
         for host in 0..self.hosts.len() {
             let mut at = self.dice.below(200);
@@ -229,7 +228,7 @@ impl<'b> World<'b> {
     /// Lets everything happen, and judges it.
     pub fn run(mut self) -> Report {
         while self.violation.is_none()
-            && let Some((at, what)) = self.queue.next()
+            && let Some((at, what)) = self.queue.take()
         {
             self.now = at;
             self.happen(what);
