@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 
 use steward_protocol::{
-    DecodeError, Deferral, Digest, Domain, InstanceId, Kind, LedgerId, MessageId, NodeName, Order,
-    Subject,
+    DecodeError, Deferral, Digest, Domain, InstanceId, Kind, LedgerId, MessageId, Method, NodeName,
+    Order, Subject,
     envelope::{Envelope, Send},
 };
 
 use crate::{
     counters::Counter,
+    journal::Cancellation,
     method::{self, Work},
 };
 
@@ -72,6 +73,27 @@ pub fn read(subject: &Subject, bytes: &[u8]) -> Result<Envelope, Unreadable> {
         });
     }
     Ok(envelope)
+}
+
+/// Reads a cancellation that arrived on `subject`.
+///
+/// # Errors
+///
+/// Says what it is counted as, and what was wrong.
+pub fn read_cancel(subject: &Subject, bytes: &[u8]) -> Result<Cancellation, (Counter, String)> {
+    let cancellation = Cancellation::decode(bytes).map_err(|error| {
+        let detail = format!("a cancellation on {subject} {error}");
+        (Counter::GarbageFrame, detail)
+    })?;
+    let cancel = &cancellation.body;
+    if cancel.subject.node != subject.node || cancel.subject.domain != subject.domain {
+        let detail = format!(
+            "the cancellation of order {} at {} arrived on {subject}",
+            cancel.id, cancel.subject
+        );
+        return Err((Counter::Redirected, detail));
+    }
+    Ok(cancellation)
 }
 
 /// What this start of the agent knows of its station.
@@ -151,6 +173,8 @@ fn listed(domains: &BTreeSet<Domain>) -> String {
 pub enum Route {
     /// An order for the process of this subject.
     Order(Subject),
+    /// The cancellation of an order; it does not queue behind its target.
+    Cancel(Subject),
     /// The station's answer to a hello.
     Welcome,
     /// The station's word that something is stored.
@@ -171,6 +195,7 @@ pub fn route(subject: &str, node: &NodeName) -> Route {
         return Route::Garbage(format!("subject {subject:?} is not for this node"));
     }
     match (parsed.kind, parsed.method.as_str()) {
+        (Kind::Command, method) if method == Method::Cancel.as_str() => Route::Cancel(parsed),
         (Kind::Command, _) => Route::Order(parsed),
         (Kind::Event, "welcome") => Route::Welcome,
         (Kind::Event, "confirm") => Route::Confirm,

@@ -3,7 +3,7 @@
 //! Knows neither orders nor the journal: it gets a program, a time limit and a word when to stop,
 //! and returns what happened. The only home of the operating system's processes.
 
-use std::{env, io, path::Path, process::Stdio, time::Duration};
+use std::{env, fmt, future::Future, io, path::Path, pin::Pin, process::Stdio, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -94,7 +94,12 @@ pub enum Stopped {
     TimedOut,
     /// The agent is ending.
     AgentStopping,
+    /// Somebody wanted it stopped.
+    Cancelled,
 }
+
+/// Resolves when somebody wants a command stopped.
+pub type Cancelled = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What came of a command.
 #[derive(Debug)]
@@ -112,7 +117,6 @@ pub struct Ended {
 }
 
 /// How long a command may run, and who may end it sooner.
-#[derive(Debug)]
 pub struct Terms {
     /// Its timeout.
     pub timeout: Duration,
@@ -120,6 +124,18 @@ pub struct Terms {
     pub drain: Duration,
     /// Whether the agent is ending.
     pub stop: watch::Receiver<Stop>,
+    /// When somebody wants it stopped.
+    pub cancelled: Cancelled,
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Terms")
+            .field("timeout", &self.timeout)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Makes orphans of commands our children, so that they can be found and ended.
@@ -263,6 +279,10 @@ impl Running {
                 status = self.child.wait() => break status,
                 step = end.next() => match step {
                     Step::Term(reason) => {
+                        // It may have come to its own end meanwhile, and that is the truth then.
+                        if let Ok(Some(status)) = self.child.try_wait() {
+                            break Ok(status);
+                        }
                         stopped = Some(reason);
                         sweep::signal_all(self.mark, &self.label, Signal::TERM);
                     }
@@ -307,12 +327,12 @@ enum Step {
 }
 
 /// When a command is ended, and how: asked first, killed five seconds later.
-#[derive(Debug)]
 struct End {
     stop: watch::Receiver<Stop>,
     drain: Duration,
     at: Instant,
     reason: Stopped,
+    cancelled: Cancelled,
     asked: bool,
     killed: bool,
 }
@@ -327,6 +347,7 @@ impl End {
             drain: terms.drain,
             at: Instant::now() + terms.timeout.min(NEVER),
             reason: Stopped::TimedOut,
+            cancelled: terms.cancelled,
             asked: false,
             killed: false,
         }
@@ -357,6 +378,10 @@ impl End {
             }
             tokio::select! {
                 () = sleep_until(self.at) => return self.due(),
+                () = &mut self.cancelled, if !self.asked => {
+                    self.reason = Stopped::Cancelled;
+                    return self.due();
+                }
                 changed = self.stop.changed() => if changed.is_err() {
                     // Nobody is left to stop us; the timeout still holds.
                     sleep_until(self.at).await;
@@ -394,6 +419,7 @@ pub(crate) async fn watch(mark: ChildMark, label: &Label, terms: Terms) -> Watch
         tokio::select! {
             () = gone(mark) => break,
             step = end.next() => match step {
+                Step::Term(_) if !is_alive(mark) => break,
                 Step::Term(reason) => {
                     stopped = Some(reason);
                     sweep::signal_all(mark, label, Signal::TERM);

@@ -27,6 +27,7 @@ use crate::{
         Birth, CALLS, Call, Duty, Ending, Life, Setup,
         context::{Born, Context},
         courier, desk, heartbeat, process,
+        revocations::Revocations,
     },
     voice::{Footing, Voice},
 };
@@ -271,6 +272,7 @@ fn context(
         footing,
         last_hello: watch::Sender::new(None),
         round_trip,
+        revocations: Revocations::default(),
         permits: Arc::new(Semaphore::new(config.commands_at_once)),
         supervisor: calls,
     }

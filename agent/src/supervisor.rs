@@ -42,6 +42,7 @@ use crate::{
     voice::fixed,
 };
 
+mod cancel;
 pub mod context;
 pub mod courier;
 pub mod desk;
@@ -49,6 +50,7 @@ pub mod heartbeat;
 mod intake;
 pub mod kernel;
 pub mod process;
+pub mod revocations;
 mod run;
 pub mod view;
 
@@ -291,6 +293,10 @@ impl Supervisor {
     fn sort(&mut self, frame: Arrived) {
         match check::route(&frame.subject, &self.setup.config.node) {
             Route::Order(subject) => self.order(subject, frame.payload),
+            Route::Cancel(subject) => self.to_desk(Mail::Cancel {
+                subject,
+                payload: frame.payload,
+            }),
             Route::Welcome => self.to_desk(Mail::Welcome(frame.payload)),
             Route::Confirm => self.to_desk(Mail::Confirm(frame.payload)),
             Route::Unwanted(subject) => self.to_desk(Mail::Order {

@@ -8,6 +8,7 @@
 )]
 mod broker;
 mod broker_versions;
+mod cancel;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
 mod redelivery;

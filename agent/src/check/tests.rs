@@ -194,6 +194,8 @@ fn a_frame_is_routed_by_its_subject() {
     let parsed = |text: &str| text.parse::<Subject>().expect("a subject");
     let order = "ship1.command.anything.x";
     assert_eq!(route(order, &node), Route::Order(parsed(order)));
+    let cancel = "ship1.command.cancel.x";
+    assert_eq!(route(cancel, &node), Route::Cancel(parsed(cancel)));
     assert_eq!(route("ship1.event.welcome.node", &node), Route::Welcome);
     assert_eq!(route("ship1.event.confirm.any", &node), Route::Confirm);
     let event = "ship1.event.syslog.x";
@@ -210,5 +212,48 @@ fn a_frame_is_routed_by_its_subject() {
             matches!(route(garbage, &node), Route::Garbage(_)),
             "{garbage:?}"
         );
+    }
+}
+
+#[test]
+fn a_cancellation_is_read_where_it_belongs_and_counted_elsewhere() {
+    let here: Subject = "ship1.command.cancel.x".parse().expect("a subject");
+    let frame = |target: &str| {
+        let body = steward_protocol::Cancel {
+            id: MessageId(Uuid::from_u128(9)),
+            digest: Digest::of(b"an order"),
+            subject: target.parse().expect("a subject"),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            by: "ann".to_owned(),
+        };
+        let send = send();
+        let frame = steward_protocol::Frame { send, body };
+        frame.encode().expect("a frame")
+    };
+    let good = frame("ship1.command.shellcommand.x");
+    assert!(read_cancel(&here, &good).is_ok());
+    let newer = String::from_utf8(good)
+        .expect("text")
+        .replace("\"v\":1", "\"v\":9");
+    let order = bytes(order("ship1.command.cancel.x", "{}"));
+    for (name, bytes, expected) in [
+        ("empty", Vec::new(), Counter::GarbageFrame),
+        ("an order", order, Counter::GarbageFrame),
+        ("a later version", newer.into_bytes(), Counter::GarbageFrame),
+        (
+            "another domain",
+            frame("ship1.command.shellcommand.y"),
+            Counter::Redirected,
+        ),
+        (
+            "another node",
+            frame("ship2.command.shellcommand.x"),
+            Counter::Redirected,
+        ),
+    ] {
+        match read_cancel(&here, &bytes) {
+            Err((counter, _)) => assert_eq!(counter, expected, "{name}"),
+            Ok(found) => panic!("{name} gave {found:?}"),
+        }
     }
 }

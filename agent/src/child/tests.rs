@@ -23,6 +23,11 @@ fn shell(script: &str) -> Spec {
     spec(&["sh", "-c", script])
 }
 
+/// Nobody wants it stopped.
+fn never() -> Cancelled {
+    Box::pin(std::future::pending())
+}
+
 /// Runs to the end with this timeout, and makes sure that nothing is left.
 async fn run(spec: &Spec, timeout: Duration) -> Ended {
     adopt_orphans().expect("the kernel allows it");
@@ -31,6 +36,7 @@ async fn run(spec: &Spec, timeout: Duration) -> Ended {
         timeout,
         drain: Duration::from_secs(1),
         stop: stopping,
+        cancelled: never(),
     };
     let running = start(spec).expect("it starts");
     let ended = running.finish(terms).await.expect("its end is known");
@@ -207,6 +213,7 @@ async fn a_stopping_agent_gives_a_command_its_drain_and_a_second_word_kills_it()
             timeout: LONG,
             drain,
             stop: stopping,
+            cancelled: never(),
         };
         let running = start(&spec(&["sleep", "1000"])).expect("it starts");
         let ending = tokio::spawn(running.finish(terms));
@@ -229,7 +236,15 @@ async fn a_command_is_found_by_its_message_and_watched_to_its_end() {
     spec.body.data = vec!["sleep".to_owned(), "1000".to_owned()];
     let running = start(&spec).expect("it starts");
     let label = running.label.clone();
-    assert_eq!(find_leader(&label), Some(running.mark()));
+    // For a moment after its start a program has no environment yet.
+    let deadline = Clock::now() + LONG;
+    while find_leader(&label) != Some(running.mark()) {
+        assert!(
+            Clock::now() < deadline,
+            "the command is not found by its message"
+        );
+        sleep(LOOK).await;
+    }
     let neighbour = Label {
         node: "another".parse().expect("a name"),
         ..label.clone()
@@ -243,8 +258,120 @@ async fn a_command_is_found_by_its_message_and_watched_to_its_end() {
         timeout: SHORT,
         drain: LONG,
         stop: stopping,
+        cancelled: never(),
     };
     let end = super::watch(mark, &label, terms).await;
     assert_eq!(end, WatchEnd::Stopped(Stopped::TimedOut));
+    assert!(!is_alive(mark));
+}
+
+/// Runs until somebody wants it stopped once `path` exists, and makes sure that nothing is left.
+async fn cancel_once_there(script: &str, path: &Path) -> Ended {
+    adopt_orphans().expect("the kernel allows it");
+    let spec = shell(script);
+    let (_stop, stopping) = watch::channel(Stop::No);
+    let path = path.to_owned();
+    let terms = Terms {
+        timeout: LONG,
+        drain: LONG,
+        stop: stopping,
+        cancelled: Box::pin(async move {
+            while !path.exists() {
+                sleep(LOOK).await;
+            }
+        }),
+    };
+    let running = start(&spec).expect("it starts");
+    let ended = running.finish(terms).await.expect("its end is known");
+    assert_eq!(relatives(spec.message_id), Vec::<i32>::new(), "left behind");
+    ended
+}
+
+#[tokio::test]
+async fn a_cancelled_command_is_asked_and_its_output_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let there = dir.path().join("there");
+    let script = format!("echo partial; touch {}; exec sleep 1000", there.display());
+    let ended = cancel_once_there(&script, &there).await;
+    assert_eq!(
+        (ended.signal, ended.stopped),
+        (Some(15), Some(Stopped::Cancelled))
+    );
+    assert_eq!(ended.stdout.head, b"partial\n");
+}
+
+#[tokio::test]
+async fn a_cancelled_command_that_does_not_obey_is_killed_with_all_it_started() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let there = dir.path().join("there");
+    let script = format!(
+        "trap '' TERM; setsid sh -c 'trap \"\" TERM; touch {0}; while :; do sleep 1; done' &
+         while :; do sleep 1; done",
+        there.display()
+    );
+    let began = Clock::now();
+    let ended = cancel_once_there(&script, &there).await;
+    assert_eq!(
+        (ended.signal, ended.stopped),
+        (Some(9), Some(Stopped::Cancelled))
+    );
+    assert!(began.elapsed() >= GRACE, "it was given time to obey");
+}
+
+#[tokio::test]
+async fn a_command_that_was_over_before_it_was_cancelled_keeps_its_end() {
+    adopt_orphans().expect("the kernel allows it");
+    for _ in 0..20 {
+        let running = start(&spec(&["true"])).expect("it starts");
+        let deadline = Clock::now() + LONG;
+        while is_alive(running.mark()) {
+            assert!(Clock::now() < deadline, "the command does not end");
+            std::thread::sleep(LOOK);
+        }
+        let (_stop, stopping) = watch::channel(Stop::No);
+        let terms = Terms {
+            timeout: LONG,
+            drain: LONG,
+            stop: stopping,
+            cancelled: Box::pin(std::future::ready(())),
+        };
+        let ended = running.finish(terms).await.expect("its end is known");
+        assert_eq!((ended.exit_code, ended.stopped), (Some(0), None));
+    }
+}
+
+#[tokio::test]
+async fn a_command_stopped_for_another_reason_is_not_cancelled_afterwards() {
+    adopt_orphans().expect("the kernel allows it");
+    let (_stop, stopping) = watch::channel(Stop::No);
+    let terms = Terms {
+        timeout: SHORT,
+        drain: LONG,
+        stop: stopping,
+        cancelled: Box::pin(sleep(SHORT * 2)),
+    };
+    let stubborn = shell("trap '' TERM; while :; do sleep 1; done");
+    let running = start(&stubborn).expect("it starts");
+    let ended = running.finish(terms).await.expect("its end is known");
+    assert_eq!(
+        (ended.signal, ended.stopped),
+        (Some(9), Some(Stopped::TimedOut))
+    );
+}
+
+#[tokio::test]
+async fn a_watched_command_can_be_cancelled() {
+    let running = start(&spec(&["sleep", "1000"])).expect("it starts");
+    let (mark, label) = (running.mark(), running.label.clone());
+    drop(running);
+    let (_stop, stopping) = watch::channel(Stop::No);
+    let terms = Terms {
+        timeout: LONG,
+        drain: LONG,
+        stop: stopping,
+        cancelled: Box::pin(std::future::ready(())),
+    };
+    let end = super::watch(mark, &label, terms).await;
+    assert_eq!(end, WatchEnd::Stopped(Stopped::Cancelled));
     assert!(!is_alive(mark));
 }

@@ -42,8 +42,21 @@ impl Desk {
         }
     }
 
-    /// Decides a batch, makes it durable, and only then answers.
+    /// Settles a batch. What is asked because nothing can be written does not share the fate of what
+    /// is to be written.
     pub(super) fn settle(&mut self, batch: Vec<Job>) {
+        let writes_nothing = |job: &Job| job.asks.iter().all(|ask| matches!(ask, Ask::Halt(_)));
+        let (halts, rest) = batch.into_iter().partition(writes_nothing);
+        for jobs in [halts, rest] {
+            self.settle_together(jobs);
+        }
+    }
+
+    /// Decides jobs, makes what they change durable with one commit, and only then answers.
+    fn settle_together(&mut self, batch: Vec<Job>) {
+        if batch.is_empty() {
+            return;
+        }
         if self.stale
             && let Err(error) = self.rebuild()
         {

@@ -325,6 +325,48 @@ async fn a_cancellation_that_cannot_be_written_still_stops_what_runs() {
     assert!(matches!(replies[1].cancelled, Cancelled::Over(_)));
 }
 
+#[test]
+fn what_needs_no_disk_is_answered_though_its_neighbours_cannot_be_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let opening = opening();
+    let store = Store::open(dir.path(), &opening.owner).expect("it opens");
+    let image = store.image().expect("readable");
+    let mut desk = Desk {
+        store,
+        journal: Journal::new(opening.instance, opening.limits, image),
+        clock: opening.clock,
+        counters: opening.counters,
+        failing: false,
+        stale: false,
+    };
+    let job = |ask: Ask| {
+        let (reply, answer) = oneshot::channel();
+        let asks = vec![ask];
+        (Job { asks, reply }, answer)
+    };
+    let order = offer(1, 1);
+    for ask in [
+        Ask::Word(welcome(0)),
+        Ask::Offer(Box::new(order.clone())),
+        Ask::Begin(Ticket(1)),
+    ] {
+        desk.settle(vec![job(ask).0]);
+    }
+    let other = rusqlite_holding(&dir);
+    let (finish, mut finished) = job(Ask::Finish(Ticket(1), Box::new(finish())));
+    let (halt, mut halted) = job(Ask::Halt(Box::new(cancellation(&order))));
+    desk.settle(vec![finish, halt]);
+    drop(other);
+    let finished = finished.try_recv().expect("an answer");
+    assert!(matches!(finished, Err(KeeperError::Storage { .. })));
+    let halted = halted.try_recv().expect("an answer").expect("told");
+    let Some(Told::Cancel(reply)) = halted.first() else {
+        panic!("{halted:?}");
+    };
+    // Not over: that it ended is not durable.
+    assert_eq!(reply.cancelled, Cancelled::Stop(Ticket(1)));
+}
+
 /// Keeps the journal's file locked for writing until dropped.
 fn rusqlite_holding(dir: &TempDir) -> rusqlite::Connection {
     let path = dir.path().join(crate::store::FILE);

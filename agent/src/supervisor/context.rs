@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Call, kernel::Fault, view::Gauges};
+use super::{Call, kernel::Fault, revocations::Revocations, view::Gauges};
 use crate::{
     clock::Clock,
     config::Config,
@@ -44,6 +44,8 @@ pub struct Context {
     pub round_trip: watch::Sender<Option<Duration>>,
     /// As many as commands may run at once.
     pub permits: Arc<Semaphore>,
+    /// Which of the orders at work are cancelled; the desk writes it.
+    pub revocations: Revocations,
     /// What a hello says.
     pub introduction: Introduction,
     /// The way to the supervisor.
@@ -78,6 +80,13 @@ pub enum Mail {
         payload: Vec<u8>,
         /// What is to become of it if it is new and can be read.
         stance: Stance,
+    },
+    /// The cancellation of an order, as it arrived.
+    Cancel {
+        /// The subject it arrived on.
+        subject: Subject,
+        /// Its bytes.
+        payload: Vec<u8>,
     },
     /// The station's answer to a hello.
     Welcome(Vec<u8>),

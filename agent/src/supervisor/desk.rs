@@ -1,4 +1,5 @@
-//! The desk: hears the station's welcomes and confirmations, and refuses what no process serves.
+//! The desk: hears the station's welcomes, confirmations and cancellations, and refuses what no
+//! process serves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use steward_protocol::{Confirm, DecodeError, Frame, LedgerId, Reign, Welcome};
 
 use super::{
+    cancel,
     context::{Born, Context, Mail},
     intake,
     kernel::Fault,
@@ -30,13 +32,18 @@ const BATCH: usize = 64;
 pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessError> {
     let mut batch = Vec::new();
     while born.mailbox.recv_many(&mut batch, BATCH).await > 0 {
-        let mut orders = Vec::new();
+        let (mut orders, mut cancels) = (Vec::new(), Vec::new());
         for mail in batch.drain(..) {
             match mail {
                 Mail::Order { .. } => orders.push(mail),
+                Mail::Cancel { subject, payload } => cancels.push((subject, payload)),
                 Mail::Welcome(frame) => welcome(&context, &born, &frame).await,
                 Mail::Confirm(frame) => confirm(&context, &born, &frame).await,
             }
+        }
+        if let Some(error) = cancel::take(&context, cancels).await {
+            let fault = Fault::Storage(chain(&error));
+            context.raise(&born.subject, fault).await;
         }
         if !orders.is_empty() {
             let intake = intake::take(&context, orders).await;

@@ -197,6 +197,7 @@ impl Process {
             context: Arc::clone(&self.context),
             subject: self.born.subject.clone(),
             ticket,
+            attention: self.context.revocations.attend(ticket),
         }
     }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use steward_protocol::{Ack, Output, Sealed, State, Subject, limits, retry::Backoff};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{context::Context, kernel::Fault};
+use super::{context::Context, kernel::Fault, revocations::Attention};
 use crate::{
     bus::dice,
     child::{self, Ended, Label, NotStarted, Spec, Stopped, Terms, WatchEnd},
@@ -31,11 +31,13 @@ const RETRY: Backoff = Backoff {
 const OUTPUT_GOES: u32 = 4;
 
 /// One order's turn.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Carrier {
     pub(super) context: Arc<Context>,
     pub(super) subject: Subject,
     pub(super) ticket: Ticket,
+    /// Where its cancellation shows.
+    pub(super) attention: Attention,
 }
 
 impl Carrier {
@@ -118,7 +120,10 @@ impl Carrier {
         let timeout = timeout(order.order().timeout_ms);
         let ended = running.finish(self.terms(timeout)).await;
         match ended {
-            Ok(ended) => finished(order, at, timeout, ended),
+            Ok(ended) => {
+                let why = ended.stopped.map(|stopped| self.why(stopped, timeout));
+                finished(order, at, ended, why)
+            }
             Err(error) => Finish {
                 state: State::Interrupted,
                 reason: Some(format!("the system could not say how it ended: {error}")),
@@ -146,7 +151,7 @@ impl Carrier {
         };
         Finish {
             reason,
-            ..finished(order, at, Duration::ZERO, ended)
+            ..finished(order, at, ended, None)
         }
     }
 
@@ -155,6 +160,23 @@ impl Carrier {
             timeout,
             drain: self.context.config.drain,
             stop: self.context.stop.clone(),
+            cancelled: Box::pin(self.attention.wait()),
+        }
+    }
+
+    /// Returns what a stop makes of the order, and the words for it.
+    fn why(&self, stopped: Stopped, timeout: Duration) -> (State, String) {
+        match stopped {
+            Stopped::TimedOut => (State::TimedOut, timed_out(timeout)),
+            Stopped::AgentStopping => (
+                State::Failed,
+                "the agent was stopping and ended it before it was done".to_owned(),
+            ),
+            Stopped::Cancelled => {
+                let revoked = self.attention.revoked();
+                let words = revoked.map(|revoked| revoked.to_string());
+                (State::Cancelled, words.unwrap_or_default())
+            }
         }
     }
 
@@ -223,17 +245,20 @@ impl Carrier {
         tracing::info!(id = %order.id, pid = mark.pid, "a command of an earlier start still runs");
         // It holds one of the places if there is one; it runs in any case.
         let _permit = Arc::clone(&self.context.permits).try_acquire_owned();
+        if let Some(revoked) = &started.revoked {
+            self.context.revocations.revoke(self.ticket, revoked);
+        }
         let ran = Duration::from_millis(now.boot_ms.saturating_sub(started.boot_ms));
         let timeout = timeout(order.timeout_ms);
         let terms = self.terms(timeout.saturating_sub(ran));
         match child::watch(mark, &label, terms).await {
-            WatchEnd::Stopped(Stopped::TimedOut) => {
+            WatchEnd::Stopped(stopped @ (Stopped::TimedOut | Stopped::Cancelled)) => {
+                let (state, words) = self.why(stopped, timeout);
                 let reason = format!(
-                    "{}; the agent was restarted while it ran, so its output is lost",
-                    timed_out(timeout)
+                    "{words}; the agent was restarted while it ran, so its output is lost"
                 );
                 let finish = Finish {
-                    state: State::TimedOut,
+                    state,
                     reason: Some(reason),
                     outcome: None,
                 };
@@ -318,17 +343,18 @@ fn not_run(at: Timestamp, exit_code: Option<i32>, reason: String) -> Finish {
     }
 }
 
-/// What came of a command that ran.
-fn finished(order: &Sealed, at: Timestamp, timeout: Duration, ended: Ended) -> Finish {
+/// What came of a command that ran, and what stopping it made of that.
+fn finished(
+    order: &Sealed,
+    at: Timestamp,
+    ended: Ended,
+    stopped: Option<(State, String)>,
+) -> Finish {
     let success = ended
         .exit_code
         .is_some_and(|code| order.order().success_codes.contains(&code));
-    let (state, reason) = match ended.stopped {
-        Some(Stopped::TimedOut) => (State::TimedOut, Some(timed_out(timeout))),
-        Some(Stopped::AgentStopping) => (
-            State::Failed,
-            Some("the agent was stopping and ended it before it was done".to_owned()),
-        ),
+    let (state, reason) = match stopped {
+        Some((state, reason)) => (state, Some(reason)),
         None if success => (State::Succeeded, None),
         None => (State::Failed, None),
     };

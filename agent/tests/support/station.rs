@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use steward_protocol::{
-    Ack, Confirm, Digest, FaultEvent, Frame, Hello, InstanceId, LedgerId, MessageId, NodeName,
-    Order, Origin, Reign, Sealed, Send, State, Subject, Welcome, envelope::Envelope,
+    Ack, Cancel, Confirm, Digest, FaultEvent, Frame, Hello, InstanceId, LedgerId, MessageId,
+    NodeName, Order, Origin, Reign, Sealed, Send, State, Subject, Welcome, envelope::Envelope,
 };
 use uuid::Uuid;
 
@@ -318,6 +318,36 @@ impl Station {
             }
         }
         self.send_as_is(&envelope).await;
+    }
+
+    /// Cancels an order, at the agent's present start.
+    pub(crate) async fn cancel(&self, sent: &Sent) {
+        self.cancel_as(sent, |_| {}).await;
+    }
+
+    /// Sends the cancellation of an order, changed in one way.
+    pub(crate) async fn cancel_as(
+        &self,
+        sent: &Sent,
+        change: impl FnOnce(&mut Frame<Send, Cancel>),
+    ) {
+        let order = sent.envelope.body.order();
+        let body = Cancel {
+            id: sent.id,
+            digest: sent.digest,
+            subject: order.subject.clone(),
+            at: Timestamp::now(),
+            by: "ann".to_owned(),
+        };
+        let send = sent.envelope.send.clone();
+        let mut frame = Frame { send, body };
+        if let Some(instance) = self.world().instances.get(order.to.as_str()) {
+            frame.send.instance = *instance;
+        }
+        let subject = format!("{}.command.cancel.{}", order.to, order.subject.domain);
+        change(&mut frame);
+        let bytes = frame.encode().expect("a frame that fits");
+        self.publish(&subject, bytes).await;
     }
 
     pub(crate) async fn send_as_is(&self, envelope: &Envelope) {

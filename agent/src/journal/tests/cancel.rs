@@ -96,8 +96,8 @@ fn an_order_cancelled_unseen_holds_its_place_and_never_begins() {
         reason(&bench, ticket),
         "cancelled by ann at 2026-01-01T00:00:00Z, and never started"
     );
-    assert_eq!(bench.offer(&order(1)), Offered::Stands(ticket));
     let second = bench.taken(&order(2));
+    assert_eq!(bench.offer(&order(1)), Offered::Stands(ticket));
     assert_eq!(bench.begin(ticket), Begun::Gone);
     assert!(matches!(bench.begin(second), Begun::Go { .. }));
     bench.crash();
