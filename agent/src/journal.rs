@@ -237,17 +237,19 @@ impl Journal {
         let Some(entry) = self.shelf.get(ticket) else {
             return Offered::Ignored(Counter::Settled);
         };
-        if entry.phase == Phase::Received {
-            if offer.send.ttl_left_ms == 0 {
-                let ending = too_late(entry);
-                self.apply(ticket, Fact::End(ending), now).ok();
-            } else {
-                let entry = Entry {
-                    deadline: deadline(now, offer.send.ttl_left_ms),
-                    ..entry.clone()
-                };
-                self.put(ticket, entry);
-            }
+        let (waits, late) = (entry.phase == Phase::Received, offer.send.ttl_left_ms == 0);
+        // What may be started again needs a deadline of this boot as well, should it come to that: the
+        // station, which was told that it runs, does not send it again for that.
+        let may_wait = matches!(entry.phase, Phase::Started(_)) && entry.idempotent;
+        if waits && late {
+            let ending = too_late(entry);
+            self.apply(ticket, Fact::End(ending), now).ok();
+        } else if waits || may_wait {
+            let entry = Entry {
+                deadline: deadline(now, offer.send.ttl_left_ms),
+                ..entry.clone()
+            };
+            self.put(ticket, entry);
         }
         Offered::Stands(ticket)
     }
@@ -385,13 +387,14 @@ impl Journal {
         let keeps_time = matches!(fact, Fact::Spawn(_) | Fact::Revoke(_) | Fact::Confirm);
         let phase = entry.phase.next(fact)?;
         let over = matches!(phase, Phase::Final(_));
-        let entry = Entry {
-            phase,
-            starts,
-            at: if keeps_time { entry.at } else { now.wall },
-            ..entry.clone()
-        };
-        self.put(ticket, entry);
+        if let Some(mut entry) = self.shelf.remove(ticket) {
+            entry.phase = phase;
+            entry.starts = starts;
+            if !keeps_time {
+                entry.at = now.wall;
+            }
+            self.put(ticket, entry);
+        }
         if over {
             self.writes.push(Write::DropText(ticket));
             self.said(ticket, now);

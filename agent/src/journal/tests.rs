@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{lanes::Lane, *};
 
+mod again;
 mod cancel;
 
 const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));

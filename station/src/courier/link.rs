@@ -26,10 +26,11 @@ pub(super) const RESEND: Backoff = Backoff {
     cap: Duration::from_secs(300),
 };
 
-/// A node that asked to be tried later is tried after about this long.
+/// A node that asked to be tried later is tried after about this long. The cap is what an order loses
+/// at most when the reason has gone and nothing says so.
 const RETRY: Backoff = Backoff {
     base: Duration::from_secs(1),
-    cap: Duration::from_secs(60),
+    cap: Duration::from_secs(15),
 };
 
 /// Round trip assumed before one was measured.
@@ -255,17 +256,24 @@ impl Link {
         let round_trip = self.round_trip();
         for open in self.open.values_mut() {
             let has_it = matches!(open.state, State::Received | State::Running);
-            let listed = || hello.open.contains(&open.id) || hello.unconfirmed.contains(&open.id);
+            let ended = || hello.unconfirmed.contains(&open.id);
+            let listed = || hello.open.contains(&open.id) || ended();
             let settled_in = open.schedule.sent.is_none_or(|sent| {
                 now.mono.saturating_sub(sent) > round_trip * 2 + Duration::from_secs(1)
             });
+            // What it does not know of did not arrive, however long the wait for an answer has grown.
+            let missing = open.schedule.sent.is_some() && !open.asked_to_wait();
             let due = match contact {
                 Contact::Started => true,
-                // What it should have and does not know may have been lost with its answer.
+                // What it should have and does not know may have been lost with its answer; and what has
+                // ended there without our knowing is asked for, the node's own wait may be long.
                 Contact::Same if has_it => {
-                    (returned && open.cancel.is_some()) || (complete && settled_in && !listed())
+                    (returned && open.cancel.is_some())
+                        || (settled_in && (ended() || (complete && !listed())))
                 }
-                Contact::Same => returned,
+                Contact::Same => {
+                    returned || (missing && settled_in && (ended() || (complete && !listed())))
+                }
             };
             if due {
                 open.schedule.wake(now);
@@ -297,7 +305,8 @@ impl Link {
     /// The broker is back: what was on its way may have been lost with it.
     pub(crate) fn reconnected(&mut self, now: Moment) {
         for open in self.open.values_mut() {
-            if matches!(open.state, State::Sent | State::Unknown) || open.cancel.is_some() {
+            let unsettled = matches!(open.state, State::Sent | State::Unknown | State::Deferred);
+            if (unsettled && !open.asked_to_wait()) || open.cancel.is_some() {
                 open.schedule.due = Some(now.mono);
             }
         }
@@ -360,6 +369,7 @@ impl Link {
                     open.schedule.due = None;
                     open.schedule.tries = 0;
                 }
+                open.schedule.put_offs = 0;
                 let review = review_after_word(word.state, open.expires_at, open.timeout, now.wall);
                 open.schedule.review = Some(review);
                 self.unblock(&lane, now);
@@ -369,7 +379,10 @@ impl Link {
                 self.resend_from(&lane, word.expected_seq.unwrap_or(0), round_trip, now);
             }
             Some(_) => {
-                let wait = RETRY.above(RETRY.base, open.schedule.tries.saturating_sub(1), now.dice);
+                // Counted apart from the sendings: those that a gap or a loss cost say nothing about
+                // how long the node is going to be busy.
+                let wait = RETRY.above(RETRY.base, open.schedule.put_offs, now.dice);
+                open.schedule.put_offs = open.schedule.put_offs.saturating_add(1);
                 open.schedule.due = Some(now.mono + wait);
             }
         }

@@ -93,6 +93,8 @@ pub(crate) struct Schedule {
     pub(super) sent: Option<Duration>,
     /// Sendings since the node was last heard about it.
     pub(super) tries: u32,
+    /// How often in a row the node has put it off.
+    pub(super) put_offs: u32,
     /// Why the node put it off.
     pub(super) deferral: Option<Deferral>,
     /// When silence about it becomes `expired` or `unknown`; none once it has.
@@ -144,6 +146,12 @@ impl Open {
         self.schedule.deferral.is_some() && self.schedule.due.is_some_and(|due| due > now.mono)
     }
 
+    /// Whether the node put it off for a reason of its own; a gap is none, that is for us to fill.
+    pub(super) fn asked_to_wait(&self) -> bool {
+        let deferral = self.schedule.deferral;
+        deferral.is_some_and(|deferral| deferral != Deferral::Gap)
+    }
+
     /// Its turn in its lane: what has a number goes by it, the rest follows by age.
     pub(super) fn turn(&self) -> (u64, u64) {
         (self.seq.unwrap_or(u64::MAX), self.pos)
@@ -157,6 +165,7 @@ impl Schedule {
             due: Some(Duration::ZERO),
             sent: None,
             tries: 0,
+            put_offs: 0,
             deferral: None,
             review,
         }
@@ -166,6 +175,7 @@ impl Schedule {
     pub(super) fn wake(&mut self, now: Moment) {
         self.due = Some(now.mono);
         self.tries = 0;
+        self.put_offs = 0;
     }
 }
 

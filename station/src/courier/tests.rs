@@ -1,6 +1,7 @@
 //! Tests of the courier: single decisions, and seeded walks against simulated agents.
 
 mod cancel;
+mod resend;
 mod walk;
 
 use std::collections::BTreeMap;

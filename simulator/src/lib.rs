@@ -1,0 +1,3 @@
+//! Shows that delivery stays true under faults.
+
+pub mod sim;
