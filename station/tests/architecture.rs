@@ -100,6 +100,7 @@ const PURE: &[&str] = &[
     "protocol/src/",
     "agent/src/journal",
     "agent/src/check",
+    "agent/src/dispatch",
     "agent/src/supervisor/kernel",
     "station/src/delivery",
     "station/src/courier",
