@@ -82,8 +82,12 @@ fn sweep_to(depth: Depth, scenario: &str, row: impl Fn(&str, usize) -> Tried + S
                     match catch_unwind(AssertUnwindSafe(|| row(broker.url(), at))) {
                         Ok(Tried::Hit) => drop(hits.fetch_add(1, Ordering::Relaxed)),
                         // Threads take turns as they please: a run may be shorter than another.
-                        Ok(Tried::Missed(_)) => done.store(at > total, Ordering::Relaxed),
-                        Err(_) => drop(wrong.fetch_add(1, Ordering::Relaxed)),
+                        Ok(Tried::Missed(_)) if at <= total => {}
+                        Ok(Tried::Missed(_)) => done.store(true, Ordering::Relaxed),
+                        Err(_) => {
+                            wrong.fetch_add(1, Ordering::Relaxed);
+                            done.fetch_or(at > total, Ordering::Relaxed);
+                        }
                     }
                 }
             });
