@@ -55,11 +55,12 @@ impl Work {
         match Method::from_name(name) {
             Some(Method::Shellcommand) => shell::read(&order.body).map(Self::Shellcommand),
             Some(Method::Hello) => Ok(Self::Hello),
-            Some(Method::Welcome | Method::Ack | Method::Confirm | Method::Fault) | None => {
-                Err(Refusal::Method {
-                    method: name.clone(),
-                })
-            }
+            Some(
+                Method::Welcome | Method::Ack | Method::Confirm | Method::Fault | Method::Cancel,
+            )
+            | None => Err(Refusal::Method {
+                method: name.clone(),
+            }),
         }
     }
 }

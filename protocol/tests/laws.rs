@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use steward_protocol::{
-    Ack, Cancel, Confirm, Deferral, Digest, Envelope, Frame, Hello, MessageId, Origin, Outcome, Output,
-    Reign, Send, State, Subject, SubjectFilter, Uplink, Welcome,
+    Ack, Cancel, Confirm, Deferral, Digest, Envelope, Frame, Hello, MessageId, Origin, Outcome,
+    Output, Reign, Send, State, Subject, SubjectFilter, Uplink, Welcome,
 };
 use uuid::Uuid;
 

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame, Hello,
-    InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output, ProcessState,
-    ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body, version,
+    Ack, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame,
+    Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output,
+    ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body, version,
 };
 use uuid::Uuid;
 

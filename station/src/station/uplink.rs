@@ -136,7 +136,10 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
                 fault: Box::new(frame.body),
             })
         }
-        (Kind::Event, Method::Shellcommand | Method::Welcome | Method::Confirm)
+        (
+            Kind::Event,
+            Method::Shellcommand | Method::Welcome | Method::Confirm | Method::Cancel,
+        )
         | (Kind::Command, _) => Err(unknown()),
     }
 }
