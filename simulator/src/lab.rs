@@ -10,6 +10,7 @@ mod figures;
 mod judge;
 mod kill;
 mod layout;
+mod proxy;
 mod runner;
 mod traffic;
 mod witness;
@@ -71,6 +72,9 @@ struct Common {
 enum Suite {
     /// Kill station, agents and broker with signal 9 at random moments while messages flow
     Kill(kill::KillArgs),
+    /// Put a proxy between the broker and everybody else that drops, duplicates, reorders, delays, replays, alters and
+    /// cuts frames
+    Proxy(proxy::ProxyArgs),
     /// What every command of the laboratory runs
     #[command(hide = true)]
     Witness {
@@ -140,6 +144,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 fn suite(ground: &Ground, suite: &Suite) -> Result<Report> {
     match suite {
         Suite::Kill(args) => kill::run(ground, args),
+        Suite::Proxy(args) => proxy::run(ground, args),
         Suite::Witness { .. } => Ok(Report::default()),
     }
 }

@@ -64,11 +64,11 @@ pub(crate) fn run(ground: &Ground, args: &KillArgs) -> Result<Report> {
                     around: Box::new(()),
                 })
             },
-            play: &|world, dice, number| {
-                let cycles = cycles_each.min(args.cycles - number * cycles_each);
+            play: &|world, turn| {
+                let cycles = cycles_each.min(args.cycles - turn.number * cycles_each);
                 let mut violations = Vec::new();
                 for _ in 0..cycles {
-                    violations.extend(cycle(world, dice, args.messages, ground.patience)?);
+                    violations.extend(cycle(world, turn.dice, args.messages, ground.patience)?);
                 }
                 Ok(violations)
             },

@@ -116,7 +116,16 @@ impl Report {
 /// What a suite does in one world after everybody is online. It returns the violations found on the way;
 /// everything is judged once more afterwards.
 pub(crate) type Play<'a> =
-    dyn Fn(&mut World, &mut Dice, usize) -> Result<Vec<Violation>> + Sync + 'a;
+    dyn Fn(&mut World, &mut Turn<'_>) -> Result<Vec<Violation>> + Sync + 'a;
+
+/// What a suite gets beside the world.
+pub(crate) struct Turn<'a> {
+    pub(crate) dice: &'a mut Dice,
+    /// The number of the world, from 0.
+    pub(crate) number: usize,
+    /// What was made around it.
+    pub(crate) around: &'a mut dyn std::any::Any,
+}
 
 /// How the worlds of a suite are made.
 pub(crate) struct Worlds<'a> {
@@ -208,7 +217,13 @@ fn in_world(
     let made = (worlds.make)(&dir, dice, number)?;
     let traffic = Traffic::new(made.mix, dice.fork(1));
     let mut world = World::new(dir, made.layout, traffic, ground.stop.clone())?;
-    let played = play(worlds, &mut world, dice, number);
+    let mut around = made.around;
+    let turn = Turn {
+        dice,
+        number,
+        around: around.as_mut(),
+    };
+    let played = play(worlds, &mut world, turn);
     report.figures = world.figures.clone();
     let failed: Option<Error> = match played {
         Ok(violations) => {
@@ -230,18 +245,13 @@ fn in_world(
         false => Keep::Nothing,
     };
     report.kept.extend(world.finish(keep)?);
-    drop(made.around);
+    drop(around);
     failed.map_or(Ok(()), Err)
 }
 
-fn play(
-    worlds: &Worlds<'_>,
-    world: &mut World,
-    dice: &mut Dice,
-    number: usize,
-) -> Result<Vec<Violation>> {
+fn play(worlds: &Worlds<'_>, world: &mut World, mut turn: Turn<'_>) -> Result<Vec<Violation>> {
     world.begin()?;
-    let mut violations = (worlds.play)(world, dice, number)?;
+    let mut violations = (worlds.play)(world, &mut turn)?;
     for violation in world.judge_all()? {
         if !violations.contains(&violation) {
             violations.push(violation);
