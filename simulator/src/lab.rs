@@ -10,6 +10,7 @@ mod figures;
 mod judge;
 mod kill;
 mod layout;
+mod net;
 mod proxy;
 mod runner;
 mod traffic;
@@ -72,9 +73,14 @@ struct Common {
 enum Suite {
     /// Kill station, agents and broker with signal 9 at random moments while messages flow
     Kill(kill::KillArgs),
+    /// Put every part into a network namespace of its own and spoil the links between them
+    Net(net::NetArgs),
     /// Put a proxy between the broker and everybody else that drops, duplicates, reorders, delays, replays, alters and
     /// cuts frames
     Proxy(proxy::ProxyArgs),
+    /// Does nothing until its input ends: keeps a network namespace
+    #[command(hide = true)]
+    Hold,
     /// What every command of the laboratory runs
     #[command(hide = true)]
     Witness {
@@ -88,8 +94,10 @@ enum Suite {
 pub fn main() -> ExitCode {
     // A witness is started thousands of times: it does not wait for anything else to be set up.
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some("witness") {
-        return witness(&words.collect::<Vec<_>>());
+    match words.next().as_deref() {
+        Some("witness") => return witness(&words.collect::<Vec<_>>()),
+        Some("hold") => return hold(),
+        _ => {}
     }
     match run(Arguments::parse()) {
         Ok(code) => code,
@@ -112,7 +120,18 @@ fn witness(arguments: &[String]) -> ExitCode {
     }
 }
 
+fn hold() -> ExitCode {
+    // Whatever ends the input ends this, be it an error.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
+    ExitCode::SUCCESS
+}
+
 fn run(arguments: Arguments) -> Result<ExitCode> {
+    if let Suite::Net(_) = &arguments.suite
+        && let Some(code) = net::enter()?
+    {
+        return Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)));
+    }
     // Signals are heard, and proxies run, on this runtime; worlds are looked after by plain threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -144,7 +163,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 fn suite(ground: &Ground, suite: &Suite) -> Result<Report> {
     match suite {
         Suite::Kill(args) => kill::run(ground, args),
+        Suite::Net(args) => net::run(ground, args),
         Suite::Proxy(args) => proxy::run(ground, args),
-        Suite::Witness { .. } => Ok(Report::default()),
+        Suite::Hold | Suite::Witness { .. } => Ok(Report::default()),
     }
 }

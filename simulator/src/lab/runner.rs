@@ -115,8 +115,7 @@ impl Report {
 
 /// What a suite does in one world after everybody is online. It returns the violations found on the way;
 /// everything is judged once more afterwards.
-pub(crate) type Play<'a> =
-    dyn Fn(&mut World, &mut Turn<'_>) -> Result<Vec<Violation>> + Sync + 'a;
+pub(crate) type Play<'a> = dyn Fn(&mut World, &mut Turn<'_>) -> Result<Vec<Violation>> + Sync + 'a;
 
 /// What a suite gets beside the world.
 pub(crate) struct Turn<'a> {
