@@ -3,6 +3,7 @@
 //! This file knows the command line. What is done to a world stands in one module per kind of fault; what is
 //! promised stands in `judge`.
 
+mod brokers;
 mod child;
 mod claims;
 mod dice;
@@ -13,6 +14,8 @@ mod layout;
 mod net;
 mod proxy;
 mod runner;
+mod scarce;
+mod storm;
 mod traffic;
 mod witness;
 mod world;
@@ -78,6 +81,12 @@ enum Suite {
     /// Put a proxy between the broker and everybody else that drops, duplicates, reorders, delays, replays, alters and
     /// cuts frames
     Proxy(proxy::ProxyArgs),
+    /// Stop, kill and replace the broker under load, with every supported version of it
+    Brokers(brokers::BrokersArgs),
+    /// Fill disks, take descriptors away, shift clocks; needs root
+    Scarce(scarce::ScarceArgs),
+    /// Everything at once, at random, for as long as asked
+    Storm(storm::StormArgs),
     /// Does nothing until its input ends: keeps a network namespace
     #[command(hide = true)]
     Hold,
@@ -127,7 +136,7 @@ fn hold() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    if let Suite::Net(_) = &arguments.suite
+    if let Suite::Net(_) | Suite::Storm(_) = &arguments.suite
         && let Some(code) = net::enter()?
     {
         return Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)));
@@ -165,6 +174,9 @@ fn suite(ground: &Ground, suite: &Suite) -> Result<Report> {
         Suite::Kill(args) => kill::run(ground, args),
         Suite::Net(args) => net::run(ground, args),
         Suite::Proxy(args) => proxy::run(ground, args),
+        Suite::Brokers(args) => brokers::run(ground, args),
+        Suite::Scarce(args) => scarce::run(ground, args),
+        Suite::Storm(args) => storm::run(ground, args),
         Suite::Hold | Suite::Witness { .. } => Ok(Report::default()),
     }
 }

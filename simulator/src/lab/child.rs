@@ -46,10 +46,6 @@ impl Member {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Changes what is started the next time.
     pub(crate) fn becomes(&mut self, command: Vec<String>) {
         self.command = command;

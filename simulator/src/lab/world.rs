@@ -113,10 +113,6 @@ impl World {
         })
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// Starts everything and waits until every node is online.
     pub(crate) fn begin(&mut self) -> Result<()> {
         for who in self.layout.members() {
