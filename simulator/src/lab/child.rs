@@ -216,6 +216,29 @@ impl Drop for Holder {
     }
 }
 
+/// Ends every process of one of `programs` that names `dir` on its command line, and returns their command lines.
+///
+/// A directory is one world's alone, so they are ours; a world that ended in order leaves none.
+pub(crate) fn end_left_behind(dir: &Path, programs: &[PathBuf]) -> Vec<String> {
+    let dir = dir.display().to_string();
+    let mut ended = Vec::new();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let pid = process.file_name().to_string_lossy().parse().ok();
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let program = fs::read_link(process.path().join("exe"));
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && line.contains(&dir)
+            && program.is_ok_and(|program| programs.contains(&program))
+        {
+            kill_process(pid, Signal::KILL).ok();
+            ended.push(line);
+        }
+    }
+    ended
+}
+
 /// Runs this program again in `wrapper`, and returns its exit code.
 pub(crate) fn again_in(wrapper: &[&str]) -> Result<i32> {
     let (program, arguments) = wrapper
@@ -248,6 +271,22 @@ mod tests {
         assert_ne!(first, second);
         drop(member);
         assert!(!Path::new(&format!("/proc/{second}")).exists());
+    }
+
+    #[test]
+    fn what_still_names_a_directory_is_ended_if_it_is_one_of_ours() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let shell = fs::canonicalize("/bin/sh").expect("a shell");
+        let mut stray = Command::new(&shell)
+            .args(["-c", "read line; true"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("started");
+        assert!(end_left_behind(dir.path(), &[]).is_empty());
+        let ended = end_left_behind(dir.path(), &[shell]);
+        assert_eq!(ended.len(), 1, "{ended:?}");
+        assert!(!stray.wait().expect("it ended").success());
     }
 
     #[test]

@@ -55,6 +55,16 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// Returns every program, as the system names it.
+    pub(crate) fn all(&self) -> Vec<PathBuf> {
+        let all = [&self.steward, &self.agent, &self.broker, &self.lab];
+        all.into_iter()
+            .filter_map(|path| path.canonicalize().ok())
+            .collect()
+    }
+}
+
 /// How a world is laid out.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {

@@ -223,6 +223,7 @@ fn in_world(
         around: around.as_mut(),
     };
     let played = play(worlds, &mut world, turn);
+    world.end_all()?;
     report.figures = world.figures.clone();
     let failed: Option<Error> = match played {
         Ok(violations) => {
@@ -243,7 +244,7 @@ fn in_world(
         true => Keep::Evidence,
         false => Keep::Nothing,
     };
-    report.kept.extend(world.finish(keep)?);
+    report.kept.extend(world.remove(keep)?);
     drop(around);
     failed.map_or(Ok(()), Err)
 }

@@ -18,7 +18,7 @@ use super::{
     judge::Violation,
     layout::Layout,
     runner::{self, Ground, Made, Report, Worlds},
-    traffic::{Mix, Parcel},
+    traffic::Parcel,
     world::{Who, World},
 };
 
@@ -171,7 +171,7 @@ enum Step {
 pub(crate) fn run(ground: &Ground, args: &ScarceArgs) -> Result<Report> {
     let all: Vec<Scarcity> = args.only.map_or(Scarcity::ALL.to_vec(), |only| vec![only]);
     if all.iter().any(|scarcity| scarcity.clock().is_some()) {
-        tool(&["faketime", "--version"], "faketime")?;
+        library()?;
     }
     tool(&["prlimit", "--version"], "util-linux")?;
     runner::run(
@@ -203,13 +203,9 @@ fn make(ground: &Ground, scarcity: Scarcity, dir: &Path, dice: &mut Dice) -> Res
         around = Box::new(Mounted::new(&place)?);
         layout.state_dirs.insert(who, place);
     }
-    let mix = Mix {
-        // A command on a node with another clock is given the time its station leaves it, as on any other.
-        ..ground.mix(&layout)
-    };
     Ok(Made {
+        mix: ground.mix(&layout),
         layout,
-        mix,
         around,
     })
 }
@@ -297,9 +293,14 @@ fn take(world: &mut World, scarcity: Scarcity) -> Result<()> {
         return fill(&world.layout.state_dir(who).join(BALLAST));
     }
     if let Some(clock) = scarcity.clock() {
-        let command = world.layout.command(who);
-        let mut shifted = vec!["faketime".to_owned(), "-f".to_owned(), clock.to_owned()];
-        shifted.extend(command);
+        // Not by the program `faketime`, which stays in between and would be killed in the agent's place.
+        let mut shifted = vec![
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", library()?.display()),
+            format!("FAKETIME={clock}"),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ];
+        shifted.extend(world.layout.command(who));
         return again_as(world, who, shifted);
     }
     limit(world, who, &DESCRIPTORS.to_string())
@@ -338,6 +339,20 @@ fn limit(world: &mut World, who: Who, descriptors: &str) -> Result<()> {
         format!("--nofile={descriptors}:4096"),
     );
     tool(&["prlimit", &pid, &limit], "util-linux").map(drop)
+}
+
+/// Finds the library that shifts clocks.
+fn library() -> Result<PathBuf> {
+    let libs = Path::new("/usr/lib");
+    let dirs = fs::read_dir(libs).with_context(|| format!("read {}", libs.display()))?;
+    let dirs = dirs
+        .flatten()
+        .map(|entry| entry.path())
+        .chain([libs.to_owned()]);
+    let mut found = dirs.map(|dir| dir.join("faketime/libfaketime.so.1"));
+    found.find(|path| path.is_file()).context(
+        "find libfaketime.so.1 below /usr/lib: it is not installed; on Debian: apt-get install faketime",
+    )
 }
 
 /// Writes until there is no room for another byte.

@@ -16,7 +16,7 @@ use steward_station::signals::{Stop, Urgency};
 use tempfile::TempDir;
 
 use super::{
-    child::Member,
+    child::{self, Member},
     claims::{Claimed, Desk, Standing},
     figures::Figures,
     judge::{self, Asked, Case, Excuses, Files, Violation},
@@ -376,11 +376,20 @@ impl World {
         Ok(())
     }
 
-    /// Ends everybody in order. Keeps the directory if it is evidence, and returns where it is.
-    pub(crate) fn finish(mut self, keep: Keep) -> Result<Option<PathBuf>> {
+    /// Ends everybody in order.
+    pub(crate) fn end_all(&mut self) -> Result<()> {
         for who in self.layout.members().into_iter().rev() {
             self.end(who)?;
         }
+        for line in child::end_left_behind(self.dir.path(), &self.layout.programs.all()) {
+            self.figures
+                .add("unasked", &format!("left behind: {line}"), 1);
+        }
+        Ok(())
+    }
+
+    /// Removes the directory, or keeps it if it is evidence and returns where it is.
+    pub(crate) fn remove(self, keep: Keep) -> Result<Option<PathBuf>> {
         match keep {
             Keep::Evidence => Ok(Some(self.dir.keep())),
             Keep::Nothing => {
