@@ -56,6 +56,7 @@ pub fn read(subject: &Subject, bytes: &[u8]) -> Result<Envelope, Unreadable> {
         },
         DecodeError::Version { order: None, .. }
         | DecodeError::TooLarge { .. }
+        | DecodeError::Damaged
         | DecodeError::Json(_) => Unreadable::Garbage {
             counter: Counter::GarbageFrame,
             detail: format!("a frame on {subject} {error}"),

@@ -6,6 +6,7 @@ use steward_protocol::{
     Ack, Domain, FaultEvent, Frame, Hello, InstanceId, JournalId, Kind, LedgerId, Method, NodeName,
     Origin, Subject,
     envelope::{Body, EncodeError},
+    stamp::stamp,
     version,
 };
 use tokio::sync::watch;
@@ -101,7 +102,10 @@ impl Voice {
             ledger_id,
         };
         let frame = Frame { send, body }.encode().map_err(NotSaid::Encode)?;
-        self.bus.send(&subject, frame).await.map_err(NotSaid::Send)
+        self.bus
+            .send(&subject, stamp(frame))
+            .await
+            .map_err(NotSaid::Send)
     }
 }
 

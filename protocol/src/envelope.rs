@@ -13,6 +13,7 @@ use crate::{
     id::{Digest, InstanceId, JournalId, LedgerId, MessageId},
     limits::{MAX_FRAME, MAX_ORDER},
     name::NodeName,
+    stamp,
     subject::Subject,
     version,
 };
@@ -193,6 +194,9 @@ pub enum DecodeError {
     /// Not JSON, or not the JSON expected here.
     #[error("is not a frame of this wire version: {0}")]
     Json(serde_json::Error),
+    /// Its mark is not that of its bytes.
+    #[error("was damaged on its way: its mark is not that of its bytes")]
+    Damaged,
     /// The sender speaks a version this program does not.
     #[error(
         "speaks wire version {found}; this program reads {} to {}",
@@ -278,6 +282,9 @@ fn split<'a>(bytes: &'a [u8], key: &str) -> Result<Parts<'a>, DecodeError> {
         let place = parts.iter().position(|(key, _)| key == name)?;
         Some(parts.swap_remove(place).1)
     };
+    if take(stamp::KEY).is_some() && !stamp::is_sound(bytes) {
+        return Err(DecodeError::Damaged);
+    }
     let missing =
         |name: &str| DecodeError::Json(serde::de::Error::custom(format!("no {name:?} in it")));
     let send = take("send").ok_or_else(|| missing("send"))?;

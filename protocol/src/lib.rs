@@ -17,6 +17,7 @@ pub mod method;
 pub mod name;
 pub mod output;
 pub mod retry;
+pub mod stamp;
 pub mod state;
 pub mod subject;
 pub mod version;

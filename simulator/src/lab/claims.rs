@@ -1,0 +1,176 @@
+//! What the station claims: its API, asked over its socket, as `steward msg … -o json` prints it.
+//!
+//! It speaks just enough HTTP/1.1 for one question per connection, and reads the answer as JSON. It takes
+//! nothing from the station's own crate: what judges must not share the judged one's mistakes.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// How long one answer may take; a station that was stopped answers never.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the station says of one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) node: String,
+    pub(crate) state: String,
+    pub(crate) exit_code: Option<i64>,
+    pub(crate) signal: Option<i64>,
+    /// Whether it is said to have run.
+    pub(crate) started: bool,
+    /// What it is said to have printed, where that was kept as text.
+    pub(crate) stdout: Option<String>,
+    pub(crate) reason: String,
+}
+
+/// What the station says of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) deliveries: Vec<Claim>,
+}
+
+/// How far the station is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) open: u64,
+    pub(crate) online: u64,
+    pub(crate) connected: bool,
+    /// What the station counted, by name.
+    pub(crate) counters: Vec<(String, u64)>,
+}
+
+/// The way to one station.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk {
+    socket: PathBuf,
+}
+
+impl Desk {
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self {
+            socket: state_dir.join("steward.sock"),
+        }
+    }
+
+    /// Asks for `path` below `/api/v1`.
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        let doing = || format!("ask the station for {path}");
+        let mut stream = UnixStream::connect(&self.socket).with_context(doing)?;
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .with_context(doing)?;
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .with_context(doing)?;
+        let question =
+            format!("GET /api/v1{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(question.as_bytes()).with_context(doing)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).with_context(doing)?;
+        body(&answer).with_context(doing)
+    }
+
+    pub(crate) fn standing(&self) -> Result<Standing> {
+        let status = self.get("/status")?;
+        let numbers = |value: &Value| -> Vec<(String, u64)> {
+            let object = value.as_object().into_iter().flatten();
+            object
+                .filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)))
+                .collect()
+        };
+        let online = numbers(&status["nodes"]);
+        Ok(Standing {
+            open: numbers(&status["open"])
+                .iter()
+                .map(|(_, count)| count)
+                .sum(),
+            online: online
+                .iter()
+                .filter(|(name, _)| name == "online")
+                .map(|(_, count)| count)
+                .sum(),
+            connected: status["broker"]["connected"] == true,
+            counters: numbers(&status["counters"]),
+        })
+    }
+
+    /// Returns ids and names of the newest messages; of all, if `most` is 0.
+    pub(crate) fn newest(&self, most: usize) -> Result<Vec<(String, String)>> {
+        let list = self.get(&format!("/messages?limit={most}"))?;
+        let list = list.as_array().context("read the list of messages")?;
+        Ok(list
+            .iter()
+            .map(|message| (text(&message["id"]), text(&message["name"])))
+            .collect())
+    }
+
+    pub(crate) fn message(&self, id: &str) -> Result<Claimed> {
+        let message = self.get(&format!("/messages/{id}"))?;
+        read(&message).with_context(|| format!("read the message {id}"))
+    }
+}
+
+fn body(answer: &[u8]) -> Result<Value> {
+    let split = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let split = split.context("find the end of the answer's header")?;
+    let head = String::from_utf8_lossy(&answer[..split]);
+    let body = &answer[split + 4..];
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!(
+            "understand the answer: {} {}",
+            head.lines().next().unwrap_or_default(),
+            String::from_utf8_lossy(body)
+        );
+    }
+    serde_json::from_slice(body).context("read the answer as JSON")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn read(message: &Value) -> Option<Claimed> {
+    let deliveries = message["deliveries"].as_array()?;
+    let claim = |delivery: &Value| Claim {
+        node: text(&delivery["node"]),
+        state: text(&delivery["state"]),
+        exit_code: delivery["exit_code"].as_i64(),
+        signal: delivery["signal"].as_i64(),
+        started: delivery["started_at"].is_string(),
+        stdout: delivery["stdout"]["text"].as_str().map(str::to_owned),
+        reason: text(&delivery["reason"]),
+    };
+    Some(Claimed {
+        id: text(&message["id"]),
+        name: text(&message["name"]),
+        deliveries: deliveries.iter().map(claim).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_or_said_to_be_none() {
+        let good = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
+        assert_eq!(body(good).expect("read"), Value::Array(Vec::new()));
+        for bad in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n[",
+            b"HTTP/1.1 500 No\r\n\r\n[]",
+        ] {
+            assert!(body(bad).is_err());
+        }
+    }
+}
