@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use steward_protocol::{
     Ack, Domain, FaultEvent, Frame, Hello, InstanceId, JournalId, Kind, LedgerId, Method, NodeName,
-    Origin, Subject,
+    Origin, Subject, checksum,
     envelope::{Body, EncodeError},
-    stamp::stamp,
     version,
 };
 use tokio::sync::watch;
@@ -103,7 +102,7 @@ impl Voice {
         };
         let frame = Frame { send, body }.encode().map_err(NotSaid::Encode)?;
         self.bus
-            .send(&subject, stamp(frame))
+            .send(&subject, checksum::append(frame))
             .await
             .map_err(NotSaid::Send)
     }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
+    checksum,
     id::{Digest, InstanceId, JournalId, LedgerId, MessageId},
     limits::{MAX_FRAME, MAX_ORDER},
     name::NodeName,
-    stamp,
     subject::Subject,
     version,
 };
@@ -194,8 +194,8 @@ pub enum DecodeError {
     /// Not JSON, or not the JSON expected here.
     #[error("is not a frame of this wire version: {0}")]
     Json(serde_json::Error),
-    /// Its mark is not that of its bytes.
-    #[error("was damaged on its way: its mark is not that of its bytes")]
+    /// Its checksum is not that of its bytes.
+    #[error("was damaged on its way: its checksum is not that of its bytes")]
     Damaged,
     /// The sender speaks a version this program does not.
     #[error(
@@ -282,7 +282,7 @@ fn split<'a>(bytes: &'a [u8], key: &str) -> Result<Parts<'a>, DecodeError> {
         let place = parts.iter().position(|(key, _)| key == name)?;
         Some(parts.swap_remove(place).1)
     };
-    if take(stamp::KEY).is_some() && !stamp::is_sound(bytes) {
+    if take(checksum::KEY).is_some() && !checksum::is_sound(bytes) {
         return Err(DecodeError::Damaged);
     }
     let missing =

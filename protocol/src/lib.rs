@@ -7,6 +7,7 @@
 pub mod ack;
 pub mod broker;
 pub mod cancel;
+pub mod checksum;
 pub mod envelope;
 pub mod event;
 pub mod filter;
@@ -17,7 +18,6 @@ pub mod method;
 pub mod name;
 pub mod output;
 pub mod retry;
-pub mod stamp;
 pub mod state;
 pub mod subject;
 pub mod version;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use steward_protocol::{
     Ack, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame,
     Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output,
-    ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, envelope::Body,
-    limits::MAX_FRAME, stamp::stamp, version,
+    ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, checksum, envelope::Body,
+    limits::MAX_FRAME, version,
 };
 use uuid::Uuid;
 
@@ -244,6 +244,16 @@ fn version_1_confirm_and_fault() {
 }
 
 #[test]
+fn version_1_order_with_its_checksum() {
+    check(
+        "order-checksum.json",
+        checksum::append(envelope().encode().expect("encodes")),
+        Envelope::decode,
+        |read| read.send == envelope().send,
+    );
+}
+
+#[test]
 fn version_1_cancel() {
     let cancel = Cancel {
         id: MESSAGE,
@@ -318,8 +328,8 @@ fn a_key_that_comes_twice_is_not_a_frame() {
 }
 
 #[test]
-fn a_stamped_frame_damaged_in_any_one_bit_is_refused_or_means_the_same() {
-    let sound = stamp(envelope().encode().expect("encodes"));
+fn a_frame_with_a_checksum_damaged_in_any_one_bit_is_refused_or_means_the_same() {
+    let sound = checksum::append(envelope().encode().expect("encodes"));
     let read = Envelope::decode(&sound).expect("a sound frame");
     assert_eq!(read.send, envelope().send);
     for bit in 0..sound.len() * 8 {
@@ -333,12 +343,12 @@ fn a_stamped_frame_damaged_in_any_one_bit_is_refused_or_means_the_same() {
 }
 
 #[test]
-fn a_frame_too_large_to_be_stamped_stays_as_it_is() {
-    for (length, is_stamped) in [(MAX_FRAME - 41, true), (MAX_FRAME - 40, false)] {
+fn a_frame_too_large_for_a_checksum_stays_as_it_is() {
+    for (length, has_one) in [(MAX_FRAME - 41, true), (MAX_FRAME - 40, false)] {
         let mut frame = vec![b' '; length];
         frame[length - 1] = b'}';
-        let stamped = stamp(frame.clone());
-        assert_eq!(stamped != frame, is_stamped, "{length}");
-        assert!(stamped.len() <= MAX_FRAME);
+        let longer = checksum::append(frame.clone());
+        assert_eq!(longer != frame, has_one, "{length}");
+        assert!(longer.len() <= MAX_FRAME);
     }
 }

@@ -26,8 +26,10 @@ use self::{
 use crate::support::{Running, World, code, delivery_to, eventually, state_of};
 
 /// An honest delivery that takes longer than this while somebody misbehaves was delayed by it, unless
-/// the machine is so busy that the slowest takes a quarter of that while nobody does.
-const PROMPT: Duration = Duration::from_secs(2);
+/// the machine is so busy that the slowest takes a quarter of that while nobody does. A connection that
+/// is lost costs every node some of its attempts, so what is looked for shows far above this bound
+/// on an idle machine; on one that runs other tests, speed itself is not to be judged.
+const PROMPT: Duration = Duration::from_secs(10);
 
 /// The two that must not notice.
 const HONEST: [&str; 2] = ["ship1", "ship2"];

@@ -190,7 +190,7 @@ fn brokers_are_told_apart_by_where_they_are() {
         ("nats://127.0.0.1:4222,nats://10.0.0.1:4222", Some(false)),
         ("nats://localhost.example", Some(false)),
         ("nats://127.0.0.1@broker.example", Some(false)),
-        ("ws://broker:8080/path", Some(false)),
+        ("ws://broker:8080/path", None),
         ("", None),
         ("nats://", None),
         ("nats://host:0", None),

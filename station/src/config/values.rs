@@ -131,7 +131,10 @@ fn broker_host(address: &str) -> Result<&str, String> {
         )
     };
     let rest = match address.split_once("://") {
-        Some(("nats" | "tls" | "ws" | "wss", rest)) => rest,
+        Some(("nats" | "tls", rest)) => rest,
+        Some(("ws" | "wss", _)) => {
+            return Err(explain("this program does not speak NATS over websockets"));
+        }
         Some(_) => return Err(explain("its scheme is unknown")),
         None => address,
     };

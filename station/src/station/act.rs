@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use steward_protocol::{
     Ack, Confirm, Domain, Envelope, Frame, InstanceId, Kind, Method, NodeName, Reign, Sealed,
-    Subject, Welcome, envelope::EncodeError, stamp::stamp, version,
+    Subject, Welcome, checksum, envelope::EncodeError, version,
 };
 
 use super::{Station, chain};
@@ -157,7 +157,7 @@ impl Station {
                 node,
                 sent_ms,
                 subject,
-                payload: stamp(payload),
+                payload: checksum::append(payload),
             }),
             Err(error) => {
                 tracing::error!(node = %node, %error, "a frame cannot be written");
