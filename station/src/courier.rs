@@ -9,6 +9,7 @@ mod cancel;
 mod heard;
 mod link;
 mod open;
+mod outlook;
 mod pump;
 mod record;
 mod replay;
@@ -16,6 +17,7 @@ mod replay;
 pub use cancel::{CancelAnswer, Cancellation};
 pub(crate) use open::Schedule;
 pub use open::{CancelRequest, LaneName, Open};
+pub use outlook::{Ahead, Outlook};
 pub use record::{
     Accepted, Action, Addressee, Dispatch, FaultRecord, FirstAttempt, Loaded, LoadedDelivery,
     LoadedLane, Record, Withdrawal,
@@ -169,6 +171,12 @@ impl Courier {
             .iter()
             .map(|node| node.view(open(&node.record.name)))
             .collect()
+    }
+
+    /// Returns what the outside sees of one node.
+    pub fn node(&self, name: &NodeName) -> Option<NodeView> {
+        let open = self.links.get(name).map_or(0, |link| link.len() as u64);
+        self.roster.get(name).map(|node| node.view(open))
     }
 
     /// Returns why the delivery of `id` to `node`, not sent yet, is waiting, in words.

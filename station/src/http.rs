@@ -3,6 +3,7 @@
 //! The socket belongs to the station's user (0600) and the kernel names the peer, whose uid becomes
 //! `submitted_by`. It is the only way in for changes until there is signing (design section 7).
 
+mod changes;
 mod error;
 mod extract;
 mod routes;
@@ -121,6 +122,14 @@ pub(crate) struct Peer {
     uid: Option<u32>,
 }
 
+impl Peer {
+    /// Returns who that is, as it becomes `submitted_by`.
+    fn name(self) -> String {
+        self.uid
+            .map_or_else(|| "unknown".to_owned(), |uid| format!("uid:{uid}"))
+    }
+}
+
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         Self {
@@ -184,6 +193,7 @@ pub async fn serve_socket(listener: UnixListener, api: Api) {
 pub async fn serve_port(listener: TcpListener, api: Api) {
     let stop = api.stop.clone();
     let router: Router = routes::reading()
+        .merge(changes::refusing())
         .layer(middleware::from_fn(check_host))
         .layer(MockConnectInfo(Peer { uid: None }))
         .with_state(api);

@@ -15,3 +15,4 @@ pub mod signals;
 pub mod station;
 pub mod store;
 pub mod view;
+pub mod why;

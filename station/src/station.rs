@@ -6,8 +6,11 @@
 //! is durable, as after a restart, and everyone who waited is told.
 
 mod act;
+mod change;
 mod submit;
 mod uplink;
+
+pub use change::{Change, Insight};
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +29,7 @@ use crate::{
     roster::Moment,
     signals::Stop,
     store::{Store, StoreError},
-    view::{NodeView, Receipt},
+    view::{CancelAsk, CancelReceipt, NodeView, Receipt, RetryAsk},
 };
 
 /// Requests waiting for the loop; whoever sends one waits for room and for the answer.
@@ -81,6 +84,19 @@ enum Request {
         submission: Box<Submission>,
         answer: oneshot::Sender<Result<Receipt, AcceptError>>,
     },
+    Cancel {
+        change: Change<CancelAsk>,
+        answer: change::Answer<CancelReceipt>,
+    },
+    Retry {
+        change: Change<RetryAsk>,
+        answer: change::Answer<Receipt>,
+    },
+    Insight {
+        id: MessageId,
+        node: NodeName,
+        answer: oneshot::Sender<Insight>,
+    },
     Nodes {
         answer: oneshot::Sender<Vec<NodeView>>,
     },
@@ -129,11 +145,49 @@ impl StationHandle {
     ///
     /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, AcceptError> {
-        let (answer, waiting) = oneshot::channel();
-        let request = Request::Submit {
+        self.change(|answer| Request::Submit {
             submission: Box::new(submission),
             answer,
-        };
+        })
+        .await
+    }
+
+    /// Calls a message off. Returns only when that is durable; the nodes may not have heard of it yet.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected` when it cannot be meant, `Unavailable` when it may be tried again.
+    pub async fn cancel(&self, change: Change<CancelAsk>) -> Result<CancelReceipt, AcceptError> {
+        self.change(|answer| Request::Cancel { change, answer })
+            .await
+    }
+
+    /// Repeats a message as a new one. Returns only when that is durable.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected` when there is nothing to repeat, `Unavailable` when it may be tried again.
+    pub async fn retry(&self, change: Change<RetryAsk>) -> Result<Receipt, AcceptError> {
+        self.change(|answer| Request::Retry { change, answer })
+            .await
+    }
+
+    /// Returns what is known of one delivery beyond the ledger.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn insight(&self, id: MessageId, node: NodeName) -> Result<Insight, Gone> {
+        self.ask(|answer| Request::Insight { id, node, answer })
+            .await
+    }
+
+    async fn change<T>(
+        &self,
+        request: impl FnOnce(change::Answer<T>) -> Request,
+    ) -> Result<T, AcceptError> {
+        let (answer, waiting) = oneshot::channel();
+        let request = request(answer);
         let asked = async {
             self.requests.send(request).await.map_err(|_| Gone)?;
             waiting.await.map_err(|_| Gone)
@@ -142,7 +196,7 @@ impl StationHandle {
             Ok(Ok(answer)) => answer,
             Ok(Err(gone)) => Err(AcceptError::Unavailable(gone.to_string())),
             Err(_) => Err(AcceptError::Unavailable(format!(
-                "the station did not answer within {} s; look whether it was stored before submitting again",
+                "the station did not answer within {} s; look whether it was done before asking again",
                 PATIENCE.as_secs()
             ))),
         }
@@ -303,10 +357,17 @@ impl Station {
 
     async fn on_requests(&mut self, requests: Vec<Request>) {
         let mut submissions = Vec::new();
+        let mut cancels = Vec::new();
+        let mut retries = Vec::new();
         for request in requests {
             // Whoever asked may have gone away; then nobody misses the answer.
             match request {
                 Request::Submit { submission, answer } => submissions.push((*submission, answer)),
+                Request::Cancel { change, answer } => cancels.push((change, answer)),
+                Request::Retry { change, answer } => retries.push((change, answer)),
+                Request::Insight { id, node, answer } => {
+                    drop(answer.send(self.insight(id, &node)));
+                }
                 Request::Nodes { answer } => drop(answer.send(self.courier.nodes())),
                 Request::Waiting { id, nodes, answer } => {
                     let why = |node: NodeName| (node.clone(), self.courier.waiting_for(&node, id));
@@ -316,6 +377,12 @@ impl Station {
             }
         }
         self.accept(submissions).await;
+        for (change, answer) in cancels {
+            self.cancel(change, answer).await;
+        }
+        for (change, answer) in retries {
+            self.retry(change, answer).await;
+        }
     }
 
     async fn on_heard(&mut self, heard: Vec<Heard>) {

@@ -3,6 +3,7 @@
 //! The ledger is an append-only list of events; every other table is derived from it in the same
 //! transaction and could be built again from it. Nothing outside `store` knows SQL.
 
+mod deliveries;
 mod ledger;
 mod load;
 mod query;
@@ -12,6 +13,7 @@ mod schema;
 
 pub use ledger::Known;
 pub use query::{Depth, MessageFilter, Named, Reader};
+pub use retry::Stored;
 
 use std::{
     fs::{self, File},

@@ -29,6 +29,12 @@ pub struct MessageView {
     /// The message it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<MessageId>,
+    /// The messages that repeat it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retried_by: Vec<MessageId>,
+    /// How long its command may run on a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
     /// Number of the last ledger event of this message; rises with every change.
     pub version: u64,
     /// One entry per node.
@@ -67,9 +73,38 @@ pub struct DeliveryView {
     /// Digest of the order sent to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// The request to cancel it, if there was one. It is settled only when the state is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelView>,
+    /// The messages that must be settled on this node before this one is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<MessageId>,
     /// Every change of state.
     #[serde(default)]
     pub transitions: Vec<TransitionView>,
+    /// What happened to it without changing its state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<NoteView>,
+}
+
+/// A request to cancel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelView {
+    /// When it was asked for, by the station's clock.
+    pub at: Timestamp,
+    /// Who asked.
+    pub by: String,
+}
+
+/// Something that happened to a delivery without changing its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteView {
+    /// When, by the station's clock.
+    pub at: Timestamp,
+    /// On whose word.
+    pub by: String,
+    /// What: `cancel requested`, `held until …`, `released: …`.
+    pub text: String,
 }
 
 /// One change of state, with the party that observed it.
@@ -325,6 +360,110 @@ pub struct ReceiptLine {
     pub nodes: Vec<NodeName>,
     /// Whether this very message was known already and is not run again.
     pub recognised: bool,
+    /// The message it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<MessageId>,
+    /// Where it waits until what it repeats is settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<NodeName>,
+}
+
+/// Which deliveries of a message to cancel. Without nodes, all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelAsk {
+    /// On which nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<NodeName>>,
+}
+
+/// Which deliveries of a message to repeat.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryAsk {
+    /// On which nodes; without them, on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<NodeName>>,
+    /// In which states; without them, in those that ended without success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<Vec<State>>,
+    /// Whether not to wait until the old order is settled.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The states repeated when nobody says which: those that ended without success, and `unknown`.
+pub const RETRIED: [State; 6] = [
+    State::Failed,
+    State::TimedOut,
+    State::Rejected,
+    State::Expired,
+    State::Interrupted,
+    State::Unknown,
+];
+
+/// What became of a request to cancel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelReceipt {
+    /// The message.
+    pub id: MessageId,
+    /// One entry per node.
+    pub nodes: Vec<CancelLine>,
+}
+
+/// What became of a request to cancel on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelLine {
+    /// The node.
+    pub node: NodeName,
+    /// How the delivery stands now.
+    pub state: State,
+    /// What was done.
+    pub outcome: CancelOutcome,
+}
+
+/// What was done about one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelOutcome {
+    /// It was never sent and now never will be.
+    Cancelled,
+    /// The node is being asked; the delivery stays as it is until the node has spoken.
+    Requested,
+    /// It was being asked already, and is again.
+    Repeated,
+    /// It was final already; nothing was done.
+    Final,
+}
+
+/// Why a delivery stands as it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WhyView {
+    /// The message.
+    pub id: MessageId,
+    /// What the operator called it.
+    pub name: Option<String>,
+    /// The node.
+    pub node: NodeName,
+    /// How it stands.
+    pub state: State,
+    /// Since when.
+    pub since: Timestamp,
+    /// The explanation; the last sentence says what happens next, or what can be done.
+    pub sentences: Vec<Sentence>,
+}
+
+/// One sentence of an explanation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sentence {
+    /// The sentence.
+    pub text: String,
+    /// When what it says was learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// On whose word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// The body of every error answer of the API.

@@ -100,6 +100,7 @@ const PURE: &[&str] = &[
     "station/src/courier",
     "station/src/roster",
     "station/src/view",
+    "station/src/why",
     "station/src/station/uplink",
     "station/src/nearest",
     "station/src/inbox/intake",

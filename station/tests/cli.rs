@@ -183,6 +183,11 @@ fn what_cannot_be_meant_is_told_before_anything_is_sent() {
         (&["msg", "show", ""], "ID"),
         (&["msg", "watch", ""], "ID"),
         (&["msg", "output", "", "ship1"], "ID"),
+        (&["msg", "cancel", ""], "ID"),
+        (&["msg", "cancel", "0190", "--to", "a.b"], "--to"),
+        (&["msg", "retry", "0190", "--state", "banana"], "--state"),
+        (&["msg", "retry", "0190", "--timeout", "1s"], "--wait"),
+        (&["msg", "why", "0190"], "NODE"),
         (&["demo", "-o", "json"], "jsonl"),
     ] {
         let output = world.steward(arguments);
@@ -246,6 +251,11 @@ fn every_refusal_of_the_api_is_json() {
         ("GET /api/v1/messages/0190?after=x", 400),
         ("GET /api/v1/messages/0190f000/nodes/%fe", 400),
         ("POST /api/v1/messages?format=xml", 400),
+        ("POST /api/v1/messages/ffff/cancel", 404),
+        ("POST /api/v1/messages/ffff/retry", 404),
+        ("GET /api/v1/messages/ffff/why/ship1", 404),
+        ("GET /api/v1/messages/ffff/cancel", 405),
+        ("POST /api/v1/messages/ffff/why/ship1", 405),
         ("GET /api/v1/nothing", 404),
         ("DELETE /api/v1/messages", 405),
         ("POST /api/v1/status", 405),

@@ -137,6 +137,8 @@ impl Ledger {
                 Target::Labels(_) => Vec::new(),
             },
             recognised: false,
+            retry_of: None,
+            held: Vec::new(),
         });
         let receipt = Receipt {
             messages: messages.collect(),

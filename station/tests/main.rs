@@ -2,6 +2,8 @@
 
 mod architecture;
 mod broker_versions;
+mod cancel_agent;
+mod cancel_retry;
 mod claiming;
 mod cli;
 mod end_to_end;

@@ -5,11 +5,14 @@ use clap::Subcommand;
 
 use super::{Exit, Session};
 
+mod cancel;
 pub(super) mod deliveries;
 mod ls;
 mod output;
+mod retry;
 mod show;
 mod watch;
+mod why;
 
 /// What can be asked about messages.
 #[derive(Debug, Subcommand)]
@@ -22,6 +25,14 @@ pub(super) enum MsgVerb {
     Watch(watch::WatchArgs),
     /// Write what a command printed on a node, byte for byte
     Output(output::OutputArgs),
+    /// Call a message off: what was not sent never is, what runs is stopped
+    #[command(after_help = cancel::EXIT_CODES)]
+    Cancel(cancel::CancelArgs),
+    /// Repeat a message, as a new one, where it did not succeed
+    #[command(after_help = super::EXIT_CODES)]
+    Retry(retry::RetryArgs),
+    /// Explain why a message stands as it does on one node
+    Why(why::WhyArgs),
 }
 
 pub(super) async fn msg(session: &Session, verb: MsgVerb) -> Result<Exit> {
@@ -30,6 +41,9 @@ pub(super) async fn msg(session: &Session, verb: MsgVerb) -> Result<Exit> {
         MsgVerb::Show(args) => show::show(session, &args).await,
         MsgVerb::Watch(args) => watch::watch(session, &args).await,
         MsgVerb::Output(args) => output::output(session, &args).await,
+        MsgVerb::Cancel(args) => cancel::cancel(session, &args).await,
+        MsgVerb::Retry(args) => retry::retry(session, &args).await,
+        MsgVerb::Why(args) => why::why(session, &args).await,
     }
 }
 

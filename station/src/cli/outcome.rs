@@ -29,7 +29,20 @@ pub(crate) fn verdict(delivery: &DeliveryView, paint: Paint) -> String {
         parts.push(text::took(end.duration_since(start)));
     }
     parts.extend(delivery.reason.as_deref().map(text::escape));
+    parts.extend(cancel_pending(delivery));
     parts.join(", ")
+}
+
+/// Says that somebody asked to cancel it and its node has not answered that yet.
+pub(crate) fn cancel_pending(delivery: &DeliveryView) -> Option<String> {
+    let cancel = delivery.cancel.as_ref()?;
+    let pending = !delivery.state.is_final();
+    pending.then(|| {
+        format!(
+            "cancel requested by {}, not confirmed by the node yet",
+            text::escape(&cancel.by)
+        )
+    })
 }
 
 /// Returns the deliveries of `view`, those that came out alike under one heading.

@@ -22,7 +22,7 @@ use super::{
         table::{Cell, Column, Show},
         text,
     },
-    wait::{Ended, Patience, resume, settle, whole},
+    wait::{Ended, Meant, Patience, resume, settle, whole},
 };
 use crate::{
     inbox,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long is waited when nothing is said.
-const USUAL_PATIENCE: &str = "5m";
+pub(super) const USUAL_PATIENCE: &str = "5m";
 
 /// The arguments of `steward submit`.
 #[derive(Debug, Args)]
@@ -59,8 +59,8 @@ enum Language {
 
 /// The wrapper around messages, fixed for scripts.
 #[derive(Debug, Serialize)]
-struct Messages<'a, T> {
-    messages: &'a [T],
+pub(super) struct Messages<'a, T> {
+    pub(super) messages: &'a [T],
 }
 
 const RECEIPTS: Listing<ReceiptLine> = Listing {
@@ -83,12 +83,27 @@ const RECEIPTS: Listing<ReceiptLine> = Listing {
         Column {
             title: "NOTE",
             show: Show::Always,
-            cell: |line| Cell::maybe(line.recognised.then_some("known already, not run again")),
+            cell: note,
         },
     ],
     name: |line| line.id.to_string(),
     empty: "no messages",
 };
+
+fn note(line: &ReceiptLine) -> Cell {
+    let Some(old) = line.retry_of else {
+        return Cell::maybe(line.recognised.then_some("known already, not run again"));
+    };
+    let repeats = format!("repeats {old}");
+    if line.held.is_empty() {
+        return Cell::Text(repeats);
+    }
+    let held: Vec<&str> = line.held.iter().map(|node| node.as_str()).collect();
+    Cell::text(format!(
+        "{repeats}; held on {} until that is settled there",
+        held.join(", ")
+    ))
+}
 
 pub(super) async fn submit(session: &Session, args: &SubmitArgs) -> Result<Exit> {
     let mut receipt = Receipt {
@@ -261,7 +276,7 @@ async fn wait(
     patience: Patience,
 ) -> Result<Option<Vec<MessageView>>> {
     let stop = Stop::on_signals()?;
-    let limit = match settle(session, ids, patience, &stop).await? {
+    let limit = match settle(session, Meant { ids, nodes: None }, patience, &stop).await? {
         Ended::Detached => return Ok(None),
         Ended::Settled => patience.away(),
         // Patience is over: one attempt.

@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 
 use anyhow::Result;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use steward_protocol::{MessageId, State};
+use steward_protocol::{MessageId, NodeName, State};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -84,26 +84,35 @@ pub(crate) enum Ended {
     Detached,
 }
 
-/// Waits for `ids`; returns how they stood at the last look, without outputs.
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meant<'a> {
+    /// The messages.
+    pub(crate) ids: &'a [MessageId],
+    /// On which nodes; without them, on all.
+    pub(crate) nodes: Option<&'a [NodeName]>,
+}
+
+/// Waits for messages; returns how they stood at the last look, without outputs.
 ///
 /// # Errors
 ///
 /// Fails when the station does not know one of them, or is out of reach for long.
 pub(crate) async fn settle(
     session: &Session,
-    ids: &[MessageId],
+    meant: Meant<'_>,
     patience: Patience,
     stop: &Stop,
 ) -> Result<Ended> {
     let mut progress = Progress::new();
-    let watching = watch(&session.client, ids, &mut progress);
+    let watching = watch(&session.client, meant, &mut progress);
     let ended = tokio::select! {
         settled = watching => settled.map(|()| Ended::Settled),
         () = sleep_until(patience.deadline()) => Ok(Ended::TimedOut),
         () = stop.draining() => Ok(Ended::Detached),
     };
     progress.clear();
-    let resume = resume(session, ids);
+    let resume = resume(session, meant.ids);
     match ended? {
         Ended::Settled => Ok(Ended::Settled),
         Ended::TimedOut => {
@@ -129,10 +138,10 @@ pub(crate) fn resume(session: &Session, ids: &[MessageId]) -> String {
     )
 }
 
-async fn watch(client: &Client, ids: &[MessageId], progress: &mut Progress) -> Result<()> {
-    let mut views = Vec::with_capacity(ids.len());
-    for id in ids {
-        views.push(look(client, *id, Since::Now).await?);
+async fn watch(client: &Client, meant: Meant<'_>, progress: &mut Progress) -> Result<()> {
+    let mut views = Vec::with_capacity(meant.ids.len());
+    for id in meant.ids {
+        views.push(meant.part(look(client, *id, Since::Now).await?));
     }
     let mut waiting: Vec<usize> = (0..views.len())
         .rev()
@@ -154,10 +163,21 @@ async fn watch(client: &Client, ids: &[MessageId], progress: &mut Progress) -> R
         let Some((index, view)) = polls.next().await else {
             return Ok(());
         };
-        views[index] = view?;
+        views[index] = meant.part(view?);
         if !is_settled(&views[index]) {
             waiting.push(index);
         }
+    }
+}
+
+impl Meant<'_> {
+    /// Returns the message with the deliveries that are meant.
+    fn part(&self, mut view: MessageView) -> MessageView {
+        if let Some(nodes) = self.nodes {
+            view.deliveries
+                .retain(|delivery| nodes.contains(&delivery.node));
+        }
+        view
     }
 }
 

@@ -67,6 +67,9 @@ impl Link {
         };
         let mut places = self.eligible(now);
         places.retain(|pos| due_at(*pos).is_some());
+        if self.cancels.is_empty() {
+            return places;
+        }
         let known: BTreeSet<u64> = places.iter().copied().collect();
         let beyond = self.cancels.iter().filter(|pos| !known.contains(*pos));
         let mut beyond: Vec<(Duration, u64)> = beyond

@@ -14,7 +14,7 @@ use steward_protocol::{MessageId, NodeName, State as DeliveryState};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Api, Peer,
+    Api, Peer, changes,
     error::ApiError,
     extract::{Body, Path, Query},
 };
@@ -45,7 +45,7 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Room in a request body beyond the largest file, so that a file that is too large is told so properly.
 const BODY_SLACK: usize = 64 * 1024;
 
-type Answer<T> = Result<Json<T>, ApiError>;
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Returns the routes that only read.
 pub(super) fn reading() -> Router<Api> {
@@ -61,6 +61,7 @@ pub(super) fn reading() -> Router<Api> {
         .route("/api/v1/inbox", get(inbox_files))
         .route("/api/v1/faults", get(faults))
         .route("/api/v1/events", get(events))
+        .merge(changes::reading())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_way)
 }
@@ -69,6 +70,7 @@ pub(super) fn reading() -> Router<Api> {
 pub(super) fn changing() -> Router<Api> {
     Router::new()
         .route("/api/v1/messages", post(submit))
+        .merge(changes::changing())
         .layer(DefaultBodyLimit::max(MAX_FILE + BODY_SLACK))
 }
 
@@ -76,7 +78,7 @@ async fn nothing_here() -> ApiError {
     ApiError::not_found("there is nothing at this path; the API is under /api/v1")
 }
 
-async fn not_this_way(method: Method, uri: Uri) -> ApiError {
+pub(super) async fn not_this_way(method: Method, uri: Uri) -> ApiError {
     ApiError::method(&method, uri.path())
 }
 
@@ -146,7 +148,7 @@ async fn status(State(api): State<Api>) -> Answer<StatusView> {
 }
 
 /// Runs a query on a thread of its own; at most a few at once.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     api: &Api,
     query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -191,7 +193,7 @@ async fn messages(
     ))
 }
 
-fn node_name(text: &str) -> Result<NodeName, ApiError> {
+pub(super) fn node_name(text: &str) -> Result<NodeName, ApiError> {
     text.parse()
         .map_err(|error| ApiError::bad_request(format!("the node name {text:?} {error}")))
 }
@@ -252,7 +254,7 @@ async fn changed(
     }
 }
 
-async fn find(api: &Api, prefix: String) -> Result<MessageId, ApiError> {
+pub(super) async fn find(api: &Api, prefix: String) -> Result<MessageId, ApiError> {
     let wanted = prefix.clone();
     match read(api, move |reader| reader.name(&wanted)).await? {
         Named::One(id) => Ok(id),
@@ -406,9 +408,7 @@ async fn submit(
     let submission = Submission {
         messages,
         source: format!("api:{name}"),
-        submitted_by: peer
-            .uid
-            .map_or_else(|| "unknown".to_owned(), |uid| format!("uid:{uid}")),
+        submitted_by: peer.name(),
         intake: None,
     };
     match api.station.submit(submission).await {

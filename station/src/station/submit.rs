@@ -41,6 +41,15 @@ struct Place<'a> {
     deliveries: usize,
 }
 
+/// Where a message comes from, and its place in the ledger.
+pub(super) struct Provenance<'a> {
+    pub(super) pos: u64,
+    pub(super) source: &'a str,
+    pub(super) submitted_by: &'a str,
+    pub(super) intake: Option<Uuid>,
+    pub(super) retry_of: Option<MessageId>,
+}
+
 /// One message, judged.
 enum Verdict {
     New(AcceptedMessage),
@@ -122,7 +131,7 @@ impl Station {
     }
 
     /// Makes sure that there is room for the submission's deliveries so far, before they are composed.
-    fn check_room(&self, wanted: usize) -> Result<(), AcceptError> {
+    pub(super) fn check_room(&self, wanted: usize) -> Result<(), AcceptError> {
         let (open, limit) = (self.courier.open(), self.settings.max_open);
         if wanted > limit {
             let reason = format!(
@@ -163,6 +172,8 @@ impl Station {
                         name: known.name.clone(),
                         nodes: known.nodes.clone(),
                         recognised: false,
+                        retry_of: None,
+                        held: Vec::new(),
                     });
                     of_intake.push(known);
                     actions.extend(self.courier.accept(accepted, moment(self.born)));
@@ -200,7 +211,14 @@ impl Station {
         place.deliveries += nodes.len();
         self.check_room(place.deliveries)?;
         let mut problems = self.check_targets(index, &message.target, &nodes);
-        let accepted = self.compose(message, content, place, nodes);
+        let provenance = Provenance {
+            pos: place.pos,
+            source: &place.submission.source,
+            submitted_by: &place.submission.submitted_by,
+            intake: place.submission.intake,
+            retry_of: None,
+        };
+        let accepted = self.compose(message, content, &provenance, nodes);
         match accepted {
             Ok(accepted) if problems.is_empty() => return Ok(Ok(Verdict::New(Arc::new(accepted)))),
             Ok(_) => {}
@@ -213,7 +231,12 @@ impl Station {
         Ok(Err(problems))
     }
 
-    fn check_targets(&self, index: usize, target: &Target, nodes: &[NodeName]) -> Vec<Problem> {
+    pub(super) fn check_targets(
+        &self,
+        index: usize,
+        target: &Target,
+        nodes: &[NodeName],
+    ) -> Vec<Problem> {
         if nodes.is_empty() {
             let reason = match target {
                 Target::Labels(labels) if labels.is_empty() => {
@@ -261,35 +284,33 @@ impl Station {
             .collect()
     }
 
-    fn compose(
+    /// Returns the message with the digests of its orders; nothing holds it yet.
+    pub(super) fn compose(
         &self,
         message: &Message,
         content: Digest,
-        place: &Place<'_>,
+        provenance: &Provenance<'_>,
         nodes: Vec<NodeName>,
     ) -> Result<Accepted, String> {
-        let Place {
-            submission, pos, ..
-        } = *place;
         let accepted_at = wall();
         // In whole milliseconds, as the ledger keeps it: the order's bytes must come out the same again.
         let expires = SignedDuration::from_millis(
             i64::try_from(message.options.expires.as_millis()).unwrap_or(i64::MAX),
         );
         let mut accepted = Accepted {
-            pos,
+            pos: provenance.pos,
             id: message.id.unwrap_or_else(|| MessageId(Uuid::now_v7())),
             message: message.clone(),
             content,
             station: self.settings.name.clone(),
-            source: submission.source.clone(),
-            submitted_by: submission.submitted_by.clone(),
+            source: provenance.source.to_owned(),
+            submitted_by: provenance.submitted_by.to_owned(),
             accepted_at,
             expires_at: accepted_at
                 .saturating_add(expires)
                 .unwrap_or(jiff::Timestamp::MAX),
-            intake: submission.intake,
-            retry_of: None,
+            intake: provenance.intake,
+            retry_of: provenance.retry_of,
             holds: Vec::new(),
             targets: Vec::new(),
         };
@@ -360,6 +381,8 @@ fn recognised(known: Known) -> ReceiptLine {
         name: known.name,
         nodes: known.nodes,
         recognised: true,
+        retry_of: None,
+        held: Vec::new(),
     }
 }
 
@@ -371,7 +394,7 @@ fn other_content(index: usize, id: MessageId) -> Problem {
     )
 }
 
-fn problem(path: String, reason: String, hint: Option<&str>) -> Problem {
+pub(super) fn problem(path: String, reason: String, hint: Option<&str>) -> Problem {
     Problem {
         line: None,
         column: None,
@@ -385,6 +408,6 @@ fn problem(path: String, reason: String, hint: Option<&str>) -> Problem {
     clippy::needless_pass_by_value,
     reason = "it is a function for map_err"
 )]
-fn unavailable(error: StoreError) -> AcceptError {
+pub(super) fn unavailable(error: StoreError) -> AcceptError {
     AcceptError::Unavailable(chain(&error))
 }

@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
-use steward_protocol::{
-    Ack, Digest, Domain, Kind, MessageId, MethodName, NodeName, State, Subject,
-};
+use steward_protocol::{Domain, Kind, MessageId, MethodName, NodeName, State};
 
 use super::{
     BUSY, StoreError,
-    ledger::integer,
+    deliveries::Wanted,
+    ledger::{StoredOptions, integer},
     row::{corrupt, get, parse, parse_optional, timestamp},
     sql,
 };
-use crate::view::{DeliveryView, EventView, FaultView, MessageLine, MessageView, TransitionView};
+use crate::view::{EventView, FaultView, MessageLine, MessageView};
 
 /// Which messages a list shows.
 #[derive(Debug, Clone, Default)]
@@ -47,14 +46,6 @@ pub enum Named {
     None,
     /// Several.
     Several,
-}
-
-/// Which deliveries of a message are read, and how much of them.
-struct Wanted<'a> {
-    pos: i64,
-    lane: (Kind, MethodName, Domain),
-    node: Option<&'a NodeName>,
-    depth: Depth,
 }
 
 /// A read-only connection to the ledger.
@@ -171,7 +162,8 @@ impl Reader {
         node: Option<&NodeName>,
         depth: Depth,
     ) -> Result<Option<MessageView>, StoreError> {
-        let query = "SELECT pos, id, name, source, submitted_by, accepted_at, expires_at, retry_of, kind, method, domain
+        let query = "SELECT pos, id, name, source, submitted_by, accepted_at, expires_at, retry_of, kind, method, domain,
+                            options
                      FROM message WHERE id = ?1";
         let heads = self.collect(query, &[&id.to_string()], |row| {
             let lane: (Kind, MethodName, Domain) = (
@@ -179,6 +171,9 @@ impl Reader {
                 parse(row, 9, "a method")?,
                 parse(row, 10, "a domain")?,
             );
+            let options: String = get(row, 11)?;
+            let options: StoredOptions = serde_json::from_str(&options)
+                .map_err(|error| corrupt("a message's options", &error))?;
             let view = MessageView {
                 id: parse(row, 1, "a message id")?,
                 name: get(row, 2)?,
@@ -187,6 +182,8 @@ impl Reader {
                 accepted_at: timestamp(get(row, 5)?)?,
                 expires_at: timestamp(get(row, 6)?)?,
                 retry_of: parse_optional(row, 7, "a message id")?,
+                retried_by: self.retried_by(id)?,
+                timeout_ms: Some(options.timeout_ms),
                 version: 0,
                 deliveries: Vec::new(),
             };
@@ -220,75 +217,6 @@ impl Reader {
         let query = "SELECT max(version) FROM delivery JOIN message USING (pos) WHERE id = ?1";
         let found = self.collect(query, &[&id.to_string()], |row| get::<Option<i64>>(row, 0))?;
         Ok(found.into_iter().flatten().next().map(i64::unsigned_abs))
-    }
-
-    fn deliveries(&self, wanted: &Wanted<'_>) -> Result<Vec<DeliveryView>, StoreError> {
-        let query = "SELECT delivery.node, delivery.state, delivery.since, delivery.by_whom, delivery.why, attempts,
-                            digest, CASE WHEN ?3 THEN event.ack END
-                     FROM delivery LEFT JOIN event ON event.n = delivery.result
-                     WHERE delivery.pos = ?1 AND (?2 IS NULL OR delivery.node = ?2) ORDER BY delivery.node";
-        let node = wanted.node.map(NodeName::as_str);
-        let outcomes = wanted.depth == Depth::Full;
-        self.collect(query, &[&wanted.pos, &node, &outcomes], |row| {
-            let (digest, ack): ([u8; 32], Option<String>) = (get(row, 6)?, get(row, 7)?);
-            let node: NodeName = parse(row, 0, "a node's name")?;
-            let (kind, method, domain) = wanted.lane.clone();
-            let mut view = DeliveryView {
-                subject: Subject {
-                    node: node.clone(),
-                    kind,
-                    method,
-                    domain,
-                },
-                node,
-                state: parse(row, 1, "a state")?,
-                since: timestamp(get(row, 2)?)?,
-                observed_by: get(row, 3)?,
-                reason: get(row, 4)?,
-                attempts: get(row, 5)?,
-                exit_code: None,
-                signal: None,
-                stdout: None,
-                stderr: None,
-                started_at: None,
-                finished_at: None,
-                digest: Some(Digest::from(digest)),
-                transitions: Vec::new(),
-            };
-            if let Some(ack) = ack {
-                let ack: Ack =
-                    serde_json::from_str(&ack).map_err(|error| corrupt("an ACK", &error))?;
-                take_outcome(&mut view, ack);
-            }
-            Ok(view)
-        })
-    }
-
-    /// Adds every change of state.
-    fn fill(
-        &self,
-        pos: i64,
-        accepted_at: Timestamp,
-        view: &mut DeliveryView,
-    ) -> Result<(), StoreError> {
-        let query = "SELECT at, state, by_whom, why FROM event
-                     WHERE pos = ?1 AND (node = ?2 OR node IS NULL) AND state IS NOT NULL ORDER BY n";
-        view.transitions = self.collect(query, &[&pos, &view.node.as_str()], |row| {
-            Ok(TransitionView {
-                at: timestamp(get(row, 0)?)?,
-                state: parse(row, 1, "a state")?,
-                observed_by: get(row, 2)?,
-                reason: get(row, 3)?,
-            })
-        })?;
-        if let Some(first) = view
-            .transitions
-            .first_mut()
-            .filter(|first| first.state == State::Accepted)
-        {
-            first.at = accepted_at;
-        }
-        Ok(())
     }
 
     /// Returns the ledger's events after number `after`, oldest first.
@@ -351,7 +279,7 @@ impl Reader {
         })
     }
 
-    fn collect<T>(
+    pub(super) fn collect<T>(
         &self,
         query: &str,
         values: &[&dyn ToSql],
@@ -368,14 +296,4 @@ impl Reader {
         }
         Ok(found)
     }
-}
-
-fn take_outcome(view: &mut DeliveryView, ack: Ack) {
-    let Some(outcome) = ack.outcome else { return };
-    view.exit_code = outcome.exit_code;
-    view.signal = outcome.signal;
-    view.started_at = Some(outcome.started_at);
-    view.finished_at = Some(outcome.finished_at);
-    view.stdout = outcome.stdout;
-    view.stderr = outcome.stderr;
 }

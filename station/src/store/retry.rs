@@ -1,16 +1,31 @@
 //! Cancellations, holds and lineage: how they are written, and read by the station itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use rusqlite::{Transaction, params};
-use steward_protocol::NodeName;
+use rusqlite::{Row, ToSql, Transaction, params};
+use steward_protocol::{Message, MessageId, NodeName, Options, State, Target};
 
 use super::{
     Store, StoreError,
-    ledger::{execute, integer},
+    ledger::{StoredOptions, execute, integer},
+    row::{corrupt, get, parse},
     sql,
 };
 use crate::courier::{Accepted, Record};
+
+/// Messages a repetition may go back to. More are not followed: by then the first is long settled.
+const MAX_ANCESTORS: u32 = 1000;
+
+/// A message as it can be asked for again, and how it stands on every node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// What was asked; its target is the nodes it went to.
+    pub message: Message,
+    /// Every node it went to.
+    pub deliveries: Vec<(NodeName, State)>,
+    /// Its place, and those of the messages it repeats, directly or not.
+    pub lineage: Vec<u64>,
+}
 
 /// Writes a request to cancel, or the end of a hold.
 pub(super) fn write(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
@@ -94,21 +109,88 @@ pub(super) fn write_holds(
 }
 
 impl Store {
+    /// Returns a message as it can be asked for again.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the database does, or holds something that cannot be read.
+    pub fn stored(&self, id: MessageId) -> Result<Option<Stored>, StoreError> {
+        let query =
+            "SELECT pos, name, kind, method, domain, options, body FROM message WHERE id = ?1";
+        let found = self.rows(query, &[&id.to_string()], |row| {
+            Ok((get::<i64>(row, 0)?, read_message(row)?))
+        })?;
+        let Some((pos, mut message)) = found.into_iter().next() else {
+            return Ok(None);
+        };
+        let query = "SELECT node, state FROM delivery WHERE pos = ?1 ORDER BY node";
+        let deliveries = self.rows(query, &[&pos], |row| {
+            Ok((parse(row, 0, "a node's name")?, parse(row, 1, "a state")?))
+        })?;
+        let nodes = deliveries.iter().map(|(node, _): &(NodeName, State)| node);
+        message.target = Target::Nodes(nodes.cloned().collect());
+        let query = "WITH RECURSIVE up (pos, retry_of) AS (
+                         SELECT pos, retry_of FROM message WHERE pos = ?1
+                         UNION SELECT message.pos, message.retry_of FROM message JOIN up ON message.id = up.retry_of
+                     ) SELECT pos FROM up LIMIT ?2";
+        let lineage = self.rows(query, &[&pos, &MAX_ANCESTORS], |row| {
+            Ok(get::<i64>(row, 0)?.unsigned_abs())
+        })?;
+        Ok(Some(Stored {
+            message,
+            deliveries,
+            lineage,
+        }))
+    }
+
     /// Returns the places that hold `pos` on `node` and are not settled there.
     pub(super) fn holders(&self, pos: u64, node: &NodeName) -> Result<BTreeSet<u64>, StoreError> {
         let query =
             "SELECT holder FROM hold JOIN delivery d ON d.pos = holder AND d.node = hold.node
                      WHERE hold.pos = ?1 AND hold.node = ?2 AND d.final = 0";
+        let found = self.rows(query, params![integer(pos), node.as_str()], |row| {
+            Ok(get::<i64>(row, 0)?.unsigned_abs())
+        })?;
+        Ok(found.into_iter().collect())
+    }
+
+    fn rows<T>(
+        &self,
+        query: &str,
+        values: &[&dyn ToSql],
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
         let mut statement = self
             .connection
             .prepare_cached(query)
-            .map_err(sql("load a hold"))?;
-        let rows = statement
-            .query_map(params![integer(pos), node.as_str()], |row| {
-                row.get::<_, i64>(0)
-            })
-            .map_err(sql("load a hold"))?;
-        rows.map(|row| row.map(i64::unsigned_abs).map_err(sql("load a hold")))
-            .collect()
+            .map_err(sql("prepare a query"))?;
+        let mut rows = statement.query(values).map_err(sql("query"))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(sql("query"))? {
+            found.push(read(row)?);
+        }
+        Ok(found)
     }
+}
+
+fn read_message(row: &Row<'_>) -> Result<Message, StoreError> {
+    let (options, body): (String, String) = (get(row, 5)?, get(row, 6)?);
+    let options: StoredOptions =
+        serde_json::from_str(&options).map_err(|error| corrupt("a message's options", &error))?;
+    Ok(Message {
+        id: None,
+        name: get(row, 1)?,
+        target: Target::Nodes(Vec::new()),
+        kind: parse(row, 2, "a kind")?,
+        method: parse(row, 3, "a method")?,
+        domain: parse(row, 4, "a domain")?,
+        options: Options {
+            timeout: Duration::from_millis(options.timeout_ms),
+            expires: Duration::from_millis(options.expires_ms),
+            ordered: options.ordered,
+            idempotent: options.idempotent,
+            success_codes: options.success_codes,
+        },
+        body: serde_json::from_str(&body).map_err(|error| corrupt("a message's body", &error))?,
+    })
 }

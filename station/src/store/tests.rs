@@ -1,5 +1,7 @@
 //! Tests of the ledger: what is durable, what is derived, what is refused.
 
+mod retry;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};

@@ -5,6 +5,7 @@ use serde::Serialize;
 use steward_protocol::MessageId;
 
 use crate::{
+    cli::outcome::cancel_pending,
     cli::render::{
         Listing, Screen,
         table::{Cell, Column, Show},
@@ -38,9 +39,7 @@ const LISTING: Listing<Row> = Listing {
         column("BY", Show::Always, |row| {
             Cell::text(&row.delivery.observed_by)
         }),
-        column("REASON", Show::Always, |row| {
-            Cell::maybe(row.delivery.reason.as_deref())
-        }),
+        column("REASON", Show::Always, |row| reason(&row.delivery)),
         column("SUBJECT", Show::Wide, |row| {
             Cell::text(&row.delivery.subject)
         }),
@@ -61,6 +60,16 @@ fn ending(delivery: &DeliveryView) -> Cell {
         (None, Some(signal)) => Cell::text(format!("signal {signal}")),
         (None, None) => Cell::Empty,
     }
+}
+
+fn reason(delivery: &DeliveryView) -> Cell {
+    let parts: Vec<String> = delivery
+        .reason
+        .clone()
+        .into_iter()
+        .chain(cancel_pending(delivery))
+        .collect();
+    Cell::text(parts.join("; "))
 }
 
 fn rows(views: &[MessageView]) -> Vec<Row> {

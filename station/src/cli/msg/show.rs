@@ -70,6 +70,10 @@ fn header(screen: &Screen, view: &MessageView) -> String {
         ("expires", time_and_age(view.expires_at, screen.now)),
     ];
     rows.extend(view.retry_of.map(|id| ("retry of", id.to_string())));
+    let again: Vec<String> = view.retried_by.iter().map(ToString::to_string).collect();
+    if !again.is_empty() {
+        rows.push(("retried by", again.join(", ")));
+    }
     rows.push(("state", summary([view])));
     fields(&rows)
 }
@@ -86,6 +90,15 @@ fn detail(screen: &Screen, view: &MessageView, delivery: &DeliveryView) -> Strin
             "  {word}  {}  by {}{reason}\n",
             time_and_age(transition.at, screen.now),
             escape(&transition.observed_by),
+        );
+    }
+    for note in &delivery.notes {
+        block += &format!(
+            "  {:11}  {}  by {}: {}\n",
+            "note",
+            time_and_age(note.at, screen.now),
+            escape(&note.by),
+            escape(&note.text),
         );
     }
     for (name, output) in [("stdout", &delivery.stdout), ("stderr", &delivery.stderr)] {

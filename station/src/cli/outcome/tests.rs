@@ -23,7 +23,10 @@ fn delivery(node: &str, state: State, stdout: &[u8]) -> DeliveryView {
         started_at: state.is_final().then(|| at("2026-11-21T08:00:00.5Z")),
         finished_at: state.is_final().then(|| at("2026-11-21T08:00:01Z")),
         digest: None,
+        cancel: None,
+        held_by: Vec::new(),
         transitions: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -38,6 +41,8 @@ fn message(deliveries: Vec<DeliveryView>) -> MessageView {
         accepted_at: "2026-11-21T08:00:00Z".parse().expect("a time"),
         expires_at: "2026-11-22T08:00:00Z".parse().expect("a time"),
         retry_of: None,
+        retried_by: Vec::new(),
+        timeout_ms: None,
         version: 1,
         deliveries,
     }

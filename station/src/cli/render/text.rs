@@ -146,6 +146,25 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// Returns `text` with line ends instead of spaces where it would be wider than `width`.
+pub(crate) fn wrap(text: &str, width: usize) -> String {
+    let mut wrapped = String::with_capacity(text.len());
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            wrapped.push('\n');
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += length;
+    }
+    wrapped
+}
+
 /// Returns `text` with every line moved in.
 pub(crate) fn indent(text: &str, by: usize) -> String {
     text.lines()

@@ -22,11 +22,13 @@ fn retry(courier: &mut Courier, number: u128, old: u64, at: Moment) -> Vec<Actio
 }
 
 fn withdrawals(actions: &[Action]) -> Vec<&Withdrawal> {
-    let withdrawal = |action| match action {
-        &Action::Cancel(ref withdrawal) => Some(&**withdrawal),
-        _ => None,
-    };
-    actions.iter().filter_map(withdrawal).collect()
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Cancel(withdrawal) => Some(&**withdrawal),
+            _ => None,
+        })
+        .collect()
 }
 
 fn seqs(actions: &[Action]) -> Vec<Option<u64>> {
