@@ -327,9 +327,10 @@ impl Link {
 
     /// Places of the deliveries about which word should have come by now.
     pub(crate) fn overdue(&self, now: Timestamp) -> Vec<u64> {
-        let late = |open: &&Box<Open>| open.schedule.review.is_some_and(|review| review <= now);
+        let late = |open: &&Open| open.schedule.review.is_some_and(|review| review <= now);
         self.open
             .values()
+            .map(Box::as_ref)
             .filter(late)
             .map(|open| open.pos)
             .collect()
