@@ -408,9 +408,9 @@ impl Journal {
         self.resends.insert(ticket, Resend::said(now.boot_ms, dice));
     }
 
-    fn put(&mut self, ticket: Ticket, entry: Entry) {
-        self.writes
-            .push(Write::Entry(ticket, Box::new(entry.clone())));
+    fn put(&mut self, ticket: Ticket, entry: impl Into<Box<Entry>>) {
+        let entry = entry.into();
+        self.writes.push(Write::Entry(ticket, entry.clone()));
         self.shelf.put(ticket, entry);
     }
 

@@ -9,7 +9,8 @@ use super::entry::{Entry, Phase, Ticket};
 /// Every entry of the journal, found by ticket, by id, and by how far it has come.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    entries: BTreeMap<Ticket, Entry>,
+    /// Boxed: an entry is taken out and put back with every fact, and a tree moves its neighbours.
+    entries: BTreeMap<Ticket, Box<Entry>>,
     by_id: HashMap<MessageId, Vec<Ticket>>,
     received: BTreeSet<Ticket>,
     started: BTreeSet<Ticket>,
@@ -38,7 +39,8 @@ impl Shelf {
     }
 
     /// Puts an entry in its place, whatever was there before.
-    pub(super) fn put(&mut self, ticket: Ticket, entry: Entry) {
+    pub(super) fn put(&mut self, ticket: Ticket, entry: impl Into<Box<Entry>>) {
+        let entry = entry.into();
         drop(self.remove(ticket));
         self.last = self.last.max(ticket.0);
         self.by_id.entry(entry.id).or_default().push(ticket);
@@ -65,7 +67,7 @@ impl Shelf {
     }
 
     /// Takes an entry out.
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Entry> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Entry>> {
         let entry = self.entries.remove(&ticket)?;
         if let Some(tickets) = self.by_id.get_mut(&entry.id) {
             tickets.retain(|known| *known != ticket);
@@ -87,7 +89,7 @@ impl Shelf {
 
     /// Returns an entry.
     pub(super) fn get(&self, ticket: Ticket) -> Option<&Entry> {
-        self.entries.get(&ticket)
+        self.entries.get(&ticket).map(Box::as_ref)
     }
 
     /// Returns the ticket of exactly this order.

@@ -184,6 +184,15 @@ impl Plan {
         plan
     }
 
+    /// Returns when an operator asks for something last.
+    pub fn last_call(&self) -> u64 {
+        let calls = self.blows.iter().filter_map(|(at, blow)| match blow {
+            Blow::Cancel | Blow::Retry { .. } => Some(*at),
+            _ => None,
+        });
+        calls.max().unwrap_or(0)
+    }
+
     fn spoil(&mut self, dice: &mut Dice) {
         self.drop = dice.pick(&[0, 0, 10, 50, 200, 400]);
         self.double = dice.pick(&[0, 0, 20, 100, 300]);

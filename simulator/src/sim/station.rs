@@ -24,6 +24,10 @@ use super::{
 /// Pause after the ledger could not be written, before it is read back; as in the real station.
 const RELOAD_PAUSE: u64 = 1_000;
 
+/// When everything is final and nobody asks for more, faults go on for a while; then, at a tick with
+/// this chance in a thousand, they end before their time.
+const TIRED: u64 = 120;
+
 /// The station's machine.
 #[derive(Debug)]
 pub struct Station {
@@ -148,8 +152,11 @@ impl World<'_> {
             self.station_does([Event::Tick]);
         }
         self.check_patience();
-        let done = self.healed && self.left == 0 && self.station.ledger.open == 0;
-        if done && !self.quiet {
+        let done = self.left == 0 && self.station.ledger.open == 0;
+        if done && !self.healed && self.now > self.plan.last_call() && self.dice.chance(TIRED) {
+            self.heal();
+        }
+        if done && self.healed && !self.quiet {
             self.note(Who::Fate, || "everything is final".to_owned());
             self.quiet = true;
         }

@@ -58,8 +58,8 @@ pub enum Happening {
     Timeout(usize, u32, u64),
     /// A command comes to its end.
     ChildEnd(usize),
-    /// Something is done to the world.
-    Strike(Blow),
+    /// Something is done to the world: which of the plan's blows.
+    Strike(usize),
     /// A machine whose steps were counted is killed wherever it is.
     Fuse(Option<usize>, u32),
     /// The station is started.
@@ -219,8 +219,8 @@ impl<'b> World<'b> {
         }
         let first = self.dice.below(self.plan.submitting.min(500));
         self.queue.plan(first, Happening::Submit);
-        for (at, blow) in plan.blows {
-            self.queue.plan(at, Happening::Strike(blow));
+        for (number, (at, _)) in plan.blows.iter().enumerate() {
+            self.queue.plan(*at, Happening::Strike(number));
         }
         self.queue.plan(self.plan.heal, Happening::Heal);
     }
@@ -265,7 +265,7 @@ impl<'b> World<'b> {
             Happening::Work(host, life, ticket) => self.go_on(host, life, ticket),
             Happening::Timeout(host, life, ticket) => self.time_is_up(host, life, ticket),
             Happening::ChildEnd(child) => self.child_end(child),
-            Happening::Strike(blow) => self.strike(blow),
+            Happening::Strike(number) => self.strike(self.plan.blows[number].1),
             Happening::Fuse(whom, life) => self.burn(whom, life),
             Happening::StationUp => self.station_up(),
             Happening::AgentUp(host) => self.agent_up(host),
@@ -464,8 +464,12 @@ impl<'b> World<'b> {
     }
 
     /// The faults end: everybody who is away comes back.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
+        if self.healed {
+            return;
+        }
         self.healed = true;
+        self.plan.heal = self.now;
         self.note(Who::Fate, || "the faults end".to_owned());
         self.station.fuse = None;
         self.station.full_until = 0;

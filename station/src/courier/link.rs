@@ -83,7 +83,8 @@ pub(crate) struct Link {
     /// When the broker last said that nobody listens, if the node has not spoken since.
     pub(super) deaf: Option<Duration>,
     round_trip: Option<Duration>,
-    pub(super) open: BTreeMap<u64, Open>,
+    /// Boxed: they come and go all the time, and a tree moves the neighbours.
+    pub(super) open: BTreeMap<u64, Box<Open>>,
     pub(super) lanes: BTreeMap<LaneName, Lane>,
     /// What may travel and has no place in a lane.
     pub(super) unordered: BTreeSet<u64>,
@@ -106,7 +107,7 @@ impl Link {
             self.held.entry(*holder).or_default().insert(pos);
         }
         let is_free = open.held_by.is_empty();
-        self.open.insert(pos, open);
+        self.open.insert(pos, Box::new(open));
         if is_free {
             self.enqueue(pos);
         }
@@ -196,11 +197,11 @@ impl Link {
     }
 
     pub(crate) fn get(&self, pos: u64) -> Option<&Open> {
-        self.open.get(&pos)
+        self.open.get(&pos).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, pos: u64) -> Option<&mut Open> {
-        self.open.get_mut(&pos)
+        self.open.get_mut(&pos).map(Box::as_mut)
     }
 
     pub(crate) fn places(&self) -> Vec<u64> {
@@ -329,6 +330,7 @@ impl Link {
         let late = |open: &&Open| open.schedule.review.is_some_and(|review| review <= now);
         self.open
             .values()
+            .map(Box::as_ref)
             .filter(late)
             .map(|open| open.pos)
             .collect()

@@ -43,21 +43,27 @@ impl Link {
             low,
             now,
         };
-        for pos in self.due(now) {
+        let mut eligible = self.eligible(now);
+        let due = self.due(&eligible, now);
+        for pos in &due {
+            let pos = *pos;
             match self.open.get(&pos).map(|open| open.cancel.is_some()) {
                 Some(true) => self.send_cancel(pos, &round, actions),
                 Some(false) => self.send_order(pos, &round, actions),
                 None => {}
             }
         }
+        if !due.is_empty() {
+            eligible = self.eligible(now);
+        }
         let due = |pos| self.open.get(&pos)?.schedule.due;
-        let eligible = self.eligible(now).into_iter();
+        let eligible = eligible.into_iter();
         let others = self.put_off(now).chain(self.cancels.iter().copied());
         self.look_at = eligible.chain(others).filter_map(due).min();
     }
 
     /// Places that are due, those of one lane in the order of their numbers.
-    fn due(&self, now: Moment) -> Vec<u64> {
+    fn due(&self, eligible: &[u64], now: Moment) -> Vec<u64> {
         let due_at = |pos: u64| {
             self.open
                 .get(&pos)?
@@ -65,8 +71,8 @@ impl Link {
                 .due
                 .filter(|due| *due <= now.mono)
         };
-        let mut places = self.eligible(now);
-        places.retain(|pos| due_at(*pos).is_some());
+        let due = eligible.iter().filter(|pos| due_at(**pos).is_some());
+        let mut places: Vec<u64> = due.copied().collect();
         if self.cancels.is_empty() {
             return places;
         }
@@ -205,7 +211,8 @@ impl Link {
     /// put off takes no room, and in its lane nothing that comes after it: that would only be a gap.
     fn eligible(&self, now: Moment) -> Vec<u64> {
         let is_put_off = |pos: &u64| self.open.get(pos).is_some_and(|open| open.is_put_off(now));
-        let mut ranked: Vec<(usize, u64)> = Vec::new();
+        let most = self.open.len().min(NODE_WINDOW);
+        let mut ranked: Vec<(usize, u64)> = Vec::with_capacity(most);
         for lane in self.lanes.values() {
             let free = lane.window().take_while(|pos| !is_put_off(pos));
             ranked.extend(free.enumerate());
