@@ -23,6 +23,9 @@ const OFFLINE_TENTHS: u32 = 35;
 const HEARTBEAT_BOUNDS: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(24 * 3600));
 
+/// Starts remembered per node of those that are over: a frame is not on its way for longer.
+const MAX_SUPERSEDED: usize = 8;
+
 /// One reading of the clocks, and a random number: everything a pure part may know of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -71,6 +74,8 @@ pub struct Node {
     round_trip_us: Option<u64>,
     conflict: Option<Conflict>,
     processes: Vec<ProcessView>,
+    /// Starts of the agent that a later one took over from, the latest last.
+    superseded: Vec<InstanceId>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -300,6 +305,7 @@ impl Node {
             round_trip_us: None,
             conflict: None,
             processes: Vec::new(),
+            superseded: Vec::new(),
         }
     }
 
@@ -375,7 +381,9 @@ impl Node {
                 origin.instance, origin.journal_id
             )
         };
-        if self.may_be_alive(listening, now) {
+        // A hello that was long on its way is no backup: its start is known to be over.
+        let over = same_journal && self.superseded.contains(&origin.instance);
+        if over || self.may_be_alive(listening, now) {
             let first = self.is_new_conflict(origin.instance);
             return Greeting::Conflict { reason, first };
         }
@@ -407,6 +415,13 @@ impl Node {
     }
 
     fn believe(&mut self, origin: &Origin, hello: &Hello, now: Moment) {
+        let earlier = self.record.instance.filter(|it| *it != origin.instance);
+        if let Some(earlier) = earlier {
+            if self.superseded.len() == MAX_SUPERSEDED {
+                self.superseded.remove(0);
+            }
+            self.superseded.push(earlier);
+        }
         let record = &mut self.record;
         record.journal_id = Some(origin.journal_id);
         record.counter = hello.counter;

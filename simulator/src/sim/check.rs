@@ -6,12 +6,14 @@ use super::{
     book::Nature,
     ledger::Row,
     truth::{End, Run},
-    wire::LATEST,
     world::World,
 };
 
 /// After the heal everything is final within this, in milliseconds, the commands' own time not counted.
 pub const BOUND: u64 = 30_000;
+
+/// Orders a node may keep waiting at least, for the bound to hold; as many as are configured by default.
+const PLENTY: usize = 100;
 
 /// Heartbeats of silence, in tenths, after which a station believes in another journal.
 const PATIENCE_TENTHS: u64 = 35;
@@ -70,22 +72,31 @@ pub struct Violation {
 impl World<'_> {
     /// How long everything may take to become final after the heal.
     pub(super) fn bound(&self) -> u64 {
+        if self.plan.queue < PLENTY {
+            // A node that may keep only a few orders waiting puts the others off, several times over.
+            return BOUND * 4;
+        }
         let journals = self.tally.of(super::faults::Kind::JournalLost)
             + self.tally.of(super::faults::Kind::Rival);
         if journals == 0 {
             return BOUND;
         }
-        // Whoever has another journal is held back until the one known is silent for long enough, and
-        // a late frame of the one that is gone counts as its word.
-        let late = if self.plan.late > 0 { LATEST } else { 0 };
-        BOUND + late + self.plan.heartbeat * PATIENCE_TENTHS / 10
+        // Whoever has another journal is held back until the one known is silent for long enough.
+        BOUND + self.plan.heartbeat * PATIENCE_TENTHS / 10
+    }
+
+    /// Returns how long a delivery accepted at `accepted` has been without excuse: since the faults
+    /// ended, the last frame that was late then has come, and it was accepted; commands not counted.
+    fn overdue(&self, accepted: u64, node: usize) -> u64 {
+        let since = self.plan.heal.max(self.last_late).max(accepted);
+        let busy = self.truth.busy(node, self.now) - self.busy_at_heal[node];
+        self.now.saturating_sub(since).saturating_sub(busy)
     }
 
     /// Notes when a delivery became final after the heal.
-    pub(super) fn note_settled(&mut self, node: usize) {
-        if self.healed {
-            let busy = self.truth.busy(node, self.now) - self.busy_at_heal[node];
-            let took = (self.now - self.plan.heal).saturating_sub(busy);
+    pub(super) fn note_settled(&mut self, pos: u64, node: usize) {
+        if let Some(message) = self.station.ledger.message(pos).filter(|_| self.healed) {
+            let took = self.overdue(message.at, node);
             self.settled = self.settled.max(took);
         }
     }
@@ -98,8 +109,7 @@ impl World<'_> {
         let mut late = None;
         for (pos, message) in (1_u64..).zip(&self.station.ledger.messages) {
             for row in message.rows.iter().filter(|row| !row.state.is_final()) {
-                let busy = self.truth.busy(row.node, self.now) - self.busy_at_heal[row.node];
-                if self.now > self.plan.heal + self.bound() + busy {
+                if self.overdue(message.at, row.node) > self.bound() {
                     late.get_or_insert((pos, row.node, row.state));
                 }
             }

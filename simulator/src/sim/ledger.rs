@@ -47,6 +47,8 @@ pub struct Row {
 pub struct Message {
     /// What was accepted.
     pub page: Rc<Page>,
+    /// When it became durable, in milliseconds.
+    pub at: u64,
     /// Its ways.
     pub rows: Vec<Row>,
 }
@@ -66,6 +68,8 @@ pub struct Ledger {
     pub open: usize,
     /// Commits so far.
     pub commits: u64,
+    /// When the commit at hand is made, in milliseconds.
+    pub now: u64,
 }
 
 /// A record that breaks what the ledger promises.
@@ -83,6 +87,7 @@ impl Ledger {
             nodes: Vec::new(),
             open: 0,
             commits: 0,
+            now: 0,
         }
     }
 
@@ -194,6 +199,7 @@ impl Ledger {
         self.open += rows.len();
         self.messages.push(Message {
             page: Rc::clone(page),
+            at: self.now,
             rows,
         });
         Ok(())

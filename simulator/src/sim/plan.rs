@@ -147,10 +147,11 @@ impl Plan {
         let nodes = dice.pick(&[1, 1, 2, 2, 3, NODES]);
         let calm = dice.chance(80);
         let heal = dice.pick(&[3_000, 6_000, 12_000, 12_000, 25_000, 40_000]);
+        let heal = if calm { 2_000 } else { heal };
         let mut plan = Self {
             nodes,
             rival: false,
-            heal: if calm { 2_000 } else { heal },
+            heal,
             reconnect: dice.chance(500),
             submitting: dice.between(100, heal * 2 / 3),
             drop: 0,

@@ -348,6 +348,7 @@ impl World<'_> {
         }
         let mut fooled = false;
         self.station.ledger.commits += 1;
+        self.station.ledger.now = self.now;
         for action in actions {
             let Action::Record(record) = action else {
                 continue;
@@ -362,10 +363,12 @@ impl World<'_> {
             if let Err(broken) = self.station.ledger.apply(record, &self.pages) {
                 self.wrong(Wrong::Ledger, broken.0);
             }
-            if let Record::Moved { node, state, .. } = record
+            if let Record::Moved {
+                pos, node, state, ..
+            } = record
                 && state.is_final()
             {
-                self.note_settled(node_of(node));
+                self.note_settled(*pos, node_of(node));
             }
         }
         self.after_record(actions, fooled);

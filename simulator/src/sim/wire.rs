@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A frame that is late arrives at most so many milliseconds after its time.
-pub const LATEST: u64 = 30_000;
+const LATEST: u64 = 30_000;
 
 /// Something a station says to a node.
 #[derive(Debug, Clone)]
@@ -194,7 +194,9 @@ impl World<'_> {
         }
         if self.dice.chance(late) {
             self.count(Kind::Late);
-            return Fate::Arrives(at + self.dice.between(500, LATEST));
+            let at = at + self.dice.between(500, LATEST);
+            self.last_late = self.last_late.max(at);
+            return Fate::Arrives(at);
         }
         Fate::Arrives(at)
     }

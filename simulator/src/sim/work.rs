@@ -312,11 +312,6 @@ impl World<'_> {
     fn spawn(&mut self, host: usize, ticket: Ticket) -> Result<Next, Killed> {
         self.step(host)?;
         let pos = self.work(host, ticket).map_or(0, |work| work.pos);
-        if self.work(host, ticket).is_some_and(|work| work.revoked) {
-            let mut finish = self.finish_of(host, State::Cancelled, None, None);
-            finish.outcome = None;
-            return Ok(Next::Go(Stage::Finish(Box::new(finish), 0)));
-        }
         let Some(page) = self.page(pos).cloned() else {
             return Ok(Next::Go(Stage::Over(Turn::Over)));
         };

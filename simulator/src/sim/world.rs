@@ -151,6 +151,8 @@ pub struct World<'b> {
     pub(super) quiet: bool,
     pub(super) busy_at_heal: [u64; super::book::NODES],
     pub(super) settled: u64,
+    /// When the last of the late frames arrives.
+    pub(super) last_late: u64,
     pub(super) violation: Option<Violation>,
     lives: u32,
     ids: u64,
@@ -181,6 +183,7 @@ impl<'b> World<'b> {
             quiet: false,
             busy_at_heal: [0; super::book::NODES],
             settled: 0,
+            last_late: 0,
             violation: None,
             lives: 0,
             ids: 0,

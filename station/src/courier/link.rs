@@ -281,6 +281,9 @@ impl Link {
             }
         }
         self.catch_up(hello);
+        if contact == Contact::Started && complete {
+            self.renumber(hello);
+        }
         self.look_at = Some(now.mono);
     }
 
@@ -288,17 +291,42 @@ impl Link {
     /// look like something settled.
     fn catch_up(&mut self, hello: &Hello) {
         for (subject, last) in &hello.lanes {
-            let Ok(subject) = subject.parse::<Subject>() else {
+            let Some(name) = lane_of(subject) else {
                 continue;
-            };
-            let name = LaneName {
-                kind: subject.kind,
-                method: subject.method,
-                domain: subject.domain,
             };
             if self.lanes.len() < MAX_LANES || self.lanes.contains_key(&name) {
                 let lane = self.lanes.entry(name).or_default();
                 lane.last_seq = lane.last_seq.max(*last);
+            }
+        }
+    }
+
+    /// Takes back the numbers of a lane in which the node has passed one without knowing its order: it
+    /// would never take that, and never answer. Numbers are given anew when they are sent again.
+    fn renumber(&mut self, hello: &Hello) {
+        let known = |open: &Open| {
+            let has_it = matches!(open.state, State::Received | State::Running);
+            has_it || hello.open.contains(&open.id) || hello.unconfirmed.contains(&open.id)
+        };
+        for (subject, last) in &hello.lanes {
+            let Some(lane) = lane_of(subject).and_then(|name| self.lanes.get_mut(&name)) else {
+                continue;
+            };
+            let numbered = lane.queue.iter().take_while(|(turn, _)| *turn < u64::MAX);
+            let unknown: Vec<u64> = numbered
+                .map(|(_, pos)| *pos)
+                .filter(|pos| self.open.get(pos).is_some_and(|open| !known(open)))
+                .collect();
+            let passed = |pos: &u64| self.open.get(pos).and_then(|open| open.seq) <= Some(*last);
+            if !unknown.iter().any(passed) {
+                continue;
+            }
+            for pos in unknown {
+                if let Some(open) = self.open.get_mut(&pos) {
+                    lane.queue.remove(&open.turn());
+                    open.seq = None;
+                    lane.queue.insert(open.turn());
+                }
             }
         }
     }
@@ -431,4 +459,14 @@ impl Link {
     pub(super) fn round_trip(&self) -> Duration {
         self.round_trip.unwrap_or(FIRST_ROUND_TRIP)
     }
+}
+
+/// Returns the lane of a subject as a node writes it.
+fn lane_of(subject: &str) -> Option<LaneName> {
+    let subject: Subject = subject.parse().ok()?;
+    Some(LaneName {
+        kind: subject.kind,
+        method: subject.method,
+        domain: subject.domain,
+    })
 }

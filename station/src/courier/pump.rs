@@ -92,10 +92,19 @@ impl Link {
         let Some(attempt) = self.attempt(pos, round.now) else {
             return;
         };
+        let Some(open) = self.open.get_mut(&pos) else {
+            return;
+        };
+        let numbered = given.is_some();
+        if numbered && attempt > 1 {
+            // Under its new number it is as if it had never been sent.
+            open.state = State::Sent;
+            open.schedule.review.get_or_insert(open.expires_at);
+        }
         let Some(open) = self.open.get(&pos) else {
             return;
         };
-        let first = (attempt == 1).then(|| FirstAttempt {
+        let first = (attempt == 1 || numbered).then(|| FirstAttempt {
             seq: given,
             at: round.now.wall,
             by: round.reign.station.clone(),

@@ -101,3 +101,56 @@ fn what_waits_for_a_gap_to_close_is_sent_when_the_broker_is_back() {
     let again = courier.on(Event::Connected, unlucky(3));
     assert_eq!(orders(&again).len(), 1);
 }
+
+/// The hello of another start whose journal has taken five orders of the lane.
+fn ahead() -> Hello {
+    let lane = "ship1.command.shellcommand.operatingsystem".to_owned();
+    Hello {
+        lanes: BTreeMap::from([(lane, 5)]),
+        ..hello_of(2)
+    }
+}
+
+fn started(courier: &mut Courier, hello: Hello, at: Moment) -> Vec<Action> {
+    let event = Event::Hello {
+        node: ship(1),
+        origin: origin(1, 2),
+        hello: Box::new(hello),
+    };
+    courier.on(event, at)
+}
+
+#[test]
+fn a_number_the_node_has_passed_without_its_order_is_given_anew_and_recorded() {
+    let mut courier = sent_once(unlucky(0));
+    let again = started(&mut courier, ahead(), unlucky(3));
+    assert_eq!(orders(&again)[0].send.seq, Some(6));
+    let recorded = again.iter().find_map(|action| match action {
+        Action::Record(Record::Attempt { first, .. }) => first.as_ref()?.seq.as_ref(),
+        _ => None,
+    });
+    assert_eq!(recorded.map(|(_, seq)| *seq), Some(6));
+}
+
+#[test]
+fn a_number_whose_order_the_node_knows_stays() {
+    let mut courier = sent_once(unlucky(0));
+    let knows = Hello {
+        open: vec![id(1)],
+        ..ahead()
+    };
+    let again = started(&mut courier, knows, unlucky(3));
+    assert_eq!(orders(&again)[0].send.seq, Some(1));
+}
+
+#[test]
+fn a_late_hello_of_a_start_that_is_over_does_not_lose_the_journal() {
+    let mut courier = sent_once(unlucky(0));
+    started(&mut courier, hello_of(2), unlucky(1));
+    courier.on(Event::Tick, unlucky(30));
+    courier.on(Event::Tick, unlucky(60));
+    let late = hello(&mut courier, hello_of(1), unlucky(61));
+    let reset = |action: &Action| matches!(action, Action::Record(Record::LanesReset { .. }));
+    assert!(!late.iter().any(reset));
+    assert_eq!(faults(&late), ["conflict"]);
+}
