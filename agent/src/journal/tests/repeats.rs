@@ -92,7 +92,11 @@ fn events_are_repeated_a_few_at_a_time_and_none_before_it_is_due() {
     let mut spool = spool(5);
     assert!(spool.due(1_000, 0, 0).is_empty());
     assert_eq!(spool.due(1_000, 0, 2), [1, 2]);
-    assert_eq!(spool.due(1_000, 0, 2), [3, 4], "those said wait behind the others");
+    assert_eq!(
+        spool.due(1_000, 0, 2),
+        [3, 4],
+        "those said wait behind the others"
+    );
     assert_eq!(spool.next_due(), Some(0), "the fifth");
     assert_eq!(spool.due(1_000, 0, 2), [5]);
     let next = spool.next_due().expect("five wait");
@@ -114,7 +118,7 @@ fn a_confirmed_event_is_not_repeated_and_one_nobody_kept_changes_nothing() {
     assert_eq!(spool.due(0, 0, 9), [1, 3]);
 }
 
-/// Reports `count` events to a journal, and returns what it writes for the last.
+/// Reports an event to a journal, and returns what that writes.
 fn report(bench: &mut Bench, number: usize) -> Vec<Write> {
     let ask = Ask::Report(Box::new(FaultEvent {
         id: event(number),

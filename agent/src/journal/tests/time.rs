@@ -12,7 +12,12 @@ fn idempotent(pos: u64) -> Offer {
 fn an_order_settled_while_it_waited_is_cancelled_and_one_started_before_goes_on() {
     let settled = Some(State::Cancelled);
     for (name, low, started_before, expected) in [
-        ("nothing below it is settled", 1, false, Some(State::Running)),
+        (
+            "nothing below it is settled",
+            1,
+            false,
+            Some(State::Running),
+        ),
         ("all before it is settled", 2, false, Some(State::Running)),
         ("it is settled", 3, false, settled),
         ("it and more is settled", 4, false, settled),
@@ -65,47 +70,36 @@ fn the_time_told_is_when_it_came_to_its_state_not_when_something_else_was_learne
         at.duration_since(begin).as_secs()
     };
     let ticket = bench.taken(&order(1));
-    let mark = ChildMark {
-        pid: 7,
-        start_time: 8,
-    };
-    type Happens = Box<dyn Fn(&mut Bench)>;
+    type Happens = fn(&mut Bench, Ticket);
     let steps: [(&str, i64, Happens); 5] = [
-        (
-            "started",
-            1,
-            Box::new(move |bench| drop(bench.begin(ticket))),
-        ),
-        (
-            "its child exists",
-            1,
-            Box::new(move |bench| drop(bench.ask(Ask::Spawned(ticket, mark)))),
-        ),
-        (
-            "cancelled at work",
-            1,
-            Box::new(|bench| drop(bench.cancel(&cancellation(&order(1))))),
-        ),
-        (
-            "over",
-            4,
-            Box::new(move |bench| drop(bench.finish(ticket, 1))),
-        ),
-        (
-            "confirmed",
-            4,
-            Box::new(|bench| {
-                bench.word(What::Confirm {
-                    orders: vec![order(1).order.order().id],
-                    events: Vec::new(),
-                });
-            }),
-        ),
+        ("started", 1, |bench, ticket| {
+            bench.begin(ticket);
+        }),
+        ("its child exists", 1, |bench, ticket| {
+            let mark = ChildMark {
+                pid: 7,
+                start_time: 8,
+            };
+            bench.ask(Ask::Spawned(ticket, mark));
+        }),
+        ("cancelled at work", 1, |bench, _| {
+            bench.cancel(&cancellation(&order(1)));
+        }),
+        ("over", 4, |bench, ticket| {
+            bench.finish(ticket, 1);
+        }),
+        ("confirmed", 4, |bench, _| {
+            let orders = vec![order(1).order.order().id];
+            bench.word(What::Confirm {
+                orders,
+                events: Vec::new(),
+            });
+        }),
     ];
     for (name, expected, happens) in steps {
         bench.now.wall += SignedDuration::from_secs(1);
         bench.now.boot_ms += 1000;
-        happens(&mut bench);
+        happens(&mut bench, ticket);
         assert_eq!(told(&bench, ticket), expected, "{name}");
     }
 }
@@ -148,15 +142,15 @@ fn an_order_may_be_started_until_the_first_of_its_deadlines_that_can_be_trusted(
 
 #[test]
 fn a_place_is_settled_only_below_the_smallest_that_is_not() {
-    for (low, buried) in [(0, true), (4, true), (5, true), (6, false)] {
+    for (low, heard) in [(0, true), (4, true), (5, true), (6, false)] {
         let mut bench = Bench::welcomed();
         let mut offer = order(5);
         (offer.send.low, offer.send.seq_low) = (low, Some(5));
         let call = cancellation(&offer);
         let settled = Cancelled::Ignored(Counter::Settled);
-        assert_eq!(bench.cancel(&call) != settled, buried, "cancelled, {low}");
+        assert_eq!(bench.cancel(&call) != settled, heard, "cancelled, {low}");
         let mut bench = Bench::welcomed();
         let settled = Offered::Ignored(Counter::Settled);
-        assert_eq!(bench.offer(&offer) != settled, buried, "offered, {low}");
+        assert_eq!(bench.offer(&offer) != settled, heard, "offered, {low}");
     }
 }

@@ -128,10 +128,7 @@ fn the_lanes_used_last_are_named_first_also_after_a_restart() {
     ]);
     let expected = Lane { next: 8, used: 9 };
     assert_eq!(kept.advance(&lane(3), 7), Some(expected));
-    assert_eq!(
-        kept.recent(9),
-        [(lane(3), 7), (lane(1), 2), (lane(2), 5)]
-    );
+    assert_eq!(kept.recent(9), [(lane(3), 7), (lane(1), 2), (lane(2), 5)]);
     let mut cleared = kept.clear();
     cleared.sort();
     assert_eq!(cleared, [lane(1), lane(2), lane(3)]);

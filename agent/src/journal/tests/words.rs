@@ -63,8 +63,16 @@ fn a_word_is_heard_by_ledger_then_reign_and_only_a_greeting_pins_or_takes_over()
             said(&mut bench, reign(ledger_id, 5), greeting());
         }
         let known = bench.journal.identity().pinned;
-        let what = if greets { greeting() } else { confirmation(&[]) };
-        assert_eq!(said(&mut bench, reign(from, epoch), what), expected, "{name}");
+        let what = if greets {
+            greeting()
+        } else {
+            confirmation(&[])
+        };
+        assert_eq!(
+            said(&mut bench, reign(from, epoch), what),
+            expected,
+            "{name}"
+        );
         let now = bench.journal.identity().pinned;
         match expected {
             Heard | Pinned(_) | TakenOver(_) => {
@@ -120,7 +128,11 @@ fn only_a_greeting_of_another_start_takes_the_welcome_away() {
             instance: other,
             ..reign(LEDGER, 1)
         };
-        let what = if greets { greeting() } else { confirmation(&[1]) };
+        let what = if greets {
+            greeting()
+        } else {
+            confirmation(&[1])
+        };
         assert_eq!(said(&mut bench, reign, what), Welcomed::OtherInstance);
         assert_eq!(bench.begin(ticket) == Begun::Wait, waits, "{greets}");
     }
@@ -133,11 +145,21 @@ fn a_wall_clock_is_trusted_up_to_the_skew_and_doubted_once_set_by_more() {
     let set = |by: Duration| SignedDuration::try_from(by).expect("small");
     for (name, skew, step, expected) in [
         ("exact", Some(Duration::ZERO), SignedDuration::ZERO, true),
-        ("as far off as may be", Some(trusted), SignedDuration::ZERO, true),
+        (
+            "as far off as may be",
+            Some(trusted),
+            SignedDuration::ZERO,
+            true,
+        ),
         ("further off", Some(more), SignedDuration::ZERO, false),
         ("not measured", None, SignedDuration::ZERO, false),
         ("set, a little", Some(Duration::ZERO), set(trusted), true),
-        ("set back, a little", Some(Duration::ZERO), -set(trusted), true),
+        (
+            "set back, a little",
+            Some(Duration::ZERO),
+            -set(trusted),
+            true,
+        ),
         ("set", Some(Duration::ZERO), set(more), false),
         ("set back", Some(Duration::ZERO), -set(more), false),
     ] {
