@@ -189,6 +189,24 @@ fn policy_refuses_with_a_reason_or_returns_the_work() {
 }
 
 #[test]
+fn a_refusal_by_policy_names_what_this_node_does_take() {
+    let allowed: BTreeSet<Domain> = ["y", "x"].map(|name| name.parse().expect("a name")).into();
+    for (subject, expected) in [
+        (
+            "ship1.command.shellcommand.z",
+            "policy: domain \"z\" is not one of this node's domains: x, y",
+        ),
+        (
+            "ship1.event.syslog.x",
+            "event: this node takes no event syslog from its station; it takes commands: shellcommand, hello",
+        ),
+    ] {
+        let refused = policy(&order(subject, r#"{"data":["ls"]}"#), Some(&allowed));
+        assert_eq!(refused, Err(expected.to_owned()));
+    }
+}
+
+#[test]
 fn a_frame_is_routed_by_its_subject() {
     let node: NodeName = "ship1".parse().expect("a name");
     let parsed = |text: &str| text.parse::<Subject>().expect("a subject");

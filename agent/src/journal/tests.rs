@@ -17,6 +17,10 @@ use super::{lanes::Lane, *};
 
 mod again;
 mod cancel;
+mod repeats;
+mod time;
+mod view;
+mod words;
 
 const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));
 const LEDGER: LedgerId = LedgerId(Uuid::from_u128(2));
@@ -1003,12 +1007,16 @@ proptest! {
 fn a_reason_is_cut_so_that_every_answer_fits_a_frame() {
     use super::entry::{MAX_REASON, brief};
     for length in [MAX_REASON - 1, MAX_REASON] {
-        assert_eq!(brief("x".repeat(length)).len(), length);
+        let whole = "x".repeat(length);
+        assert_eq!(brief(whole.clone()), whole);
     }
-    let cut = brief("æ".repeat(MAX_REASON));
-    assert!(
-        cut.len() <= MAX_REASON && cut.ends_with('…'),
-        "{} bytes",
-        cut.len()
-    );
+    for text in ["x", "æ", "…"] {
+        let cut = brief(text.repeat(MAX_REASON + 1));
+        let no_shorter_than_needed = MAX_REASON - text.len() < cut.len();
+        assert!(
+            cut.len() <= MAX_REASON && no_shorter_than_needed && cut.ends_with(" …"),
+            "{text}: {} bytes",
+            cut.len()
+        );
+    }
 }

@@ -214,4 +214,52 @@ mod tests {
             Verdict::Escalate
         );
     }
+
+    #[test]
+    fn a_fault_is_told_by_a_word_and_what_happened() {
+        let detail = || "no space".to_owned();
+        for (fault, kind) in [
+            (Fault::Panicked(detail()), "panic"),
+            (Fault::Failed(detail()), "failed"),
+            (Fault::Storage(detail()), "storage"),
+            (Fault::NotStartable(detail()), "not_startable"),
+            (Fault::Subscription(detail()), "subscription"),
+        ] {
+            assert_eq!((fault.kind(), fault.detail()), (kind, "no space"));
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_told_in_words() {
+        for (verdict, words) in [
+            (Verdict::Continue, "continue"),
+            (
+                Verdict::RestartAfter(Duration::from_millis(1500)),
+                "restart after 1500 ms",
+            ),
+            (Verdict::Stop, "stop this process, the others go on"),
+            (Verdict::Escalate, "end the agent"),
+        ] {
+            assert_eq!(verdict.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn a_history_remembers_no_more_than_its_window() {
+        let window = POLICY.restart.window;
+        let mut history = after(&[10, 20, 30]);
+        history.note(60_019, window);
+        assert_eq!(history.restarts, [20, 30, 60_019]);
+        history.note(200_000, window);
+        assert_eq!(history.restarts, [200_000]);
+    }
+
+    #[test]
+    fn a_process_that_may_never_restart_is_given_up_at_once() {
+        let mut never = POLICY;
+        never.restart.intensity = 0;
+        let panic = Fault::Panicked(String::new());
+        let verdict = judge(&panic, &History::default(), &never, 0);
+        assert_eq!(verdict, Verdict::Stop);
+    }
 }
