@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use steward_protocol::{Kind, Message, Target};
-use steward_station::inbox::{
+use crate::inbox::{
     Format, MAX_ARGUMENT, MAX_BODY, MAX_DEPTH, MAX_FILE, MAX_MESSAGES, MAX_PROBLEMS, Unreadable,
     canonical, content_digest, read, unused,
 };
-use steward_station::view::Problem;
+use crate::view::Problem;
+use steward_protocol::{Kind, Message, Target};
 
 const GOOD: &str =
     r#"{"subject": "ship1.command.shellcommand.operatingsystem", "data": ["uname", "-a"]}"#;

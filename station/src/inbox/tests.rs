@@ -1,0 +1,6 @@
+//! Tests of reading and printing message files: bytes in, messages or problems out. The folder itself is
+//! tested from outside, in `tests/inbox_files.rs`.
+
+mod examples;
+mod intake;
+mod laws;
