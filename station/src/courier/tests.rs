@@ -1,6 +1,8 @@
 //! Tests of the courier: single decisions, and seeded walks against simulated agents.
 
 mod cancel;
+mod heard;
+mod outside;
 mod resend;
 mod walk;
 
