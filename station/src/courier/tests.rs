@@ -4,6 +4,7 @@ mod cancel;
 mod heard;
 mod outside;
 mod resend;
+mod timing;
 mod walk;
 
 use std::collections::BTreeMap;
