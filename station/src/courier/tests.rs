@@ -3,6 +3,7 @@
 mod cancel;
 mod heard;
 mod outside;
+mod reload;
 mod resend;
 mod timing;
 mod walk;
