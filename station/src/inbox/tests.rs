@@ -2,5 +2,6 @@
 //! tested from outside, in `tests/inbox_files.rs`.
 
 mod examples;
+mod hints;
 mod intake;
 mod laws;

@@ -161,6 +161,32 @@ fn what_was_released_or_reset_is_found_so_after_a_restart() {
 }
 
 #[test]
+fn one_nodes_lost_journal_leaves_the_numbers_of_the_others() {
+    let mut courier = courier();
+    let mut records = vec![greet(&mut courier, 1, 1, now(0))];
+    let hello = |node, journal, instance| Event::Hello {
+        node,
+        origin: origin(journal, instance),
+        hello: Box::new(hello_of(1)),
+    };
+    records.push(courier.on(hello(ship(2), 5, 5), now(0)));
+    let both = accepted(&courier, 1, &[ship(1), ship(2)], Options::standard());
+    records.push(courier.accept(both, now(0)));
+    records.push(vec![Action::Record(Record::LanesReset {
+        node: ship(1),
+        at: now(1).wall,
+    })]);
+    let loaded = replay(&records).load(2);
+    let lanes: Vec<_> = loaded.lanes.iter().map(|lane| &lane.node).collect();
+    assert_eq!(lanes, [&ship(2)]);
+    let numbers = loaded.deliveries.iter();
+    let numbers: Vec<_> = numbers
+        .map(|delivery| (&delivery.node, delivery.open.seq))
+        .collect();
+    assert_eq!(numbers, [(&ship(1), None), (&ship(2), Some(1))]);
+}
+
+#[test]
 fn what_waited_for_something_settled_before_the_restart_is_sent() {
     let mut courier = courier();
     let records = [
