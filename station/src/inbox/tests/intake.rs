@@ -765,3 +765,19 @@ fn strings_made_to_hurt_are_carried_or_refused_but_never_obeyed() {
         assert!(json(&node).is_err());
     }
 }
+
+#[test]
+fn the_canonical_form_says_no_more_than_it_must() {
+    for text in [
+        r#"[{"subject":"a.command.hello.os"}]"#,
+        r#"[{"subject":"a.event.hello.os","name":"x"}]"#,
+        r#"[{"to":["a","b"],"method":"hello","domain":"os"}]"#,
+        r#"[{"to":"*","kind":"event","method":"hello","domain":"os"}]"#,
+        r#"[{"labels":{"a":"b"},"method":"hello","domain":"os","ordered":false}]"#,
+        r#"[{"subject":"a.command.hello.os","data":["x"],"cwd":"/","env":{"A":""},"stdin":"","timeout":"1m","expires":"1h","idempotent":true,"success_codes":[1]}]"#,
+    ] {
+        let messages = json(text).unwrap();
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(canonical(&messages), value);
+    }
+}
