@@ -131,3 +131,6 @@ impl Inbox {
         self.files.run(accept, stop).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,4 +76,73 @@ mod tests {
             assert_eq!(nearest(found, words), expected, "{found:?}");
         }
     }
+
+    #[test]
+    fn the_longer_the_word_the_more_slips_it_may_hold() {
+        for (found, word, is_meant) in [
+            ("x", "y", true),
+            ("xy", "ab", false),
+            ("abxyz", "abcde", false),
+            ("abcxyf", "abcdef", true),
+            ("abxyzf", "abcdef", false),
+            ("abcdefxyz", "abcdefghi", true),
+            ("abcdewxyz", "abcdefghi", false),
+            ("abcdefghwxyz", "abcdefghijkl", false),
+            ("abcdefghixyz", "abcdefghijkl", true),
+        ] {
+            let expected = is_meant.then_some(word);
+            assert_eq!(nearest(found, [word]), expected, "{found} for {word}");
+        }
+    }
+
+    #[test]
+    fn the_closest_word_is_chosen_and_of_two_the_first() {
+        for (found, words, expected) in [
+            ("timeoot", ["timeouts", "timeout", "timeline"], "timeout"),
+            ("timeou", ["timeoux", "timeouy", "timeouz"], "timeoux"),
+        ] {
+            assert_eq!(nearest(found, words), Some(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_long_text_is_compared() {
+        let long = "x".repeat(MAX_LETTERS);
+        let found = format!("{long}and so on");
+        assert_eq!(nearest(&found, [long.as_str()]), Some(long.as_str()));
+        let shorter = &long[..MAX_LETTERS - 4];
+        assert_eq!(nearest(&found, [shorter]), None);
+    }
+
+    #[test]
+    fn the_distance_is_the_number_of_slips() {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("abc", "", 3),
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("a", "b", 1),
+            ("abc", "abcd", 1),
+            ("abcd", "abc", 1),
+            ("abc", "xabc", 1),
+            ("ab", "ba", 1),
+            ("abcd", "acbd", 1),
+            ("abcd", "abdc", 1),
+            ("abcde", "badce", 2),
+            ("ab", "cd", 2),
+            ("abc", "bca", 2),
+            ("ca", "abc", 3),
+            ("aab", "aba", 1),
+            ("abb", "bba", 2),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+            ("saturday", "sunday", 3),
+            ("abcdef", "ghijkl", 6),
+        ] {
+            let letters = |text: &str| text.chars().collect::<Vec<char>>();
+            let (one, other) = (letters(one), letters(other));
+            assert_eq!(distance(&one, &other), expected, "{one:?} {other:?}");
+            assert_eq!(distance(&other, &one), expected, "{other:?} {one:?}");
+        }
+    }
 }

@@ -362,4 +362,114 @@ mod tests {
             "those that have nothing are forgotten"
         );
     }
+
+    #[test]
+    fn a_frame_costs_one_and_one_more_for_every_four_kibibytes() {
+        for (bytes, most) in [(0, 10_000), (UNIT - 1, 10_000), (UNIT, 5_000)] {
+            let mut intake = Intake::default();
+            for _ in 0..most + 3 {
+                intake.offer(name("a"), frame("a", bytes), START);
+                intake.take(1);
+            }
+            assert_eq!(counted(&mut intake, &name("a"), FLOOD), 3, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn an_allowance_grows_with_time_up_to_the_burst() {
+        let mut intake = Intake::default();
+        let mut flooded = |after: Duration| {
+            for _ in 0..11_000 {
+                intake.offer(name("a"), frame("a", 0), after);
+                intake.take(1);
+            }
+            counted(&mut intake, &name("a"), FLOOD)
+        };
+        assert_eq!(flooded(START), 1_000);
+        assert_eq!(flooded(START + Duration::from_millis(500)), 8_500);
+        assert_eq!(flooded(START * 1000), 1_000, "however long the silence");
+    }
+
+    #[test]
+    fn bytes_of_one_sender_and_of_all_are_taken_up_to_their_limits() {
+        let eighth = |more: usize| frame("b", LANE_BYTES / 8 - FRAME_COST - 1 + more);
+        let mut intake = Intake::default();
+        for number in 0..16 {
+            for _ in 0..8 {
+                intake.offer(name(&format!("n{number}")), eighth(0), START);
+            }
+        }
+        assert_eq!(intake.bytes, TOTAL_BYTES);
+        assert!(intake.offences.is_empty(), "all of it has room");
+        intake.offer(name("n3"), frame("b", 0), START);
+        assert_eq!(counted(&mut intake, &name("n3"), OVERFLOW), 1);
+        intake.offer(name("new"), frame("new", 0), START);
+        let offences = intake.take_offences();
+        let dropped: u64 = offences.iter().map(|offence| offence.count).sum();
+        assert_eq!((offences.len(), dropped), (1, 1), "{offences:?}");
+        assert!(offences[0].sender != name("new") && offences[0].kind == OVERFLOW);
+        assert_eq!(intake.take(1 << 20).len(), 16 * 8);
+        assert!(intake.is_empty());
+
+        for number in 0..8 {
+            let more = usize::from(number == 7);
+            intake.offer(name("a"), eighth(more), START);
+        }
+        assert_eq!(
+            counted(&mut intake, &name("a"), OVERFLOW),
+            1,
+            "a byte too many"
+        );
+    }
+
+    #[test]
+    fn offences_beyond_the_table_are_nobodys_and_known_ones_go_on() {
+        let mut intake = Intake::default();
+        assert!(intake.is_empty());
+        for number in 0..MAX_OFFENCES {
+            intake.offend(name(&format!("n{number}")), FLOOD, 2);
+        }
+        assert!(!intake.is_empty(), "there is something to tell");
+        for (sender, kind) in [("n7", FLOOD), ("n7", OVERFLOW), ("new", FLOOD)] {
+            intake.offend(name(sender), kind, 3);
+        }
+        let offences = intake.take_offences();
+        let count = |sender: Sender, kind| {
+            let of = |offence: &&Offence| offence.sender == sender && offence.kind == kind;
+            offences.iter().find(of).map_or(0, |offence| offence.count)
+        };
+        assert_eq!(count(name("n7"), FLOOD), 5);
+        assert_eq!((count(None, OVERFLOW), count(None, FLOOD)), (3, 3));
+        assert_eq!(offences.len(), MAX_OFFENCES + 2);
+        assert!(intake.is_empty());
+    }
+
+    #[test]
+    fn senders_beyond_the_table_share_a_queue_until_others_are_forgotten() {
+        let mut intake = Intake::default();
+        let fill = |intake: &mut Intake, number| {
+            intake.offer(name(&format!("n{number}")), frame("n", 0), START);
+        };
+        (0..MAX_SENDERS).for_each(|number| fill(&mut intake, number));
+        assert_eq!(intake.lanes.len(), MAX_SENDERS);
+        fill(&mut intake, MAX_SENDERS);
+        assert!(intake.lanes.contains_key(&None), "it shares");
+        fill(&mut intake, 5);
+        assert_eq!(intake.lanes[&name("n5")].frames.len(), 2, "it is known");
+        intake.take(MAX_SENDERS);
+        for (sender, millis, has_its_own) in [("early", 99, false), ("late", 100, true)] {
+            let now = START + Duration::from_millis(millis);
+            intake.offer(name(sender), frame("x", 0), now);
+            assert_eq!(
+                intake.lanes.contains_key(&name(sender)),
+                has_its_own,
+                "{sender}"
+            );
+        }
+        assert!(
+            intake.lanes.contains_key(&name("n5")),
+            "it has a frame here"
+        );
+        assert_eq!(intake.lanes.len(), 3);
+    }
 }

@@ -465,4 +465,129 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn lengths_are_taken_up_to_their_limits() {
+        let read = |stream: &[u8]| {
+            let mut splitter = Splitter::default();
+            splitter.feed(stream);
+            splitter.next()
+        };
+        let line =
+            |header: usize, total: usize| format!("HMSG a.b 1 {header} {total}\r\n").into_bytes();
+        let size = |stream: &[u8]| match read(stream) {
+            Ok(Some(Piece::Poison {
+                kind: Poison::Size, ..
+            })) => "too large",
+            Ok(Some(_)) => "a piece",
+            Ok(None) => "more to come",
+            Err(_) => "no server",
+        };
+        let most = MAX_FRAME + MAX_HEADER;
+        for (header, total, expected) in [
+            (12, most, "more to come"),
+            (12, most + 1, "too large"),
+            (MAX_HEADER, most, "more to come"),
+            (MAX_HEADER + 1, most, "too large"),
+            (12, MAX_LENGTH, "too large"),
+            (12, MAX_LENGTH + 1, "no server"),
+            (12, 12, "more to come"),
+            (13, 12, "no server"),
+        ] {
+            assert_eq!(size(&line(header, total)), expected, "{header} {total}");
+        }
+        assert_eq!(size(&vec![b'x'; MAX_LINE]), "more to come");
+        assert_eq!(size(&vec![b'x'; MAX_LINE + 1]), "no server");
+    }
+
+    #[test]
+    fn the_largest_message_is_read_whole() {
+        let payload = vec![b'p'; MAX_FRAME + MAX_HEADER];
+        let head = format!("MSG a.b 1 {}\r\n", payload.len()).into_bytes();
+        let stream = [&head[..], &payload, b"\r\nPING\r\n"].concat();
+        let expected = [
+            message("a.b", None, &payload),
+            Piece::Other(b"PING\r\n".to_vec()),
+        ];
+        assert_eq!(split(&stream), expected);
+    }
+
+    #[test]
+    fn a_message_too_large_is_passed_over_as_it_comes() {
+        let size = MAX_FRAME + MAX_HEADER + 1;
+        let mut splitter = Splitter::default();
+        splitter.feed(format!("MSG c.event.ack.x.evil 1 {size}\r\n").as_bytes());
+        let first = splitter.next();
+        assert!(matches!(first, Ok(Some(Piece::Poison { .. }))), "{first:?}");
+        for part in vec![b'\n'; size].chunks(1000) {
+            splitter.feed(part);
+            assert_eq!(splitter.next(), Ok(None));
+            assert!(splitter.rest().is_empty(), "nothing of it is kept");
+        }
+        splitter.feed(b"\r\nPONG\r\n");
+        assert_eq!(
+            splitter.next(),
+            Ok(Some(Piece::Other(b"PONG\r\n".to_vec())))
+        );
+        assert_eq!(format!("{splitter:?}"), "Splitter(0 bytes)");
+    }
+
+    #[test]
+    fn a_line_ends_with_both_its_letters() {
+        for (stream, expected) in [
+            (&b"A\rB\r\n"[..], Some(&b"A\rB\r\n"[..])),
+            (b"A\r\r\n", Some(b"A\r\r\n")),
+            (b"A\nB\r\n", Some(b"A\nB\r\n")),
+            (b"A\r", None),
+            (b"A\n", None),
+            (b"\xff\r\n", Some("\u{fffd}\r\n".as_bytes())),
+        ] {
+            let expected: Vec<Piece> = expected
+                .map(|line| Piece::Other(line.to_vec()))
+                .into_iter()
+                .collect();
+            assert_eq!(split(stream), expected, "{}", stream.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn blanks_between_words_count_once_and_a_word_too_many_is_refused() {
+        assert_eq!(
+            split(b"MSG  a.b\t1  2\r\nhi\r\n"),
+            [message("a.b", None, b"hi")]
+        );
+        for line in ["HMSG a 1 b 1 2 3\r\n", "MSG a 1 b 2 3 4 5\r\n", "MSG \r\n"] {
+            let mut splitter = Splitter::default();
+            splitter.feed(line.as_bytes());
+            assert!(splitter.next().is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn poison_has_a_name_of_its_own_for_each_kind() {
+        let kinds = [Poison::Subject, Poison::Reply, Poison::Header, Poison::Size];
+        let names = kinds.map(Poison::as_str);
+        assert_eq!(
+            names,
+            [
+                "poison_subject",
+                "poison_reply",
+                "poison_header",
+                "poison_size"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_sender_is_the_fifth_word_of_a_subject() {
+        for (subject, sender) in [
+            ("central.event.ack.os.ship1", Some("ship1")),
+            ("central.event.ack.os.ship1.more", Some("ship1")),
+            ("central.event.ack.os", None),
+            ("central.event.ack.os.*", None),
+        ] {
+            let expected = sender.map(|name| name.parse().expect("a name"));
+            assert_eq!(sender_of(subject.as_bytes()), expected, "{subject}");
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! Tests of the courier: single decisions, and seeded walks against simulated agents.
 
 mod cancel;
+mod heard;
+mod outside;
+mod reload;
 mod resend;
+mod timing;
 mod walk;
 
 use std::collections::BTreeMap;

@@ -245,3 +245,257 @@ fn labels_choose_nodes_that_were_heard() {
     assert_eq!(roster.labelled(&label("bergen")), vec![ship()]);
     assert_eq!(roster.labelled(&label("oslo")), Vec::new());
 }
+
+fn known(roster: &Roster) -> &Node {
+    roster.get(&ship()).expect("known")
+}
+
+/// A roster that knows the ship from before a restart, and listens since so many seconds.
+fn remembered(listening_since: Option<u64>) -> Roster {
+    let mut first = listening(Vec::new());
+    first.hello(&ship(), &origin(1, 1), &hello(5), at(0));
+    let record = known(&first).record.clone();
+    let mut roster = Roster::new(LEDGER, vec![record], at(0));
+    roster.listening(listening_since.map(Duration::from_secs));
+    roster
+}
+
+#[test]
+fn the_roster_has_room_for_a_hundred_thousand_nodes() {
+    let record = |number: usize| NodeRecord::named(format!("n{number}").parse().expect("a name"));
+    let records: Vec<_> = (0..MAX_NODES - 1).map(record).collect();
+    let mut roster = listening(records);
+    let (last, beyond) = (record(MAX_NODES).name, record(MAX_NODES + 1).name);
+    assert!(roster.mention(&last, at(0)));
+    assert!(!roster.mention(&last, at(0)), "it is known already");
+    assert!(!roster.mention(&beyond, at(0)), "there is no room");
+    assert_eq!(
+        roster.hello(&beyond, &origin(1, 1), &hello(1), at(0)),
+        Greeting::Full
+    );
+    assert_eq!(roster.iter().count(), MAX_NODES);
+    assert_eq!(
+        roster.hello(&last, &origin(1, 1), &hello(1), at(0)),
+        Greeting::Started,
+        "who is known may speak"
+    );
+}
+
+#[test]
+fn what_a_hello_says_is_kept_and_shown() {
+    let mut roster = listening(Vec::new());
+    let said = Hello {
+        at: at(7).wall,
+        round_trip_us: Some(1234),
+        ..hello(3)
+    };
+    roster.hello(&ship(), &origin(1, 2), &said, at(10));
+    let later = Hello {
+        at: at(21).wall,
+        ..hello(3)
+    };
+    let view = known(&roster).view(4);
+    assert_eq!(
+        (view.skew_ms, view.round_trip_us),
+        (Some(-3000), Some(1234))
+    );
+    assert_eq!((view.open, view.since, view.reason), (4, at(10).wall, None));
+    roster.hello(&ship(), &origin(1, 2), &later, at(20));
+    let node = known(&roster);
+    let view = node.view(0);
+    assert_eq!(
+        (view.skew_ms, view.round_trip_us),
+        (Some(1000), Some(1234)),
+        "a round trip that was not measured leaves the last one"
+    );
+    assert_eq!(
+        (view.since, view.last_seen),
+        (at(10).wall, Some(at(20).wall)),
+        "it is online since it was first heard"
+    );
+    assert_eq!(view.labels.get("site").map(String::as_str), Some("bergen"));
+    assert_eq!(
+        (
+            node.record.counter,
+            node.record.journal_id,
+            node.record.instance
+        ),
+        (
+            3,
+            Some(origin(1, 2).journal_id),
+            Some(origin(1, 2).instance)
+        )
+    );
+    assert_eq!(
+        (view.boot_id.as_deref(), view.version.as_deref()),
+        (Some("boot"), Some("0.1.0"))
+    );
+}
+
+#[test]
+fn a_heartbeat_is_believed_within_bounds() {
+    for (interval_ms, heartbeat) in [
+        (0, Duration::from_millis(100)),
+        (99, Duration::from_millis(100)),
+        (101, Duration::from_millis(101)),
+        (86_399_999, Duration::from_millis(86_399_999)),
+        (86_400_001, Duration::from_secs(24 * 3600)),
+        (u64::MAX, Duration::from_secs(24 * 3600)),
+    ] {
+        let mut roster = listening(Vec::new());
+        let said = Hello {
+            interval_ms,
+            ..hello(1)
+        };
+        roster.hello(&ship(), &origin(1, 1), &said, at(0));
+        assert_eq!(known(&roster).record.heartbeat, heartbeat, "{interval_ms}");
+    }
+}
+
+#[test]
+fn silence_is_told_in_words_and_of_whom() {
+    let mut roster = listening(Vec::new());
+    roster.mention(&"ghost".parse().expect("a name"), at(0));
+    roster.hello(&ship(), &origin(1, 1), &hello(1), at(0));
+    for (second, changed, reason) in [
+        (25, vec![], None),
+        (
+            26,
+            vec![ship()],
+            Some("silent for 26.0 s, heartbeat 10.0 s"),
+        ),
+        (27, vec![], Some("silent for 26.0 s, heartbeat 10.0 s")),
+        (
+            36,
+            vec![ship()],
+            Some("silent for 36.0 s, heartbeat 10.0 s"),
+        ),
+        (99, vec![], Some("silent for 36.0 s, heartbeat 10.0 s")),
+    ] {
+        assert_eq!(roster.tick(at(second)), changed, "{second}");
+        assert_eq!(known(&roster).reason(), reason, "{second}");
+    }
+}
+
+#[test]
+fn any_word_of_the_start_we_believe_counts_and_nobody_elses_does() {
+    for (origin, name, is_heard) in [
+        (origin(1, 1), ship(), true),
+        (origin(1, 2), ship(), false),
+        (origin(2, 1), ship(), false),
+        (origin(1, 1), "ship2".parse().expect("a name"), false),
+    ] {
+        let mut roster = listening(Vec::new());
+        roster.hello(&ship(), &self::origin(1, 1), &hello(1), at(0));
+        assert_eq!(roster.heard(&name, &origin, at(20)), is_heard, "{origin:?}");
+        roster.tick(at(40));
+        let expected = match is_heard {
+            true => Presence::Online,
+            false => Presence::Late,
+        };
+        assert_eq!(presence(&roster), expected, "{origin:?}");
+    }
+}
+
+#[test]
+fn after_a_restart_word_is_believed_but_only_a_hello_makes_a_node_present() {
+    let mut roster = remembered(Some(0));
+    assert!(roster.heard(&ship(), &origin(1, 1), at(1)));
+    assert_eq!(presence(&roster), Presence::Unknown);
+    assert!(
+        roster.tick(at(1000)).is_empty(),
+        "silence before proves nothing"
+    );
+    roster.hello(&ship(), &origin(1, 1), &hello(5), at(1001));
+    assert_eq!(presence(&roster), Presence::Online);
+}
+
+#[test]
+fn another_journal_waits_for_three_and_a_half_heartbeats_of_listening() {
+    for (listening_since, second, is_conflict) in [
+        (None, 1000, true),
+        (Some(0), 34, true),
+        (Some(0), 35, false),
+        (Some(100), 134, true),
+        (Some(100), 135, false),
+    ] {
+        let mut roster = remembered(listening_since);
+        let greeting = roster.hello(&ship(), &origin(2, 2), &hello(1), at(second));
+        assert_eq!(
+            matches!(greeting, Greeting::Conflict { .. }),
+            is_conflict,
+            "{listening_since:?} {second}: {greeting:?}"
+        );
+    }
+}
+
+#[test]
+fn a_conflict_says_what_is_wrong_and_is_forgotten_when_it_is_over() {
+    for (other, counter, reason) in [
+        (
+            origin(1, 9),
+            4,
+            "shows the journal's start 4, but start 5 has been heard",
+        ),
+        (
+            origin(1, 9),
+            5,
+            "a clone, a restored backup or a superseded agent",
+        ),
+        (
+            origin(2, 2),
+            9,
+            "has the journal 00000000-0000-0000-0000-000000000002, but 00000000-0000-0000-0000-000000000001 is known",
+        ),
+    ] {
+        let mut roster = listening(Vec::new());
+        roster.hello(&ship(), &origin(1, 1), &hello(5), at(0));
+        let Greeting::Conflict {
+            reason: told,
+            first,
+        } = roster.hello(&ship(), &other, &hello(counter), at(10))
+        else {
+            panic!("expected a conflict: {reason}")
+        };
+        assert!(first && told.contains(reason), "{told}");
+        assert_eq!(known(&roster).view(0).conflict, Some(told));
+        roster.hello(&ship(), &origin(1, 1), &hello(5), at(45));
+        roster.tick(at(45));
+        assert!(known(&roster).view(0).conflict.is_some(), "35 s later");
+        roster.tick(at(46));
+        assert_eq!(known(&roster).view(0).conflict, None, "36 s later");
+    }
+}
+
+#[test]
+fn a_second_stranger_is_a_conflict_of_its_own() {
+    let mut roster = listening(Vec::new());
+    roster.hello(&ship(), &origin(1, 1), &hello(1), at(0));
+    let twin: NodeName = "SHIP1".parse().expect("a name");
+    for (name, other, is_first) in [
+        (ship(), origin(2, 2), true),
+        (ship(), origin(2, 2), false),
+        (ship(), origin(3, 3), true),
+        (twin.clone(), origin(4, 4), true),
+        (twin, origin(4, 4), false),
+    ] {
+        let greeting = roster.hello(&name, &other, &hello(1), at(1));
+        let Greeting::Conflict { first, .. } = greeting else {
+            panic!("expected a conflict, got {greeting:?}")
+        };
+        assert_eq!(first, is_first, "{other:?}");
+    }
+}
+
+#[test]
+fn an_agent_of_this_ledger_or_of_none_is_no_conflict() {
+    for ledger_id in [None, Some(LEDGER)] {
+        let mut roster = listening(Vec::new());
+        let origin = Origin {
+            ledger_id,
+            ..origin(1, 1)
+        };
+        roster.hello(&ship(), &origin, &hello(1), at(0));
+        assert_eq!(known(&roster).view(0).conflict, None, "{ledger_id:?}");
+    }
+}

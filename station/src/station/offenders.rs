@@ -275,4 +275,117 @@ mod tests {
         }
         assert!(offenders.reports.len() <= MAX_SENDERS);
     }
+
+    #[test]
+    fn the_worst_is_shown_first_with_when_it_began_and_when_it_was_last() {
+        let mut offenders = Offenders::default();
+        offenders.note(Some(&name("a")), "flood", 1, at(5));
+        offenders.note(Some(&name("b")), "flood", 3, at(6));
+        offenders.note(Some(&name("a")), "overflow", 1, at(9));
+        let view = offenders.view();
+        let shown: Vec<_> = view
+            .iter()
+            .map(|offender| {
+                (
+                    offender.sender.clone(),
+                    offender.frames,
+                    offender.since,
+                    offender.last,
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (Some(name("b")), 3, at(6).wall, at(6).wall),
+                (Some(name("a")), 2, at(5).wall, at(9).wall),
+            ]
+        );
+        let kinds = [("flood".to_owned(), 1), ("overflow".to_owned(), 1)];
+        assert_eq!(view[1].kinds, BTreeMap::from(kinds));
+        assert!(offenders.of(&name("c")).is_empty());
+    }
+
+    #[test]
+    fn a_fault_about_garbage_says_of_whom_and_what_is_done() {
+        for (sender, who) in [
+            (Some(name("evil")), "evil"),
+            (None, "somebody who names no sender"),
+        ] {
+            let mut offenders = Offenders::default();
+            offenders.note(sender.as_ref(), "flood", 7, at(3));
+            let expected = FaultRecord {
+                kind: "garbage".to_owned(),
+                detail: format!("{who} sends what cannot be believed: flood 7"),
+                verdict: "dropped and counted; other nodes are not affected".to_owned(),
+                ..FaultRecord::at(at(3).wall, sender)
+            };
+            assert_eq!(offenders.take_faults(), [expected]);
+        }
+    }
+
+    #[test]
+    fn the_sender_quiet_for_longest_makes_room_for_a_new_one_only() {
+        let mut offenders = Offenders::default();
+        let note = |offenders: &mut Offenders, number: usize, second| {
+            offenders.note(Some(&name(&format!("n{number}"))), "flood", 1, at(second));
+        };
+        (0..MAX_SENDERS).for_each(|number| note(&mut offenders, number, number as u64));
+        note(&mut offenders, 0, 1000);
+        assert_eq!(
+            offenders.known.len(),
+            MAX_SENDERS,
+            "known ones need no room"
+        );
+        note(&mut offenders, MAX_SENDERS, 1001);
+        assert_eq!(offenders.known.len(), MAX_SENDERS);
+        for (number, is_known) in [(0, true), (1, false), (2, true), (MAX_SENDERS, true)] {
+            let sender = Some(name(&format!("n{number}")));
+            assert_eq!(offenders.known.contains_key(&sender), is_known, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_node_may_report_one_more_fault_every_second_up_to_its_measure() {
+        let mut offenders = Offenders::default();
+        let node = name("a");
+        let mut taken = |millis, asked: usize| {
+            let now = Duration::from_millis(millis);
+            let may = (0..asked).filter(|_| offenders.may_report(&node, now));
+            may.count()
+        };
+        for (millis, asked, expected) in [
+            (0, 300, 200),
+            (600, 5, 0),
+            (1_000, 5, 1),
+            (1_999, 5, 0),
+            (4_500, 5, 3),
+            (1_000_000, 300, 200),
+        ] {
+            assert_eq!(taken(millis, asked), expected, "after {millis} ms");
+        }
+    }
+
+    #[test]
+    fn nodes_with_nothing_to_their_account_are_forgotten_when_there_are_many() {
+        let mut offenders = Offenders::default();
+        let report = |offenders: &mut Offenders, sender: &str, millis| {
+            offenders.may_report(&name(sender), Duration::from_millis(millis))
+        };
+        for number in 1..MAX_SENDERS {
+            report(&mut offenders, &format!("n{number}"), 0);
+        }
+        for _ in 0..3 {
+            report(&mut offenders, "loud", 0);
+        }
+        for (sender, millis, kept) in [
+            ("early", 999, MAX_SENDERS + 1),
+            ("n5", 1_000, MAX_SENDERS + 1),
+            // What is left: the loud one, and those that have just reported.
+            ("late", 1_001, 4),
+        ] {
+            report(&mut offenders, sender, millis);
+            assert_eq!(offenders.reports.len(), kept, "{sender}");
+        }
+    }
 }

@@ -275,4 +275,109 @@ mod tests {
             assert_eq!(result.is_ok(), expected, "{:?}", result.err());
         }
     }
+
+    fn process(subject: &str, fault: usize) -> steward_protocol::ProcessView {
+        let text = "f".repeat(fault);
+        let process = serde_json::json!({ "subject": subject, "state": "idle",
+            "since": jiff::Timestamp::UNIX_EPOCH, "restarts": 0, "last_fault": text });
+        serde_json::from_value(process).expect("a process")
+    }
+
+    fn kind_of(hello: Hello) -> Option<&'static str> {
+        let result = decode("central.event.hello.node.ship1", &frame(hello));
+        result.err().map(|garbage| garbage.kind())
+    }
+
+    #[test]
+    fn every_text_of_a_hello_counts() {
+        let short = "boot".len() + "0.1.0".len();
+        let pair =
+            |key: usize, value: usize| BTreeMap::from([("k".repeat(key), "v".repeat(value))]);
+        let subject = "ship1.command.shellcommand.os";
+        type Row = (&'static str, fn(&mut Hello, usize));
+        let rows: [Row; 4] = [
+            ("a boot id", |hello, bytes| {
+                hello.boot_id = "b".repeat(bytes + 4)
+            }),
+            ("a version", |hello, bytes| {
+                hello.version = "v".repeat(bytes + 5)
+            }),
+            ("a counter", |hello, bytes| {
+                hello.counters = BTreeMap::from([("c".repeat(bytes), 1)]);
+            }),
+            ("a fault", |hello, bytes| {
+                hello.processes = vec![process("ship1.command.shellcommand.os", bytes)];
+            }),
+        ];
+        for (what, write) in rows {
+            for (more, expected) in [(0, None), (1, Some("garbage_hello_size"))] {
+                let mut hello = hello();
+                write(&mut hello, MAX_TEXT - short + more);
+                assert_eq!(kind_of(hello), expected, "{what}");
+            }
+        }
+        for (more, expected) in [(0, None), (1, Some("garbage_hello_size"))] {
+            let mut hello = hello();
+            hello.labels = pair(1000, MAX_TEXT - short - 1000 + more);
+            assert_eq!(kind_of(hello), expected, "a label");
+        }
+        for (count, expected) in [
+            (MAX_PROCESSES, None),
+            (MAX_PROCESSES + 1, Some("garbage_hello_size")),
+        ] {
+            let mut hello = hello();
+            hello.processes = vec![process(subject, 0); count];
+            assert_eq!(kind_of(hello), expected, "{count} processes");
+        }
+    }
+
+    #[test]
+    fn a_hello_speaks_of_its_senders_processes_only() {
+        for (subject, expected) in [
+            ("ship1.command.shellcommand.os", None),
+            ("central.event.hello.node", None),
+            ("ship2.command.shellcommand.os", Some("garbage_sender")),
+        ] {
+            let mut hello = hello();
+            hello.processes = vec![process("ship1.event.hello.node", 0), process(subject, 0)];
+            assert_eq!(kind_of(hello), expected, "{subject}");
+        }
+    }
+
+    #[test]
+    fn what_is_decoded_names_its_sender() {
+        let send = || Origin {
+            v: 1,
+            instance: InstanceId(Uuid::nil()),
+            journal_id: JournalId(Uuid::nil()),
+            ledger_id: None,
+        };
+        let ack = serde_json::json!({ "id": Uuid::nil(), "digest": steward_protocol::Digest::of(b""),
+            "state": "running", "at": jiff::Timestamp::UNIX_EPOCH });
+        let ack: Ack = serde_json::from_value(ack).expect("an ACK");
+        let fault = serde_json::json!({ "id": Uuid::nil(), "at": jiff::Timestamp::UNIX_EPOCH,
+            "kind": "panic", "detail": "it panicked", "verdict": "restart" });
+        let fault: FaultEvent = serde_json::from_value(fault).expect("a fault");
+        let ack = Frame {
+            send: send(),
+            body: ack,
+        }
+        .encode();
+        let fault = Frame {
+            send: send(),
+            body: fault,
+        }
+        .encode();
+        let node: NodeName = "ship1".parse().expect("a name");
+        for (method, payload) in [
+            ("hello", frame(hello())),
+            ("ack", ack.expect("small enough")),
+            ("fault", fault.expect("small enough")),
+        ] {
+            let event = decode(&format!("central.event.{method}.x.ship1"), &payload);
+            let event = event.unwrap_or_else(|error| panic!("{method}: {error}"));
+            assert_eq!(sender(&event), Some(&node), "{method}");
+        }
+        assert_eq!(sender(&Event::Tick), None);
+    }
 }

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use steward_protocol::{Kind, Message, Target};
-use steward_station::inbox::{
+use crate::inbox::{
     Format, MAX_ARGUMENT, MAX_BODY, MAX_DEPTH, MAX_FILE, MAX_MESSAGES, MAX_PROBLEMS, Unreadable,
     canonical, content_digest, read, unused,
 };
-use steward_station::view::Problem;
+use crate::view::Problem;
+use steward_protocol::{Kind, Message, Target};
 
 const GOOD: &str =
     r#"{"subject": "ship1.command.shellcommand.operatingsystem", "data": ["uname", "-a"]}"#;
@@ -763,5 +763,21 @@ fn strings_made_to_hurt_are_carried_or_refused_but_never_obeyed() {
         }
         let node = format!("{{\"to\": {quoted}, \"method\": \"hello\", \"domain\": \"os\"}}");
         assert!(json(&node).is_err());
+    }
+}
+
+#[test]
+fn the_canonical_form_says_no_more_than_it_must() {
+    for text in [
+        r#"[{"subject":"a.command.hello.os"}]"#,
+        r#"[{"subject":"a.event.hello.os","name":"x"}]"#,
+        r#"[{"to":["a","b"],"method":"hello","domain":"os"}]"#,
+        r#"[{"to":"*","kind":"event","method":"hello","domain":"os"}]"#,
+        r#"[{"labels":{"a":"b"},"method":"hello","domain":"os","ordered":false}]"#,
+        r#"[{"subject":"a.command.hello.os","data":["x"],"cwd":"/","env":{"A":""},"stdin":"","timeout":"1m","expires":"1h","idempotent":true,"success_codes":[1]}]"#,
+    ] {
+        let messages = json(text).unwrap();
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(canonical(&messages), value);
     }
 }

@@ -5,8 +5,8 @@
 
 use std::{fs, path::Path};
 
+use crate::inbox::{Format, Unreadable, canonical, read, schema};
 use serde_json::Value;
-use steward_station::inbox::{Format, Unreadable, canonical, read, schema};
 
 /// The one that shows what a rejection looks like.
 const INVALID: &str = "demo-invalid.json";

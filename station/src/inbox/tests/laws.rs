@@ -4,9 +4,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::inbox::{Format, Unreadable, canonical, read};
 use proptest::{collection, option, prelude::*, sample};
 use steward_protocol::{Kind, Message, MessageId, Options, ShellBody, Target};
-use steward_station::inbox::{Format, Unreadable, canonical, read};
 use uuid::Uuid;
 
 fn token() -> impl Strategy<Value = String> {
