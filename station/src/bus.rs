@@ -2,7 +2,7 @@
 //!
 //! It carries bytes between subjects and the station's loop, and says whether it can. It does not
 //! know what the bytes mean. `publish` returning `Ok` proves nothing, so nothing here reports success.
-//! What arrives does not pass through the client library: see [`relay`].
+//! What arrives does not pass through the client library: see `bus/relay.rs`.
 
 mod dial;
 mod ears;
