@@ -78,6 +78,27 @@ pub(crate) enum Reply {
     Done(Value),
 }
 
+/// A request for a change that was said and not answered yet.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    stream: UnixStream,
+    said: io::Result<()>,
+}
+
+impl Asking {
+    /// Waits for the answer.
+    pub(crate) fn end(mut self) -> Reply {
+        let mut answer = Vec::new();
+        match self
+            .said
+            .and_then(|()| self.stream.read_to_end(&mut answer))
+        {
+            Ok(_) => reply(&answer),
+            Err(_) => Reply::Unanswered,
+        }
+    }
+}
+
 /// The way to one station.
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
@@ -106,35 +127,35 @@ impl Desk {
         let question =
             format!("GET /api/v1{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let doing = || format!("ask the station for {path}");
-        let stream = UnixStream::connect(&self.socket).with_context(doing)?;
-        let answer = self.exchange(stream, &question).with_context(doing)?;
+        let mut stream = UnixStream::connect(&self.socket).with_context(doing)?;
+        self.say(&stream, &question).with_context(doing)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).with_context(doing)?;
         body(&answer).with_context(doing)
     }
 
     /// Asks for a change at `path` below `/api/v1`.
     pub(crate) fn post(&self, path: &str, ask: &Value) -> Reply {
+        self.begin(path, ask).map_or(Reply::Away, Asking::end)
+    }
+
+    /// Says what is wanted and does not wait for the answer; none if nobody is there.
+    pub(crate) fn begin(&self, path: &str, ask: &Value) -> Option<Asking> {
         let ask = ask.to_string();
         let length = ask.len();
         let question = format!(
             "POST /api/v1{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{ask}"
         );
-        let Ok(stream) = UnixStream::connect(&self.socket) else {
-            return Reply::Away;
-        };
-        match self.exchange(stream, &question) {
-            Ok(answer) => reply(&answer),
-            Err(_) => Reply::Unanswered,
-        }
+        let stream = UnixStream::connect(&self.socket).ok()?;
+        let said = self.say(&stream, &question);
+        Some(Asking { stream, said })
     }
 
-    fn exchange(&self, mut stream: UnixStream, question: &str) -> io::Result<Vec<u8>> {
+    fn say(&self, mut stream: &UnixStream, question: &str) -> io::Result<()> {
         stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(self.patience))?;
-        stream.write_all(question.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
+        stream.write_all(question.as_bytes())
     }
 
     pub(crate) fn standing(&self) -> Result<Standing> {

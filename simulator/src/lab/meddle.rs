@@ -5,13 +5,15 @@
 
 use std::{
     collections::BTreeMap,
+    thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
 use super::{
-    claims::{Claimed, Desk, Reply},
+    claims::{Asking, Claimed, Desk, Reply},
+    dice::Dice,
     errand::{Errand, Named, Wish},
     figures::Figures,
     judge::{Again, Wishes},
@@ -23,6 +25,10 @@ const AGAIN: Duration = Duration::from_millis(150);
 
 /// How often something is asked again because the answer was no, or none came.
 const TRIES: u32 = 10;
+
+/// Requests a station that is killed has just been given, and how long before its end, at most.
+const AT_THE_END: usize = 3;
+const MOMENT: Duration = Duration::from_millis(4);
 
 /// Where the figures stand.
 const GROUP: &str = "meddled";
@@ -37,10 +43,19 @@ struct Due {
     errand: Errand,
 }
 
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    id: String,
+    due: Due,
+    asking: Asking,
+}
+
 /// The one who does the errands of a world.
 #[derive(Debug)]
 pub(crate) struct Meddler {
     desk: Desk,
+    dice: Dice,
     due: Vec<Due>,
     /// Ids by name.
     ids: BTreeMap<String, String>,
@@ -48,9 +63,10 @@ pub(crate) struct Meddler {
 }
 
 impl Meddler {
-    pub(crate) fn new(desk: Desk) -> Self {
+    pub(crate) fn new(desk: Desk, dice: Dice) -> Self {
         Self {
             desk,
+            dice,
             due: Vec::new(),
             ids: BTreeMap::new(),
             wishes: Wishes::default(),
@@ -95,6 +111,49 @@ impl Meddler {
             }
             due.at = Instant::now() + AGAIN;
             self.due.push(due);
+        }
+    }
+
+    /// Begins what is next, due or not, for a station about to be killed, and lets a moment pass.
+    pub(crate) fn begin(&mut self) -> Vec<Begun> {
+        let next = self.due.len().min(AT_THE_END);
+        let next: Vec<Due> = self.due.drain(..next).collect();
+        let is_there = next.is_empty() || self.learn(&next);
+        let mut begun = Vec::new();
+        for mut due in next {
+            let id = self.id(&due.errand.message).filter(|_| is_there);
+            let asking = id.and_then(|id| {
+                let path = format!("/messages/{id}/{}", due.errand.wish.path());
+                let ask = due.errand.wish.ask(&due.errand.nodes);
+                Some((id, self.desk.begin(&path, &ask)?))
+            });
+            match asking {
+                Some((id, asking)) => {
+                    due.tries += 1;
+                    begun.push(Begun { id, due, asking });
+                }
+                None => self.due.push(due),
+            }
+        }
+        if !begun.is_empty() {
+            thread::sleep(self.dice.time(MOMENT));
+        }
+        begun
+    }
+
+    /// Books what came of what was begun.
+    pub(crate) fn end(&mut self, begun: Vec<Begun>, figures: &mut Figures) {
+        for Begun {
+            id,
+            mut due,
+            asking,
+        } in begun
+        {
+            let reply = asking.end();
+            if self.book(&id, &due, &reply, figures) == Next::Again {
+                due.at = Instant::now() + AGAIN;
+                self.due.push(due);
+            }
         }
     }
 

@@ -86,6 +86,11 @@ impl Traffic {
         }
     }
 
+    /// Returns dice for whoever asks about these messages.
+    pub(crate) fn dice_for_errands(&self) -> Dice {
+        self.dice.fork(3)
+    }
+
     /// Returns files with `messages` messages in all, and bad ones between.
     pub(crate) fn parcels(&mut self, messages: usize) -> Vec<Parcel> {
         let mut left = messages;

@@ -100,7 +100,7 @@ impl World {
         layout.write()?;
         let desk = Desk::new(&layout.state_dir(Who::Station));
         Ok(Self {
-            meddler: Meddler::new(desk.hasty()),
+            meddler: Meddler::new(desk.hasty(), traffic.dice_for_errands()),
             desk,
             reading: Reading::new(&layout.truth()),
             dir,
@@ -156,9 +156,14 @@ impl World {
 
     /// Kills it; it stays away until it is started.
     pub(crate) fn kill(&mut self, who: Who) -> Result<()> {
+        let begun = match who {
+            Who::Station => self.meddler.begin(),
+            _ => Vec::new(),
+        };
         let part = self.part(who)?;
         part.wanted = false;
         part.member.kill();
+        self.meddler.end(begun, &mut self.figures);
         self.excuse(who);
         self.figures.add("faults", &format!("kill {who}"), 1);
         Ok(())
