@@ -189,6 +189,10 @@ impl World {
                 continue;
             }
             if let Some(status) = part.member.ended() {
+                super::runner::complain(&format!(
+                    "the {who} ended with {status}; its log ends with:\n{}",
+                    part.member.last_words()
+                ));
                 ended.push((*who, status));
                 part.again = Some(Instant::now() + RESTART);
             }

@@ -130,7 +130,13 @@ fn order(case: Case<'_>, matter: Matter<'_>, old_id: &str) -> Option<(Breach, St
             claim.state,
             first.map(|line| &line.text)
         );
-        let is_needless = first.is_some() || claim.state != "cancelled";
+        // Its own deadline may have passed while it was held; that it could, is for the state to answer.
+        let is_over = match claim.state.as_str() {
+            "cancelled" => true,
+            "expired" => claim.since <= old.since,
+            _ => false,
+        };
+        let is_needless = first.is_some() || !is_over;
         return is_needless.then_some((Breach::Needless, evidence));
     }
     let first = first?;

@@ -371,6 +371,13 @@ fn a_repetition_waits_until_what_it_repeats_is_settled() {
     check("cancelled after a success", &row, &[]);
     row.lines = &[START, END, START_B];
     check("but started", &row, &[Needless]);
+    row.lines = &[START, END];
+    row.claimed[1].deliveries[0] = claim("expired", None);
+    row.asked.may_expire = true;
+    row.claimed[1].deliveries[0].since = Some(7);
+    check("expired while it was held", &row, &[]);
+    row.claimed[1].deliveries[0].since = Some(9);
+    check("expired after the success", &row, &[Needless]);
     row.claimed[1].deliveries[0] = claim("succeeded", Some(0));
     row.lines = &[START, END, START_B, END_B];
     check("run after a success", &row, &[Needless]);
