@@ -4,7 +4,7 @@
 //! nothing from the station's own crate: what judges must not share the judged one's mistakes.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,6 +15,9 @@ use serde_json::Value;
 
 /// How long one answer may take; a station that was stopped answers never.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it may take while faults are made, which must not wait for it.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// What the station says of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,18 @@ pub(crate) struct Claim {
     /// What it is said to have printed, where that was kept as text.
     pub(crate) stdout: Option<String>,
     pub(crate) reason: String,
+    /// Since when it is in this state, in milliseconds since 1970 by the station's clock.
+    pub(crate) since: Option<i64>,
+    /// Whether it was ever held until what it repeats was settled.
+    pub(crate) held: bool,
+}
+
+impl Claim {
+    /// Returns whether it is said to have run, if it is said to be cancelled. A child that an agent found
+    /// again and stopped has no outcome, but a reason.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.started || self.reason.contains("while it ran")
+    }
 }
 
 /// What the station says of one message.
@@ -35,6 +50,8 @@ pub(crate) struct Claim {
 pub(crate) struct Claimed {
     pub(crate) id: String,
     pub(crate) name: String,
+    /// The message it repeats.
+    pub(crate) retry_of: Option<String>,
     pub(crate) deliveries: Vec<Claim>,
 }
 
@@ -48,35 +65,97 @@ pub(crate) struct Standing {
     pub(crate) counters: Vec<(String, u64)>,
 }
 
+/// What came of asking for a change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reply {
+    /// Nobody was there: nothing was recorded.
+    Away,
+    /// It was said and not answered, or not for certain: it may have been recorded.
+    Unanswered,
+    /// It was refused: nothing was recorded.
+    Refused(String),
+    /// It is recorded.
+    Done(Value),
+}
+
+/// A request for a change that was said and not answered yet.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    stream: UnixStream,
+    said: io::Result<()>,
+}
+
+impl Asking {
+    /// Waits for the answer.
+    pub(crate) fn end(mut self) -> Reply {
+        let mut answer = Vec::new();
+        match self
+            .said
+            .and_then(|()| self.stream.read_to_end(&mut answer))
+        {
+            Ok(_) => reply(&answer),
+            Err(_) => Reply::Unanswered,
+        }
+    }
+}
+
 /// The way to one station.
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
     socket: PathBuf,
+    patience: Duration,
 }
 
 impl Desk {
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self {
             socket: state_dir.join("steward.sock"),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Returns the same way for somebody who does not wait long.
+    pub(crate) fn hasty(&self) -> Self {
+        Self {
+            patience: HASTE,
+            ..self.clone()
         }
     }
 
     /// Asks for `path` below `/api/v1`.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        let doing = || format!("ask the station for {path}");
-        let mut stream = UnixStream::connect(&self.socket).with_context(doing)?;
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .with_context(doing)?;
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .with_context(doing)?;
         let question =
             format!("GET /api/v1{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(question.as_bytes()).with_context(doing)?;
+        let doing = || format!("ask the station for {path}");
+        let mut stream = UnixStream::connect(&self.socket).with_context(doing)?;
+        self.say(&stream, &question).with_context(doing)?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).with_context(doing)?;
         body(&answer).with_context(doing)
+    }
+
+    /// Asks for a change at `path` below `/api/v1`.
+    pub(crate) fn post(&self, path: &str, ask: &Value) -> Reply {
+        self.begin(path, ask).map_or(Reply::Away, Asking::end)
+    }
+
+    /// Says what is wanted and does not wait for the answer; none if nobody is there.
+    pub(crate) fn begin(&self, path: &str, ask: &Value) -> Option<Asking> {
+        let ask = ask.to_string();
+        let length = ask.len();
+        let question = format!(
+            "POST /api/v1{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{ask}"
+        );
+        let stream = UnixStream::connect(&self.socket).ok()?;
+        let said = self.say(&stream, &question);
+        Some(Asking { stream, said })
+    }
+
+    fn say(&self, mut stream: &UnixStream, question: &str) -> io::Result<()> {
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
+        stream.write_all(question.as_bytes())
     }
 
     pub(crate) fn standing(&self) -> Result<Standing> {
@@ -134,6 +213,20 @@ fn body(answer: &[u8]) -> Result<Value> {
     serde_json::from_slice(body).context("read the answer as JSON")
 }
 
+/// Reads the answer to a request for a change. What the station could not do may still have been half done.
+fn reply(answer: &[u8]) -> Reply {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return Reply::Unanswered;
+    };
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    match (status, serde_json::from_str(body)) {
+        ("200" | "201", Ok(value)) => Reply::Done(value),
+        (status, Ok(_)) if status.starts_with('4') => Reply::Refused(body.to_owned()),
+        _ => Reply::Unanswered,
+    }
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -148,17 +241,44 @@ fn read(message: &Value) -> Option<Claimed> {
         started: delivery["started_at"].is_string(),
         stdout: delivery["stdout"]["text"].as_str().map(str::to_owned),
         reason: text(&delivery["reason"]),
+        since: milliseconds(&delivery["since"]),
+        held: is_held(delivery),
     };
     Some(Claimed {
         id: text(&message["id"]),
         name: text(&message["name"]),
+        retry_of: message["retry_of"].as_str().map(str::to_owned),
         deliveries: deliveries.iter().map(claim).collect(),
     })
+}
+
+fn milliseconds(value: &Value) -> Option<i64> {
+    let at: jiff::Timestamp = value.as_str()?.parse().ok()?;
+    Some(at.as_millisecond())
+}
+
+fn is_held(delivery: &Value) -> bool {
+    let notes = delivery["notes"].as_array().into_iter().flatten();
+    let texts = notes.filter_map(|note| note["text"].as_str());
+    texts.into_iter().any(|text| text.starts_with("held"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_answered_for_certain_counts_as_recorded_or_refused() {
+        for (answer, expected) in [
+            ("", Reply::Unanswered),
+            ("HTTP/1.1 201 Created\r\n\r\n[1", Reply::Unanswered),
+            ("HTTP/1.1 503 No\r\n\r\n[]", Reply::Unanswered),
+            ("HTTP/1.1 422 No\r\n\r\n[]", Reply::Refused("[]".to_owned())),
+            ("HTTP/1.1 201 Created\r\n\r\n1", Reply::Done(Value::from(1))),
+        ] {
+            assert_eq!(reply(answer.as_bytes()), expected, "{answer}");
+        }
+    }
 
     #[test]
     fn an_answer_is_read_or_said_to_be_none() {

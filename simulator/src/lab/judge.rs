@@ -7,6 +7,9 @@ use std::{
     fmt,
 };
 
+mod again;
+
+pub(crate) use self::again::{Again, Wishes};
 use super::{
     claims::{Claim, Claimed},
     witness::{Line, Place, Truth},
@@ -50,8 +53,8 @@ pub(crate) struct Excuses {
     pub(crate) interrupted: BTreeSet<String>,
     /// Nodes that ran out of something: what they could not start is `failed` without a start.
     pub(crate) short: BTreeSet<String>,
-    /// Messages somebody asked to cancel.
-    pub(crate) cancelled: BTreeSet<String>,
+    /// Nodes whose clock was shifted: when their commands wrote something cannot be told by the line.
+    pub(crate) skewed: BTreeSet<String>,
 }
 
 /// Everything that is compared.
@@ -64,6 +67,7 @@ pub(crate) struct Case<'a> {
     pub(crate) claimed: &'a [Claimed],
     pub(crate) truth: &'a Truth,
     pub(crate) excuses: &'a Excuses,
+    pub(crate) wishes: &'a Wishes,
     /// Whether `claimed` holds every message of the station.
     pub(crate) everything: bool,
 }
@@ -87,6 +91,14 @@ pub(crate) enum Breach {
     OtherEnd,
     /// A command ran that was not the one asked for.
     Altered,
+    /// Said to be cancelled for good, and then it was started, or was something else.
+    CancelledInVain,
+    /// A repetition of another message than the one that was to be repeated.
+    OtherLineage,
+    /// A repetition that did not wait until what it repeats was settled.
+    TooEarly,
+    /// A repetition of what had succeeded.
+    Needless,
     /// A final state nothing that happened can explain.
     Unexplained,
 }
@@ -102,6 +114,10 @@ impl Breach {
             Self::NeverRan => "never ran",
             Self::OtherEnd => "other end",
             Self::Altered => "altered",
+            Self::CancelledInVain => "cancelled in vain",
+            Self::OtherLineage => "other lineage",
+            Self::TooEarly => "too early",
+            Self::Needless => "needless",
             Self::Unexplained => "unexplained",
         }
     }
@@ -161,6 +177,7 @@ pub(crate) fn judge(case: Case<'_>) -> Vec<Violation> {
             ));
         }
         strangers(case, &mut found);
+        again::missing(case, &mut found);
     }
     found
 }
@@ -208,7 +225,14 @@ fn files(case: Case<'_>, found: &mut Vec<Violation>) {
 }
 
 fn message(case: Case<'_>, asked: &Asked, claims: &[&Claimed], found: &mut Vec<Violation>) {
-    let [claimed] = claims else {
+    let (repeats, firsts): (Vec<&Claimed>, Vec<&Claimed>) = claims
+        .iter()
+        .partition(|claimed| claimed.retry_of.is_some());
+    for repeat in repeats {
+        again::repetition(case, asked, (repeat, claims), found);
+    }
+    let [claimed] = firsts[..] else {
+        let claims = &firsts;
         let breach = if claims.is_empty() {
             Breach::Lost
         } else {
@@ -231,7 +255,15 @@ fn message(case: Case<'_>, asked: &Asked, claims: &[&Claimed], found: &mut Vec<V
             .filter(|claim| claim.node == *node);
         let claims: Vec<&Claim> = claims.collect();
         let breach = match claims[..] {
-            [claim] => delivery(case, asked, &claimed.id, claim),
+            [claim] => delivery(
+                case,
+                Matter {
+                    asked,
+                    id: &claimed.id,
+                    claim,
+                    repeats: None,
+                },
+            ),
             _ => Some((
                 Breach::Lost,
                 format!("the station has {} deliveries to this node", claims.len()),
@@ -250,6 +282,25 @@ fn message(case: Case<'_>, asked: &Asked, claims: &[&Claimed], found: &mut Vec<V
             &asked.name,
             evidence,
         ));
+    }
+}
+
+/// One delivery that is judged.
+#[derive(Debug, Clone, Copy)]
+struct Matter<'a> {
+    asked: &'a Asked,
+    id: &'a str,
+    claim: &'a Claim,
+    /// The delivery it repeats.
+    repeats: Option<&'a Claim>,
+}
+
+impl Matter<'_> {
+    fn place(&self) -> Place {
+        Place {
+            id: self.id.to_owned(),
+            node: self.claim.node.clone(),
+        }
     }
 }
 
@@ -274,11 +325,9 @@ impl Seen<'_> {
     }
 }
 
-fn delivery(case: Case<'_>, asked: &Asked, id: &str, claim: &Claim) -> Option<(Breach, String)> {
-    let place = Place {
-        id: id.to_owned(),
-        node: claim.node.clone(),
-    };
+fn delivery(case: Case<'_>, matter: Matter<'_>) -> Option<(Breach, String)> {
+    let Matter { asked, claim, .. } = matter;
+    let place = matter.place();
     let lines = case.truth.at(&place);
     let seen = Seen {
         lines,
@@ -289,8 +338,10 @@ fn delivery(case: Case<'_>, asked: &Asked, id: &str, claim: &Claim) -> Option<(B
         Some(Breach::Altered)
     } else if started_twice(asked, lines) {
         Some(Breach::DoubleStart)
+    } else if again::is_in_vain(case, &place, claim, &seen) {
+        Some(Breach::CancelledInVain)
     } else if asked.witnessed {
-        by_state(case, asked, claim, &seen)
+        by_state(case, matter, &seen)
     } else {
         unwitnessed(claim)
     };
@@ -314,7 +365,8 @@ fn unwitnessed(claim: &Claim) -> Option<Breach> {
     }
 }
 
-fn by_state(case: Case<'_>, asked: &Asked, claim: &Claim, seen: &Seen<'_>) -> Option<Breach> {
+fn by_state(case: Case<'_>, matter: Matter<'_>, seen: &Seen<'_>) -> Option<Breach> {
+    let Matter { asked, claim, .. } = matter;
     let excuses = case.excuses;
     let ran = seen.starts > 0;
     let broken = |is_broken: bool, breach| is_broken.then_some(breach);
@@ -327,13 +379,7 @@ fn by_state(case: Case<'_>, asked: &Asked, claim: &Claim, seen: &Seen<'_>) -> Op
         "rejected" => broken(ran, Breach::RanAfterAll).or(Some(Breach::Unexplained)),
         "expired" => broken(ran, Breach::RanAfterAll)
             .or_else(|| broken(!asked.may_expire, Breach::Unexplained)),
-        "cancelled" if claim.started => broken(!ran, Breach::NeverRan),
-        "cancelled" => broken(ran, Breach::RanAfterAll).or_else(|| {
-            broken(
-                !excuses.cancelled.contains(&asked.name),
-                Breach::Unexplained,
-            )
-        }),
+        "cancelled" => again::cancelled(case, matter, seen),
         // Between the record of the start and the first line of the command lies a moment, so a killed agent
         // excuses an interrupted one that never got to its first line.
         "interrupted" => broken(

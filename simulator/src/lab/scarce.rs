@@ -293,6 +293,9 @@ fn take(world: &mut World, scarcity: Scarcity) -> Result<()> {
         return fill(&world.layout.state_dir(who).join(BALLAST));
     }
     if let Some(clock) = scarcity.clock() {
+        // Its commands inherit what shifts its clock.
+        let node = world.layout.name(who);
+        world.excuses.skewed.insert(node);
         // Not by the program `faketime`, which stays in between and would be killed in the agent's place.
         let mut shifted = vec![
             "env".to_owned(),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     dice::Dice,
+    errand::{Errand, Wish},
     judge::Asked,
     witness::{Lie, Testimony},
 };
@@ -17,6 +18,22 @@ const DOMAINS: [&str; 4] = ["operatingsystem", "nginx", "apache", "backup"];
 
 /// The timeout of a command that overstays it: long enough for its first line on a busy machine.
 const SHORT_TIMEOUT: &str = "2s";
+
+/// Messages in a thousand that are called off, and how many of those run long enough to be caught at it.
+const CALLED_OFF: u32 = 50;
+const CATCHABLE: u32 = 500;
+
+/// How long those run, in milliseconds.
+const CAUGHT_WITHIN: (usize, usize) = (300, 800);
+
+/// How long after its file was dropped something is asked about a message: soon, or once it has come far.
+const SOON: Duration = Duration::from_millis(120);
+const LATER: Duration = Duration::from_millis(900);
+
+/// Messages in a thousand that are repeated: of those called off, of the unusual ones, and of all, unsettled.
+const REPEATED_CANCELLED: u32 = 400;
+const REPEATED_UNUSUAL: u32 = 300;
+const REPEATED_OPEN: u32 = 20;
 
 /// How traffic is mixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +63,8 @@ pub(crate) struct Parcel {
     pub(crate) text: String,
     /// The messages in it; none if it is to be rejected.
     pub(crate) asked: Vec<Asked>,
+    /// What is asked of the station about them later.
+    pub(crate) errands: Vec<Errand>,
 }
 
 /// Draws files; every file and every message has a name of its own.
@@ -65,6 +84,11 @@ impl Traffic {
             files: 0,
             messages: 0,
         }
+    }
+
+    /// Returns dice for whoever asks about these messages.
+    pub(crate) fn dice_for_errands(&self) -> Dice {
+        self.dice.fork(3)
     }
 
     /// Returns files with `messages` messages in all, and bad ones between.
@@ -99,6 +123,7 @@ impl Traffic {
             text: (*self.dice.pick(&texts)).to_owned(),
             file: self.file(),
             asked: Vec::new(),
+            errands: Vec::new(),
         }
     }
 
@@ -106,8 +131,9 @@ impl Traffic {
         let file = self.file();
         let mut asked = Vec::new();
         let mut texts = Vec::new();
+        let mut errands = Vec::new();
         for _ in 0..count {
-            let (one, text) = self.message(&file);
+            let (one, text) = self.message(&file, &mut errands);
             asked.push(one);
             texts.push(text);
         }
@@ -115,10 +141,15 @@ impl Traffic {
             [one] => one.to_string(),
             _ => Value::Array(texts).to_string(),
         };
-        Parcel { file, text, asked }
+        Parcel {
+            file,
+            text,
+            asked,
+            errands,
+        }
     }
 
-    fn message(&mut self, file: &str) -> (Asked, Value) {
+    fn message(&mut self, file: &str, errands: &mut Vec<Errand>) -> (Asked, Value) {
         self.messages += 1;
         let mut asked = Asked {
             name: format!("m{}", self.messages),
@@ -146,9 +177,11 @@ impl Traffic {
             code: 0,
             lie: self.mix.lie,
         };
-        if self.dice.chance(self.mix.unusual) {
+        let unusual = self.dice.chance(self.mix.unusual);
+        if unusual {
             self.unusual(&mut asked, &mut text, &mut testimony);
         }
+        self.errands(&asked, unusual, &mut testimony, errands);
         let program = match asked.startable {
             true => self.mix.witness.display().to_string(),
             false => "/nonexistent/program".to_owned(),
@@ -167,6 +200,49 @@ impl Traffic {
             nodes.push(left.swap_remove(self.dice.below(left.len())));
         }
         nodes
+    }
+
+    /// Decides what is asked about a message after it was dropped.
+    fn errands(
+        &mut self,
+        asked: &Asked,
+        unusual: bool,
+        testimony: &mut Testimony,
+        errands: &mut Vec<Errand>,
+    ) {
+        let called_off = self.dice.chance(CALLED_OFF);
+        if called_off {
+            if self.dice.chance(CATCHABLE) && testimony.stay < LATER {
+                let (low, high) = CAUGHT_WITHIN;
+                let millis = u64::try_from(self.dice.within(low, high)).unwrap_or(0);
+                testimony.stay = Duration::from_millis(millis);
+            }
+            let mut nodes = asked.nodes.clone();
+            if self.dice.chance(300) {
+                nodes.truncate(1);
+            }
+            let after = match self.dice.chance(500) {
+                true => self.dice.time(SOON),
+                false => self.dice.time(LATER),
+            };
+            errands.push(Errand::new(asked, nodes, after, Wish::Cancel));
+        }
+        let repeated = match (called_off, unusual) {
+            (true, _) => REPEATED_CANCELLED,
+            (false, true) => REPEATED_UNUSUAL,
+            _ => 0,
+        };
+        let wish = match self.dice.chance(repeated) {
+            true => Wish::RetryEnded,
+            false if self.dice.chance(REPEATED_OPEN) => Wish::RetryOpen,
+            false => return,
+        };
+        let longest = match wish {
+            Wish::RetryOpen => SOON * 2,
+            _ => LATER,
+        };
+        let after = self.dice.time(longest);
+        errands.push(Errand::new(asked, asked.nodes.clone(), after, wish));
     }
 
     fn unusual(&mut self, asked: &mut Asked, text: &mut Value, testimony: &mut Testimony) {

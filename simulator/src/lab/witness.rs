@@ -145,6 +145,10 @@ pub(crate) struct Line {
     pub(crate) attempt: String,
     /// What named the message.
     pub(crate) token: String,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) at: i64,
+    /// Its place among all lines.
+    pub(crate) number: u64,
     /// The line as it stands.
     pub(crate) text: String,
 }
@@ -156,6 +160,7 @@ pub(crate) struct Truth {
     /// Lines that are not testimony: a torn write, or a defect of ours.
     pub(crate) unreadable: Vec<String>,
     starts: u64,
+    lines_read: u64,
 }
 
 impl Truth {
@@ -175,7 +180,9 @@ impl Truth {
 
     pub(crate) fn note(&mut self, line: &str) {
         match parse(line) {
-            Some((place, line)) => {
+            Some((place, mut line)) => {
+                self.lines_read += 1;
+                line.number = self.lines_read;
                 self.starts += u64::from(line.end.is_none());
                 self.lines.entry(place).or_default().push(line);
             }
@@ -189,7 +196,7 @@ fn parse(text: &str) -> Option<(Place, Line)> {
     let [what, id, node, attempt, token, at, code] = words[..] else {
         return None;
     };
-    at.parse::<u128>().ok()?;
+    let at = at.parse().ok()?;
     let end = match (what, code) {
         ("start", "-") => None,
         ("end", code) => Some(code.parse().ok()?),
@@ -203,6 +210,8 @@ fn parse(text: &str) -> Option<(Place, Line)> {
         end,
         attempt: attempt.to_owned(),
         token: token.to_owned(),
+        at,
+        number: 0,
         text: text.to_owned(),
     };
     Some((place, line))

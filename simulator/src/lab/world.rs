@@ -21,6 +21,7 @@ use super::{
     figures::Figures,
     judge::{self, Asked, Case, Excuses, Files, Violation},
     layout::Layout,
+    meddle::Meddler,
     traffic::{Parcel, Traffic},
     witness::{Reading, Truth},
 };
@@ -70,6 +71,7 @@ pub(crate) struct World {
     parts: BTreeMap<Who, Part>,
     desk: Desk,
     traffic: Traffic,
+    meddler: Meddler,
     asked: Vec<Asked>,
     dropped: BTreeMap<String, bool>,
     /// How many of `asked` were there before the present round.
@@ -96,8 +98,10 @@ impl World {
             parts.insert(who, part);
         }
         layout.write()?;
+        let desk = Desk::new(&layout.state_dir(Who::Station));
         Ok(Self {
-            desk: Desk::new(&layout.state_dir(Who::Station)),
+            meddler: Meddler::new(desk.hasty(), traffic.dice_for_errands()),
+            desk,
             reading: Reading::new(&layout.truth()),
             dir,
             layout,
@@ -152,9 +156,14 @@ impl World {
 
     /// Kills it; it stays away until it is started.
     pub(crate) fn kill(&mut self, who: Who) -> Result<()> {
+        let begun = match who {
+            Who::Station => self.meddler.begin(),
+            _ => Vec::new(),
+        };
         let part = self.part(who)?;
         part.wanted = false;
         part.member.kill();
+        self.meddler.end(begun, &mut self.figures);
         self.excuse(who);
         self.figures.add("faults", &format!("kill {who}"), 1);
         Ok(())
@@ -180,6 +189,10 @@ impl World {
                 continue;
             }
             if let Some(status) = part.member.ended() {
+                super::runner::complain(&format!(
+                    "the {who} ended with {status}; its log ends with:\n{}",
+                    part.member.last_words()
+                ));
                 ended.push((*who, status));
                 part.again = Some(Instant::now() + RESTART);
             }
@@ -193,6 +206,7 @@ impl World {
             self.figures
                 .add("unasked", &format!("{who} ended with {status}"), 1);
         }
+        self.meddler.work(&mut self.figures);
         Ok(())
     }
 
@@ -261,13 +275,15 @@ impl World {
         self.figures.add("sent", "deliveries", count(deliveries));
         self.dropped.insert(parcel.file, !parcel.asked.is_empty());
         self.asked.extend(parcel.asked);
+        self.meddler.plan(parcel.errands);
     }
 
     /// Waits until nothing waits in the inbox and no delivery is open.
     pub(crate) fn settle(&mut self, patience: Duration) -> Result<bool> {
         let begin = Instant::now();
         let settled = self.until(patience, |world| {
-            Ok(world.files()?.waiting.is_empty()
+            Ok(world.meddler.is_idle()
+                && world.files()?.waiting.is_empty()
                 && world
                     .desk
                     .standing()
@@ -318,8 +334,10 @@ impl World {
             claimed: &claimed,
             truth: &self.truth,
             excuses: &self.excuses,
+            wishes: self.meddler.wishes(),
             everything: false,
         });
+        self.meddler.saw(&claimed);
         self.round = self.asked.len();
         Ok(violations)
     }
@@ -354,8 +372,10 @@ impl World {
             claimed: &claimed,
             truth: &self.truth,
             excuses: &self.excuses,
+            wishes: self.meddler.wishes(),
             everything: true,
         });
+        self.meddler.count(&claimed, &mut self.figures);
         for delivery in claimed.iter().flat_map(|claimed| &claimed.deliveries) {
             self.figures.add("states", &delivery.state, 1);
         }

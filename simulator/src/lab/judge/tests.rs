@@ -25,6 +25,8 @@ fn claim(state: &str, exit_code: Option<i64>) -> Claim {
         started: exit_code.is_some(),
         stdout: None,
         reason: String::new(),
+        since: None,
+        held: false,
     }
 }
 
@@ -32,6 +34,7 @@ fn claimed(claim: Claim) -> Claimed {
     Claimed {
         id: "a".to_owned(),
         name: "m1".to_owned(),
+        retry_of: None,
         deliveries: vec![claim],
     }
 }
@@ -42,6 +45,13 @@ fn truth(lines: &[&str]) -> Truth {
         truth.note(line);
     }
     truth
+}
+
+fn place(id: &str) -> Place {
+    Place {
+        id: id.to_owned(),
+        node: "n1".to_owned(),
+    }
 }
 
 const START: &str = "start a n1 1 m1 5 -";
@@ -56,6 +66,7 @@ struct Row {
     lines: &'static [&'static str],
     files: Files,
     excuses: Excuses,
+    wishes: Wishes,
 }
 
 impl Row {
@@ -69,6 +80,7 @@ impl Row {
                 ..Files::default()
             },
             excuses: Excuses::default(),
+            wishes: Wishes::default(),
         }
     }
 
@@ -81,6 +93,7 @@ impl Row {
             claimed: &self.claimed,
             truth: &truth,
             excuses: &self.excuses,
+            wishes: &self.wishes,
             everything: true,
         });
         violations
@@ -173,7 +186,7 @@ fn what_was_done_to_the_world_excuses_what_follows_from_it() {
     check("a command that overstays", &row, &[]);
 
     let mut row = Row::new(claim("cancelled", None), &[]);
-    row.excuses.cancelled = BTreeSet::from(["m1".to_owned()]);
+    row.wishes.cancels.insert(place("a"));
     check("cancelled on request", &row, &[]);
 }
 
@@ -230,4 +243,146 @@ fn what_is_gone_and_what_is_too_much_is_seen() {
     check("a good file was rejected", &row, &[Breach::Lost]);
     row.files.done = vec!["f.json".to_owned()];
     check("in two places", &row, &[Breach::Invented]);
+}
+
+/// A cancelled message, with a claim that says more than its state.
+fn cancelled(lines: &'static [&'static str], change: impl FnOnce(&mut Claim)) -> Row {
+    let mut claim = claim("cancelled", None);
+    change(&mut claim);
+    let mut row = Row::new(claim, lines);
+    row.wishes.cancels.insert(place("a"));
+    row
+}
+
+#[test]
+fn what_was_cancelled_never_ran_or_was_stopped_and_says_so() {
+    use Breach::*;
+    let stopped = |claim: &mut Claim| {
+        claim.started = true;
+        claim.signal = Some(15);
+    };
+    let by_itself = |claim: &mut Claim| {
+        claim.started = true;
+        claim.exit_code = Some(0);
+    };
+    check("never started", &cancelled(&[], |_| ()), &[]);
+    check("but it was", &cancelled(&[START], |_| ()), &[RanAfterAll]);
+    check("stopped", &cancelled(&[START], stopped), &[]);
+    check("before its first line", &cancelled(&[], stopped), &[]);
+    check("an end", &cancelled(&[START, END], by_itself), &[]);
+    check("no end", &cancelled(&[START], by_itself), &[OtherEnd]);
+    check("no start", &cancelled(&[], by_itself), &[NeverRan]);
+    let refound = |claim: &mut Claim| {
+        claim.reason = "cancelled by x; the agent was restarted while it ran".to_owned();
+    };
+    check("a child found again", &cancelled(&[START], refound), &[]);
+    let mut row = cancelled(&[START], stopped);
+    row.wishes.cancels.clear();
+    check("nobody asked", &row, &[Unexplained]);
+}
+
+#[test]
+fn what_was_said_to_be_cancelled_stays_so() {
+    use Breach::*;
+    let mut row = cancelled(&[], |_| ());
+    row.wishes.done.insert(place("a"));
+    check("it did", &row, &[]);
+    row.lines = &[START, END];
+    check("it was started", &row, &[CancelledInVain]);
+    row.claimed = vec![claimed(claim("succeeded", Some(0)))];
+    check("started, and no longer cancelled", &row, &[CancelledInVain]);
+    row.lines = &[];
+    row.claimed = vec![claimed(claim("expired", None))];
+    check("no longer cancelled", &row, &[CancelledInVain]);
+}
+
+const START_B: &str = "start b n1 1 m1 9 -";
+const END_B: &str = "end b n1 1 m1 9 0";
+
+/// Message `a` ended as `old` at 8, and `b` repeats it.
+fn repeated(old: Claim, new: Claim, lines: &'static [&'static str]) -> Row {
+    let mut row = Row::new(old, lines);
+    row.claimed[0].deliveries[0].since = Some(8);
+    row.claimed.push(Claimed {
+        id: "b".to_owned(),
+        retry_of: Some("a".to_owned()),
+        ..claimed(new)
+    });
+    row.wishes.cancels.insert(place("a"));
+    let again = Again {
+        of: "a".to_owned(),
+        nodes: vec!["n1".to_owned()],
+        held: vec!["n1".to_owned()],
+    };
+    row.wishes.again.insert("b".to_owned(), again);
+    row
+}
+
+fn good() -> Row {
+    let (old, new) = (claim("failed", Some(3)), claim("succeeded", Some(0)));
+    repeated(old, new, &[START, END_3, START_B, END_B])
+}
+
+#[test]
+fn a_repetition_is_a_message_of_its_own_and_only_of_what_was_to_be_repeated() {
+    use Breach::*;
+    check("as asked", &good(), &[]);
+    let mut row = good();
+    row.lines = &[START, END_3, START_B, START_B, END_B];
+    check("started twice", &row, &[DoubleStart]);
+
+    let mut row = good();
+    row.wishes.again.clear();
+    check("nobody asked", &row, &[Invented]);
+    row.wishes.unanswered.insert("a".to_owned(), 1);
+    check("asked without an answer", &row, &[]);
+
+    let mut row = good();
+    row.wishes.again.get_mut("b").expect("there").of = "c".to_owned();
+    check("of another message", &row, &[OtherLineage]);
+    let mut row = good();
+    row.claimed[1].retry_of = Some("c".to_owned());
+    check("of no message of this name", &row, &[OtherLineage]);
+    let mut row = good();
+    row.wishes.again.get_mut("b").expect("there").nodes = vec!["n2".to_owned()];
+    check("on another node", &row, &[OtherLineage]);
+
+    let mut row = good();
+    row.lines = &[START, END_3];
+    row.claimed.pop();
+    check("gone", &row, &[Lost]);
+}
+
+#[test]
+fn a_repetition_waits_until_what_it_repeats_is_settled() {
+    use Breach::*;
+    let mut row = good();
+    row.claimed[0].deliveries[0].since = Some(10);
+    check("it was settled later", &row, &[TooEarly]);
+    row.excuses.skewed.insert("n1".to_owned());
+    check("by a clock that is wrong", &row, &[]);
+
+    let mut row = good();
+    row.lines = &[START, START_B, END_B, END_3];
+    check("the old one still ran", &row, &[TooEarly]);
+
+    let (old, new) = (claim("succeeded", Some(0)), claim("cancelled", None));
+    let mut row = repeated(old, new, &[START, END]);
+    check("cancelled after a success", &row, &[]);
+    row.lines = &[START, END, START_B];
+    check("but started", &row, &[Needless]);
+    row.lines = &[START, END];
+    row.claimed[1].deliveries[0] = claim("expired", None);
+    row.asked.may_expire = true;
+    row.claimed[1].deliveries[0].since = Some(7);
+    check("expired while it was held", &row, &[]);
+    row.claimed[1].deliveries[0].since = Some(9);
+    check("expired after the success", &row, &[Needless]);
+    row.claimed[1].deliveries[0] = claim("succeeded", Some(0));
+    row.lines = &[START, END, START_B, END_B];
+    check("run after a success", &row, &[Needless]);
+
+    let (old, new) = (claim("failed", Some(3)), claim("cancelled", None));
+    let row = repeated(old, new, &[START, END_3]);
+    check("cancelled for nothing", &row, &[Unexplained]);
 }
