@@ -37,7 +37,7 @@ impl Resend {
         let wait = BACKOFF.above(FLOOR, self.attempt, dice);
         Self {
             attempt: self.attempt.saturating_add(1),
-            due_ms: now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2),
+            due_ms: now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -248,7 +248,7 @@ impl Link {
         let heartbeat = Duration::from_millis(hello.interval_ms);
         // A hello that should have come and did not means that the link was down, seen or not.
         let missed = now.mono.saturating_sub(self.greeted) > heartbeat * 3 / 2;
-        let returned = self.ready.is_none() || missed || contact == Contact::Started;
+        let returned = self.ready.is_none() || missed;
         self.ready = Some(instance);
         self.greeted = now.mono;
         self.deaf = None;

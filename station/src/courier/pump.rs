@@ -202,7 +202,7 @@ impl Link {
         let schedule = &mut open.schedule;
         let dice = now
             .dice
-            .wrapping_mul(pos | 1)
+            .wrapping_mul(pos.wrapping_mul(2) + 1)
             .wrapping_add(u64::from(open.attempts) + u64::from(schedule.tries));
         schedule.sent = Some(now.mono);
         schedule.deferral = None;

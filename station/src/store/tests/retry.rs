@@ -164,18 +164,28 @@ fn messages_know_what_they_repeat_and_what_repeats_them() {
     assert_eq!(store.stored(id(9)).expect("readable"), None);
 }
 
+/// Makes the one message of the first program's ledger ours, on its way to ship 1.
+const SENT_V1: &str = "
+UPDATE message SET id = '00000000-0000-0000-0000-000000000001';
+INSERT INTO event (at, kind, pos, node, state, by_whom, attempt, lane, seq)
+VALUES (1800000001000, 'attempt', 1, 'ship1', 'sent', 'central', 1, 'command.shellcommand.operatingsystem', 1);
+UPDATE delivery SET node = 'ship1', state = 'sent', final = 0, attempts = 3, seq = 1, version = 2;
+INSERT INTO lane (node, lane, last_seq) VALUES ('ship1', 'command.shellcommand.operatingsystem', 1);
+";
+
 #[test]
 fn a_ledger_of_the_first_schema_goes_on_where_it_was() {
     let directory = tempfile::tempdir().expect("a folder");
     let path = directory.path().join(FILE);
     let first = Connection::open(&path).expect("a database");
     first
-        .execute_batch(include_str!("first_schema.sql"))
+        .execute_batch(include_str!("../../../tests/data/ledger_v1.sql"))
         .expect("the first program's ledger");
+    first.execute_batch(SENT_V1).expect("a delivery on its way");
     drop(first);
     let mut store = open(&directory);
     let loaded = store.load().expect("loads");
-    assert!(loaded.epoch >= 4 && loaded.next_pos >= 2);
+    assert!(loaded.epoch >= 8 && loaded.next_pos >= 2);
     let open = &loaded.deliveries[0].open;
     assert_eq!(
         (
