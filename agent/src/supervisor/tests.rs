@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::*;
+use super::{view::Lifecycle, *};
 use crate::config::{Flags, Sources, resolve};
 
 const GOOD: &str = "ship1.command.shellcommand.good";
@@ -85,6 +85,7 @@ fn bench(temper: Temper, desk_panics: bool) -> Bench {
         reports,
         calls: inbox,
         stop: stopping,
+        runtime: Handle::current(),
         listed: listed.clone(),
         open: Vec::new(),
     };
@@ -198,11 +199,14 @@ async fn what_a_process_survived_is_reported_and_changes_nothing() {
     bench.until(GOOD, Lifecycle::Alive).await;
     let fault = Fault::Storage("full".to_owned());
     let subject = GOOD.parse().expect("a subject");
-    bench
-        .calls
-        .send(Call::Fault { subject, fault })
-        .await
-        .expect("it is there");
+    let (answer, verdict) = oneshot::channel();
+    let call = Call::Fault {
+        subject,
+        fault,
+        answer,
+    };
+    bench.calls.send(call).await.expect("it is there");
+    assert_eq!(verdict.await, Ok(Verdict::Continue));
     assert_eq!(
         bench.verdict().await,
         ("storage".to_owned(), "continue".to_owned())
