@@ -68,25 +68,7 @@ impl Context {
     /// but [`Verdict::Continue`] is obeyed by leaving: the supervisor lets go of the mailbox, and ends
     /// whoever does not.
     pub async fn raise(&self, subject: &Subject, fault: Fault) -> Verdict {
-        let (answer, verdict) = oneshot::channel();
-        let call = Call::Fault {
-            subject: subject.clone(),
-            fault,
-            answer,
-        };
-        let told = async {
-            self.supervisor.send(call).await.ok()?;
-            verdict.await.ok()
-        };
-        match pulse::hold(timeout(VERDICT, told)).await {
-            Ok(Some(verdict)) => verdict,
-            // The supervisor is gone only when the agent is.
-            Ok(None) => Verdict::Continue,
-            Err(_) => {
-                self.counters.count(Counter::VerdictsLate);
-                Verdict::Continue
-            }
-        }
+        verdict(&self.supervisor, &self.counters, subject.clone(), fault).await
     }
 
     /// Lists, stops or starts processes, and returns those meant as they are afterwards.
@@ -118,6 +100,34 @@ impl Context {
     /// Tells whether the agent is ending.
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow() != Stop::No
+    }
+}
+
+/// Asks the supervisor for its verdict on a fault.
+pub(super) async fn verdict(
+    supervisor: &mpsc::Sender<Call>,
+    counters: &Counters,
+    subject: Subject,
+    fault: Fault,
+) -> Verdict {
+    let (answer, verdict) = oneshot::channel();
+    let call = Call::Fault {
+        subject,
+        fault,
+        answer,
+    };
+    let told = async {
+        supervisor.send(call).await.ok()?;
+        verdict.await.ok()
+    };
+    match pulse::hold(timeout(VERDICT, told)).await {
+        Ok(Some(verdict)) => verdict,
+        // The supervisor is gone only when the agent is.
+        Ok(None) => Verdict::Continue,
+        Err(_) => {
+            counters.count(Counter::VerdictsLate);
+            Verdict::Continue
+        }
     }
 }
 

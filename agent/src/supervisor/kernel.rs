@@ -133,18 +133,14 @@ impl History {
     pub fn suffer(&mut self, fault: &Fault, policy: &Policy, now_ms: u64) -> Verdict {
         let verdict = judge(fault, self, policy, now_ms);
         let restart = &policy.restart;
-        match (fault, verdict) {
-            (_, Verdict::RestartAfter(_)) => {
-                let Restart {
-                    window, intensity, ..
-                } = *restart;
-                self.restarts.note(now_ms, window, intensity);
-            }
-            (Fault::Storage(_), _) => self.storage.bear(now_ms, restart.storage),
-            (Fault::NotStartable(_), _) => {
-                self.not_startable.bear(now_ms, restart.not_startable);
-            }
-            (_, _) => {}
+        if matches!(verdict, Verdict::RestartAfter(_)) {
+            self.restarts
+                .note(now_ms, restart.window, restart.intensity);
+        }
+        match fault {
+            Fault::Storage(_) => self.storage.bear(now_ms, restart.storage),
+            Fault::NotStartable(_) => self.not_startable.bear(now_ms, restart.not_startable),
+            Fault::Panicked(_) | Fault::Failed(_) | Fault::Wedged(_) | Fault::Subscription(_) => {}
         }
         verdict
     }

@@ -104,27 +104,30 @@ async fn open_orders(context: &Context, born: &Born) -> Result<Vec<OpenOrder>, P
 ///
 /// Fails when the keeper cannot be asked.
 pub async fn run(context: Arc<Context>, born: Born) -> Result<Quit, ProcessError> {
-    let open = open_orders(&context, &born).await?;
-    let handled_before = born.gauges.borrow().handled;
-    let dispatch = Dispatch::new(context.config.idle_after, Duration::ZERO);
-    let mut process = Process {
-        footing: context.footing.subscribe(),
-        stop: context.stop.clone(),
-        context,
-        born,
-        dispatch,
-        epoch: Instant::now(),
-        running: JoinSet::new(),
-        handled_before,
-        storage_raised: false,
-        closed: false,
-    };
+    let mut process = Process::new(context, born);
+    let open = open_orders(&process.context, &process.born).await?;
     process.tell(Event::Open(open));
     process.news();
     process.serve().await
 }
 
 impl Process {
+    fn new(context: Arc<Context>, born: Born) -> Self {
+        let handled_before = born.gauges.borrow().handled;
+        Self {
+            footing: context.footing.subscribe(),
+            stop: context.stop.clone(),
+            dispatch: Dispatch::new(context.config.idle_after, Duration::ZERO),
+            context,
+            handled_before,
+            born,
+            epoch: Instant::now(),
+            running: JoinSet::new(),
+            storage_raised: false,
+            closed: false,
+        }
+    }
+
     async fn serve(mut self) -> Result<Quit, ProcessError> {
         loop {
             self.show();
@@ -272,3 +275,6 @@ pub fn at_rest() -> Gauges {
         since: Timestamp::now(),
     }
 }
+
+#[cfg(test)]
+mod tests;
