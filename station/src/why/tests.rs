@@ -62,6 +62,8 @@ impl World {
                 open: 1,
                 processes: Vec::new(),
                 garbage: std::collections::BTreeMap::new(),
+                fault_count: 0,
+                faults: Vec::new(),
             }),
             outlook: Some(Outlook {
                 connected: true,
