@@ -13,4 +13,5 @@ mod identity;
 mod inbox_files;
 mod poison;
 mod support;
+mod thousand;
 mod tracer;
