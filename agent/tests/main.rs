@@ -11,6 +11,7 @@ mod broker_versions;
 mod cancel;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
+mod faults;
 mod redelivery;
 mod restart;
 mod shell;

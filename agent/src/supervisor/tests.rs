@@ -9,6 +9,7 @@ use super::{view::Lifecycle, *};
 use crate::config::{Flags, Sources, resolve};
 
 mod model;
+mod operating;
 
 const GOOD: &str = "ship1.command.shellcommand.good";
 const BAD: &str = "ship1.command.shellcommand.bad";
