@@ -11,9 +11,11 @@ mod broker_versions;
 mod cancel;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
+mod faults;
 mod redelivery;
 mod restart;
 mod shell;
 mod shutdown;
+mod status;
 mod supervision;
 mod support;
