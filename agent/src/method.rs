@@ -56,7 +56,14 @@ impl Work {
             Some(Method::Shellcommand) => shell::read(&order.body).map(Self::Shellcommand),
             Some(Method::Hello) => Ok(Self::Hello),
             Some(
-                Method::Welcome | Method::Ack | Method::Confirm | Method::Fault | Method::Cancel,
+                Method::Welcome
+                | Method::Ack
+                | Method::Confirm
+                | Method::Fault
+                | Method::Cancel
+                | Method::Output
+                | Method::Want
+                | Method::Content,
             )
             | None => Err(Refusal::Method {
                 method: name.clone(),

@@ -21,11 +21,17 @@ pub enum Method {
     Fault,
     /// The cancellation of an order.
     Cancel,
+    /// Chunks of what a node sends: outputs and files.
+    Output,
+    /// What a receiver of chunks wants.
+    Want,
+    /// Chunks of what a station sends: files.
+    Content,
 }
 
 impl Method {
     /// Every method, in the order of their introduction.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Shellcommand,
         Self::Hello,
         Self::Welcome,
@@ -33,6 +39,9 @@ impl Method {
         Self::Confirm,
         Self::Fault,
         Self::Cancel,
+        Self::Output,
+        Self::Want,
+        Self::Content,
     ];
 
     /// The methods an operator may ask a node for.
@@ -48,6 +57,9 @@ impl Method {
             Self::Confirm => "confirm",
             Self::Fault => "fault",
             Self::Cancel => "cancel",
+            Self::Output => "output",
+            Self::Want => "want",
+            Self::Content => "content",
         }
     }
 

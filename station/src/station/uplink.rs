@@ -138,7 +138,13 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
         }
         (
             Kind::Event,
-            Method::Shellcommand | Method::Welcome | Method::Confirm | Method::Cancel,
+            Method::Shellcommand
+            | Method::Welcome
+            | Method::Confirm
+            | Method::Cancel
+            | Method::Output
+            | Method::Want
+            | Method::Content,
         )
         | (Kind::Command, _) => Err(unknown()),
     }
