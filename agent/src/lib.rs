@@ -28,7 +28,9 @@ use crate::{
         context::{Born, Context},
         courier, desk, heartbeat, process,
         revocations::Revocations,
+        transfers,
     },
+    transfer::Transfers,
     voice::{Footing, Voice},
 };
 
@@ -50,6 +52,7 @@ pub mod method;
 pub mod signals;
 pub mod store;
 pub mod supervisor;
+pub mod transfer;
 pub mod voice;
 
 /// How long the first connection may take before the agent says that it is ready without it.
@@ -273,6 +276,7 @@ fn context(
         last_hello: watch::Sender::new(None),
         round_trip,
         revocations: Revocations::default(),
+        transfers: Transfers::new(config.transfer_rate),
         permits: Arc::new(Semaphore::new(config.commands_at_once)),
         supervisor: calls,
     }
@@ -284,6 +288,7 @@ fn bear(context: Arc<Context>, duty: Duty, born: Born) -> Life {
         Duty::Desk => Box::pin(desk::run(context, born)),
         Duty::Heartbeat => Box::pin(heartbeat::run(context, born)),
         Duty::Courier => Box::pin(courier::run(context, born)),
+        Duty::Transfers => Box::pin(transfers::run(context, born)),
     }
 }
 

@@ -52,6 +52,7 @@ pub mod kernel;
 pub mod process;
 pub mod revocations;
 mod run;
+pub mod transfers;
 pub mod view;
 
 /// Frames waiting for one process. It takes them in batches with one commit each; beyond this the
@@ -97,11 +98,13 @@ pub enum Duty {
     Heartbeat,
     /// It says again what is not confirmed.
     Courier,
+    /// It hears what the station wants and sends of transfers.
+    Transfers,
 }
 
 impl Duty {
     /// The duties every agent has, in the order they are spawned.
-    const STANDING: [Self; 3] = [Self::Desk, Self::Heartbeat, Self::Courier];
+    const STANDING: [Self; 4] = [Self::Desk, Self::Heartbeat, Self::Courier, Self::Transfers];
 
     /// Returns the subject a standing duty serves.
     fn subject(self, node: &NodeName, station: &NodeName) -> Option<Subject> {
@@ -110,6 +113,7 @@ impl Duty {
             Self::Desk => (node, Method::Welcome),
             Self::Heartbeat => (station, Method::Hello),
             Self::Courier => (station, Method::Ack),
+            Self::Transfers => (station, Method::Output),
         };
         let domain = fixed("node");
         Some(Subject::new(who.clone(), Kind::Event, method, domain))
@@ -299,6 +303,13 @@ impl Supervisor {
             }),
             Route::Welcome => self.to_desk(Mail::Welcome(frame.payload)),
             Route::Confirm => self.to_desk(Mail::Confirm(frame.payload)),
+            Route::Want(domain) => self.to_transfers(Mail::Want {
+                domain,
+                payload: frame.payload,
+            }),
+            Route::Content => self.to_transfers(Mail::Content {
+                payload: frame.payload,
+            }),
             Route::Unwanted(subject) => self.to_desk(Mail::Order {
                 subject,
                 payload: frame.payload,
@@ -357,6 +368,13 @@ impl Supervisor {
     fn to_desk(&self, mail: Mail) {
         if let Some(desk) = &self.desk {
             self.post(desk, mail);
+        }
+    }
+
+    fn to_transfers(&self, mail: Mail) {
+        let config = &self.setup.config;
+        if let Some(subject) = Duty::Transfers.subject(&config.node, &config.station) {
+            self.post(&subject, mail);
         }
     }
 

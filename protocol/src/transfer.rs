@@ -25,6 +25,9 @@ pub const MAX_HEADER: usize = 16 * 1024;
 /// Most bytes of the reason why a transfer failed that are sent.
 pub const MAX_REASON: usize = 1024;
 
+/// The run of a file: its bytes are the same in every one.
+pub const FILE_RUN: u32 = 0;
+
 /// Bytes of the length in front of a chunk's header.
 const PREFIX: usize = 4;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::Subject;
+use steward_protocol::{Domain, Subject};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::Instant,
@@ -18,6 +18,7 @@ use crate::{
     keeper::Keeper,
     method::hello::Introduction,
     signals::Stop,
+    transfer::Transfers,
     voice::{Footing, Voice},
 };
 
@@ -46,6 +47,8 @@ pub struct Context {
     pub permits: Arc<Semaphore>,
     /// Which of the orders at work are cancelled; the desk writes it.
     pub revocations: Revocations,
+    /// The transfers at work.
+    pub transfers: Transfers,
     /// What a hello says.
     pub introduction: Introduction,
     /// The way to the supervisor.
@@ -92,6 +95,18 @@ pub enum Mail {
     Welcome(Vec<u8>),
     /// The station's word that something is stored.
     Confirm(Vec<u8>),
+    /// What the station wants of a transfer.
+    Want {
+        /// The domain of its order.
+        domain: Domain,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+    /// A chunk of what the station sends.
+    Content {
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
 }
 
 /// What a process is born with.

@@ -124,6 +124,11 @@ impl Sender {
         self.limit.is_some()
     }
 
+    /// Tells whether it is known how it ends.
+    pub fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Tells whether nobody has asked for so long that it need not be served any more.
     pub fn is_forgotten(&self, now: Moment) -> bool {
         self.manner == Manner::Asked && now.at.saturating_sub(self.heard) >= FORGET
