@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::{Ack, Output, Sealed, State, Subject, limits, retry::Backoff};
+use steward_protocol::{Ack, Body, Method, Output, Sealed, State, Subject, limits, retry::Backoff};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{context::Context, kernel::Fault, revocations::Attention};
@@ -81,7 +81,10 @@ impl Carrier {
 
     async fn work(&self, order: &Sealed, attempt: u32, at: Timestamp) -> Finish {
         match Work::read(order.order()) {
-            Ok(Work::Shellcommand(body)) => {
+            Ok(Work {
+                body: Body::Shell(body),
+                ..
+            }) => {
                 let spec = Spec {
                     body,
                     node: self.context.config.node.clone(),
@@ -90,7 +93,14 @@ impl Carrier {
                 };
                 self.shell(order, spec, at).await
             }
-            Ok(Work::Hello) => self.hello(order, at).await,
+            Ok(Work {
+                method: Method::Hello,
+                ..
+            }) => self.hello(order, at).await,
+            Ok(Work { method, .. }) => {
+                let reason = format!("this node cannot do {} yet", method.as_str());
+                not_run(at, None, reason)
+            }
             // It was understood when it was taken; a later version of this program may not.
             Err(refusal) => not_run(at, None, format!("this node cannot do it: {refusal}")),
         }

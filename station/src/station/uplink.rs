@@ -142,6 +142,17 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             | Method::Welcome
             | Method::Confirm
             | Method::Cancel
+            | Method::Ping
+            | Method::Filewrite
+            | Method::Fileappend
+            | Method::Filefetch
+            | Method::Filesend
+            | Method::Tailfile
+            | Method::Httpget
+            | Method::Processes
+            | Method::Schedule
+            | Method::Textlogging
+            | Method::Report
             | Method::Output
             | Method::Want
             | Method::Content,
