@@ -111,6 +111,8 @@ pub struct Config {
     pub idle_after: Duration,
     /// How long running commands may go on when the agent ends.
     pub drain: Duration,
+    /// Most bytes of outputs and files sent per second; as many as the link takes, if there is no limit.
+    pub transfer_rate: Option<u64>,
     /// A ledger that may take over.
     pub accept_ledger: Option<LedgerId>,
 }
@@ -166,6 +168,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
     let (restart, restart_of) = restarts(layers);
     let idle_after = layers.or("idle_after", duration, Some(Duration::from_secs(600)));
     let drain = layers.or("drain", duration, Some(Duration::from_secs(10)));
+    let transfer_rate = layers.optional("transfer_rate", rate);
     let accept_ledger = layers.optional("accept_ledger", |value| {
         text(value)?
             .parse()
@@ -197,6 +200,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         restart_of,
         idle_after: idle_after?,
         drain: drain?,
+        transfer_rate,
         accept_ledger,
     })
 }
@@ -348,6 +352,13 @@ fn bytes(value: &Value) -> Found<u64> {
         .ok()
         .and_then(|count| count.checked_mul(unit))
         .ok_or_else(|| format!("{text:?} is not a size like \"64MiB\" or a number of bytes"))
+}
+
+fn rate(value: &Value) -> Found<u64> {
+    match bytes(value)? {
+        0 => Err("is 0; leave it out for no limit".to_owned()),
+        rate => Ok(rate),
+    }
 }
 
 fn labels(value: &Value) -> Found<BTreeMap<String, String>> {

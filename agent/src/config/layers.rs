@@ -41,6 +41,7 @@ const KEYS: &[Key] = &[
     key("results_budget", "", "STEWARD_RESULTS_BUDGET"),
     key("idle_after", "", "STEWARD_IDLE_AFTER"),
     key("drain", "", "STEWARD_DRAIN"),
+    key("transfer_rate", "", "STEWARD_TRANSFER_RATE"),
     key(
         "allow_unsigned",
         "--allow-unsigned",
