@@ -243,6 +243,8 @@ pub struct OpenOrder {
     pub ordered: bool,
     /// How long it may run.
     pub timeout_ms: u64,
+    /// How often it has been started.
+    pub starts: u32,
     /// When it was started, if it was.
     pub started: Option<Started>,
 }
