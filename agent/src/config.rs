@@ -103,6 +103,8 @@ pub struct Config {
     pub queue: usize,
     /// Most bytes of output kept until confirmed.
     pub results_budget: u64,
+    /// Most bytes of one command's output kept whole.
+    pub output_cap: u64,
     /// Restarts of a process.
     pub restart: Restart,
     /// The same, where a method has its own.
@@ -165,6 +167,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
     let commands_at_once = layers.or("commands_at_once", positive, Some(4));
     let queue = layers.or("queue", positive, Some(100));
     let results_budget = layers.or("results_budget", bytes, Some(64 << 20));
+    let output_cap = layers.or("output_cap", bytes, Some(16 << 20));
     let (restart, restart_of) = restarts(layers);
     let idle_after = layers.or("idle_after", duration, Some(Duration::from_secs(600)));
     let drain = layers.or("drain", duration, Some(Duration::from_secs(10)));
@@ -196,6 +199,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         commands_at_once: commands_at_once?,
         queue: queue?,
         results_budget: results_budget?,
+        output_cap: output_cap?,
         restart,
         restart_of,
         idle_after: idle_after?,

@@ -470,6 +470,7 @@ impl Journal {
                 id: entry.id,
                 ordered: entry.seq.is_some(),
                 timeout_ms: entry.timeout_ms,
+                starts: entry.starts,
                 started: match &entry.phase {
                     Phase::Started(started) => Some(started.clone()),
                     Phase::Received | Phase::Final(_) => None,

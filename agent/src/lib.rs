@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{Address, Bus, BusError, Inlet, Link},
+    child::Nursery,
     clock::Clock,
     config::{Config, Reach},
     counters::Counters,
@@ -134,6 +135,9 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         creds: config.creds.clone(),
         node: config.node.clone(),
     };
+    // After the journal, whose lock keeps another agent out of this directory.
+    let nursery =
+        Nursery::open(&config.state_dir).map_err(system("open the directory of the commands"))?;
     let (bus, inlet) = Bus::open(&address, Arc::clone(&counters))
         .await
         .map_err(RunError::Bus)?;
@@ -150,6 +154,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         instance,
         journal_id: identity.journal_id,
         stop: stopping,
+        nursery,
     };
     let (context, supervision) = assemble(&config, parts, inlet).await?;
     let result = live(&config, &bus, supervision, ready).await;
@@ -204,6 +209,7 @@ struct Parts {
     instance: InstanceId,
     journal_id: JournalId,
     stop: watch::Receiver<Stop>,
+    nursery: Nursery,
 }
 
 /// Puts the supervisor and what it needs together, and starts it.
@@ -277,6 +283,7 @@ fn context(
         round_trip,
         revocations: Revocations::default(),
         transfers: Transfers::new(config.transfer_rate),
+        nursery: parts.nursery.clone(),
         permits: Arc::new(Semaphore::new(config.commands_at_once)),
         supervisor: calls,
     }

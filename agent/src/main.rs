@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 use steward_agent::{
+    child,
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
 };
@@ -39,6 +42,11 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: a warden is started for every command and must cost next to nothing.
+    let mut words = env::args_os().skip(1);
+    if words.next().is_some_and(|verb| verb == child::VERB) {
+        return ward(&words.next().unwrap_or_default());
+    }
     let Verb::Run { flags, config, log } = Arguments::parse().verb;
     let resolved = resolve(flags, config).and_then(|config| Ok((config, start_logging(log)?)));
     let config = match resolved {
@@ -52,6 +60,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Watches over the one command that this directory describes; nobody types this.
+fn ward(dir: &OsStr) -> ExitCode {
+    match child::warden::run(Path::new(dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&chain(&error));
             ExitCode::from(1)
         }
     }

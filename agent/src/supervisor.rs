@@ -485,7 +485,7 @@ impl Supervisor {
         Policy {
             restart: *own.unwrap_or(&config.restart),
             weight: match duty {
-                Some(Duty::Orders) => Weight::Ordinary,
+                Some(Duty::Orders | Duty::Transfers) => Weight::Ordinary,
                 Some(Duty::Desk | Duty::Heartbeat | Duty::Courier) | None => Weight::Vital,
             },
         }

@@ -15,24 +15,26 @@ use std::{
 };
 
 use steward_protocol::{
-    Domain,
+    Body, Domain, Method, MethodName,
     transfer::{Chunk, Moment, Transfer, Want},
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc},
+    sync::{Mutex as AsyncMutex, Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 
 use crate::{
     bus::{Bus, Link, dice},
+    journal::Finish,
+    transfer::job::Job,
     voice::{Footing, Voice},
 };
 
-pub mod fetch;
+mod fetch;
 mod install;
 pub mod job;
 mod receive;
-pub mod send;
+mod send;
 mod serve;
 mod sink;
 mod source;
@@ -47,6 +49,9 @@ const MAILBOX: usize = 64;
 /// How long a chunk may take to leave before the next one is tried. A command never waits for
 /// more than the chunk that is leaving.
 const LEAVE: Duration = Duration::from_secs(10);
+
+/// Files carried at once. Others wait their turn, as commands do, but not with them.
+const FILES_AT_ONCE: usize = 4;
 
 /// What the station said about one transfer.
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub struct Transfers {
     gate: AsyncMutex<Instant>,
     /// Bytes per second, if not as many as the link takes.
     rate: Option<u64>,
+    /// As many files may be carried at once.
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +111,13 @@ impl Transfers {
             lanes: Arc::default(),
             gate: AsyncMutex::new(Instant::now()),
             rate,
+            permits: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         }
+    }
+
+    /// Returns what an order of a transfer waits for.
+    pub fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
     }
 
     /// Takes a place for a transfer.
@@ -203,10 +216,13 @@ impl Lane {
     }
 
     /// Waits until `at`, on the clock of [`Lane::now`].
-    pub async fn wait(&self, at: Option<Duration>) {
-        match at {
-            Some(at) => sleep_until(self.born + at).await,
-            None => std::future::pending().await,
+    pub fn wait(&self, at: Option<Duration>) -> impl Future<Output = ()> + use<> {
+        let at = at.map(|at| self.born + at);
+        async move {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
         }
     }
 }
@@ -220,6 +236,24 @@ impl Drop for Lane {
         {
             known.remove(&self.transfer);
         }
+    }
+}
+
+/// Tells whether orders of this method are carried out by a transfer.
+pub fn carries(method: &MethodName) -> bool {
+    matches!(
+        Method::from_name(method),
+        Some(Method::Filefetch | Method::Filesend)
+    )
+}
+
+/// Carries out an order that is a transfer. Returns nothing when the agent ends first: its next start
+/// goes on.
+pub async fn carry(job: Job<'_>, body: &Body) -> Option<Finish> {
+    match body {
+        Body::Fetch(body) => fetch::fetch(job, &body.path).await,
+        Body::Send(body) => send::send(job, body).await,
+        _ => Some(job.failed("this is not the body of a transfer".to_owned())),
     }
 }
 

@@ -102,7 +102,8 @@ impl Offer {
             ledger_id: self.send.ledger_id,
             pos: self.send.pos,
             seq: self.lane().map(|(seq, _)| seq),
-            idempotent: order.idempotent,
+            // A transfer goes on where it was; it does nothing twice.
+            idempotent: order.idempotent || crate::transfer::carries(&order.subject.method),
             timeout_ms: order.timeout_ms,
             expires_at: order.expires_at,
             deadline: super::deadline(now, self.send.ttl_left_ms),
@@ -243,6 +244,8 @@ pub struct OpenOrder {
     pub ordered: bool,
     /// How long it may run.
     pub timeout_ms: u64,
+    /// How often it has been started.
+    pub starts: u32,
     /// When it was started, if it was.
     pub started: Option<Started>,
 }

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{Call, kernel::Fault, revocations::Revocations, view::Gauges};
 use crate::{
+    child::Nursery,
     clock::Clock,
     config::Config,
     counters::Counters,
@@ -43,6 +44,8 @@ pub struct Context {
     pub last_hello: watch::Sender<Option<(Timestamp, Instant)>>,
     /// Round trip of the last hello and its welcome; the desk writes it.
     pub round_trip: watch::Sender<Option<Duration>>,
+    /// Where commands are started.
+    pub nursery: Nursery,
     /// As many as commands may run at once.
     pub permits: Arc<Semaphore>,
     /// Which of the orders at work are cancelled; the desk writes it.

@@ -53,7 +53,7 @@ impl Receive<'_> {
             }
             let standing = *footing.borrow_and_update();
             link.borrow_and_update();
-            let wake = receiver.wake_at();
+            let wake = self.lane.wait(receiver.wake_at());
             over = tokio::select! {
                 heard = self.lane.hear() => match heard {
                     Heard::Chunk(chunk, bytes) => {
@@ -63,7 +63,7 @@ impl Receive<'_> {
                 },
                 _ = footing.changed() => self.tell(&mut receiver, Event::Begin, &[]).await,
                 _ = link.changed() => None,
-                () = self.lane.wait(wake), if is_heard(&self.context.voice.bus, &standing) => {
+                () = wake, if is_heard(&self.context.voice.bus, &standing) => {
                     self.tell(&mut receiver, Event::Time, &[]).await
                 }
             };

@@ -75,7 +75,7 @@ impl Serve {
                 Some(now.at + LOOK.saturating_mul(10))
             };
             let look = Some(now.at + LOOK).filter(|_| sender.is_wanted());
-            let wake = look.or(wake);
+            let wake = self.lane.wait(look.or(wake));
             tokio::select! {
                 heard = self.lane.hear() => if let Some(served) = self.hear(&mut sender, &heard) {
                     return served;
@@ -86,7 +86,7 @@ impl Serve {
                 changed = link.changed() => if changed.is_err() {
                     return Served::Forgotten;
                 },
-                () = self.lane.wait(wake) => {}
+                () = wake => {}
             }
         }
     }

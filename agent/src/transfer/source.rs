@@ -13,7 +13,10 @@ use steward_protocol::{
     transfer::{CommandEnd, Extent, Failed, Failure, Whole},
 };
 
-use crate::child::log::{Log, LogError};
+use crate::child::{
+    How,
+    log::{Log, LogError},
+};
 
 /// Bytes read at a time while a digest is taken.
 const GULP: usize = 1 << 20;
@@ -58,8 +61,8 @@ impl Source {
                     bytes: end.log.bytes,
                     blake3: end.log.blake3,
                     command: Some(CommandEnd {
-                        exit_code: end.exit_code,
-                        signal: end.signal,
+                        exit_code: codes(&end.how).0,
+                        signal: codes(&end.how).1,
                         stdout: extent(&end.stdout),
                         stderr: extent(&end.stderr),
                     }),
@@ -100,6 +103,15 @@ impl Source {
         {
             tracing::warn!(%error, "what the station has of an output was not released");
         }
+    }
+}
+
+fn codes(how: &How) -> (Option<i32>, Option<i32>) {
+    match how {
+        How::Ended {
+            exit_code, signal, ..
+        } => (*exit_code, *signal),
+        How::NotStarted { exit_code, .. } => (*exit_code, None),
     }
 }
 

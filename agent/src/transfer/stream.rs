@@ -7,14 +7,18 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use steward_protocol::{
-    Domain, MessageId,
+    Domain, MessageId, Sealed,
     transfer::{Failed, Failure, Transfer, What, sender::Manner},
 };
-use tokio::task::{block_in_place, spawn_blocking};
+use tokio::{
+    task::{block_in_place, spawn_blocking},
+    time::sleep,
+};
 
 use super::{
     Taken,
@@ -32,6 +36,9 @@ const NOTE: &str = "stream.json";
 /// The name of the note once the station has all of it.
 const DELIVERED: &str = "delivered.json";
 
+/// How often what nobody takes is released.
+const LET_GO: Duration = Duration::from_millis(200);
+
 /// Where the directories of commands are, below the agent's state directory.
 pub const CHILDREN: &str = "children";
 
@@ -44,6 +51,21 @@ pub struct Note {
     pub domain: Domain,
     /// Which run of the order.
     pub attempt: u32,
+}
+
+impl Note {
+    /// Returns the note for a run of an order.
+    pub fn of(order: &Sealed, attempt: u32) -> Self {
+        Self {
+            transfer: Transfer {
+                id: order.order().id,
+                digest: order.digest(),
+                what: What::Output,
+            },
+            domain: order.order().subject.domain.clone(),
+            attempt,
+        }
+    }
 }
 
 /// Begins to offer the output of a command that was started in `dir`. Calling it again does no harm.
@@ -81,6 +103,7 @@ fn offer(context: &Arc<Context>, dir: PathBuf, note: Note) {
             Ok(Served::Done) => settle(&dir),
             Ok(Served::GivenUp(reason)) => {
                 tracing::warn!(%id, reason, "the station does not take an output");
+                let_go(&dir).await;
                 settle(&dir);
             }
             Ok(Served::Failed(failed)) => {
@@ -91,6 +114,24 @@ fn offer(context: &Arc<Context>, dir: PathBuf, note: Note) {
             Err(unserved) => tracing::debug!(%id, ?unserved, "an output is not offered now"),
         }
     });
+}
+
+/// Lets a command go on whose output nobody takes: what it writes is released as it comes.
+async fn let_go(dir: &Path) {
+    let Ok(log) = block_in_place(|| Log::open(Place::new(dir))) else {
+        return;
+    };
+    loop {
+        let ended = block_in_place(|| {
+            let ended = log.end().map_or(true, |end| end.is_some());
+            let released = log.length().and_then(|length| log.release(length));
+            ended || released.is_err()
+        });
+        if ended {
+            return;
+        }
+        sleep(LET_GO).await;
+    }
 }
 
 /// Nothing more of it is to go to the station.
@@ -191,15 +232,6 @@ fn latest(children: &Path, id: MessageId) -> Option<(u32, PathBuf)> {
         Some((attempt, entry.path()))
     };
     entries.flatten().filter_map(run).max()
-}
-
-/// Returns which transfer the output of an order is.
-pub fn output_of(order: &steward_protocol::Sealed) -> Transfer {
-    Transfer {
-        id: order.order().id,
-        digest: order.digest(),
-        what: What::Output,
-    }
 }
 
 #[cfg(test)]
