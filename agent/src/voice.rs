@@ -84,11 +84,7 @@ impl Voice {
     pub async fn chunk(&self, domain: &Domain, chunk: Chunk, bytes: &[u8]) {
         let subject = self.uplink(Method::Output, domain.clone());
         let said = match Packet::encode(self.origin(), chunk, bytes) {
-            Ok(packet) => self
-                .bus
-                .send(&subject, packet)
-                .await
-                .map_err(NotSaid::Send),
+            Ok(packet) => self.bus.send(&subject, packet).await.map_err(NotSaid::Send),
             Err(error) => Err(NotSaid::Encode(error)),
         };
         self.note(said);

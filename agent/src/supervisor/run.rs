@@ -17,8 +17,8 @@ use super::{context::Context, kernel::Fault, revocations::Attention};
 use crate::{
     bus::dice,
     child::{
-        self, End, Finished, Following, GRACE, How, Label, NotStarted, Running, Spec, Stopped, Terms,
-        nursery::Found, Place,
+        self, End, Finished, Following, GRACE, How, Label, NotStarted, Place, Running, Spec,
+        Stopped, Terms, nursery::Found,
     },
     dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket},
@@ -195,7 +195,9 @@ impl Carrier {
         match running.finish(self.terms()).await {
             Finished::Over(end) => self.ended(*end, asked).await,
             Finished::Lost(reason) => {
-                let turn = self.lost(&format!("{reason}: how it ended is not known")).await;
+                let turn = self
+                    .lost(&format!("{reason}: how it ended is not known"))
+                    .await;
                 forget(&place);
                 turn
             }
@@ -330,13 +332,17 @@ impl Carrier {
                 return self.await_end(*running, &asked).await;
             }
             Ok(Found::Nothing) => {}
-            Err(error) => tracing::error!(id = %order.id, error = chain(&error), "an end is there and cannot be read"),
+            Err(error) => {
+                tracing::error!(id = %order.id, error = chain(&error), "an end is there and cannot be read")
+            }
         }
         if same_boot {
             child::clear_leftovers(started.child, &label).await;
         }
         let what = if same_boot { "agent" } else { "node" };
-        let reason = format!("the {what} was restarted while it ran, and it is gone: how it ended is not known");
+        let reason = format!(
+            "the {what} was restarted while it ran, and it is gone: how it ended is not known"
+        );
         let turn = self.lost(&reason).await;
         forget(&nursery.place(order.id, starts));
         turn

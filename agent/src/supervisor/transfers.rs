@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use steward_protocol::{
     Digest, Domain, Frame,
-    transfer::{
-        Ask, Chunk, End, FILE_RUN, Failed, Failure, Packet, Passage, Transfer, Want, What,
-    },
+    transfer::{Ask, Chunk, End, FILE_RUN, Failed, Failure, Packet, Passage, Transfer, Want, What},
 };
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -74,7 +72,10 @@ async fn want(context: &Arc<Context>, domain: &Domain, payload: &[u8]) {
     }
     let begun = match transfer.what {
         What::Output => stream::ask(context, transfer, domain.clone()),
-        What::File => Err(Failed::new(Failure::Unknown, "this node is not at work on it")),
+        What::File => Err(Failed::new(
+            Failure::Unknown,
+            "this node is not at work on it",
+        )),
     };
     match begun {
         // It is asked again, should the lane not be there yet.
@@ -108,7 +109,11 @@ fn content(context: &Context, payload: &[u8]) {
     }
     let transfer = packet.chunk.transfer;
     // What nobody is at work on was wanted by an earlier start.
-    drop(context.transfers.tell(&transfer, Heard::Chunk(packet.chunk, packet.bytes)));
+    drop(
+        context
+            .transfers
+            .tell(&transfer, Heard::Chunk(packet.chunk, packet.bytes)),
+    );
 }
 
 /// Tells whether it is the word of the station this start obeys, of its present reign or a newer one.

@@ -14,7 +14,7 @@ use crate::journal::Finish;
 
 /// Brings the file at `path` to the station. Returns nothing when the agent ends first: its next
 /// start goes on where the station is.
-pub async fn fetch(job: Job<'_>, path: &str) -> Option<Finish> {
+pub(super) async fn fetch(job: Job<'_>, path: &str) -> Option<Finish> {
     match job.within(carry(job, path)).await {
         Ok(Ok(words)) => Some(job.succeeded(&words)),
         Ok(Err(failed)) => Some(job.failed(failed.reason)),
@@ -47,6 +47,9 @@ async fn carry(job: Job<'_>, path: &str) -> Result<String, Failed> {
             Err(Failed::new(Failure::Refused, reason))
         }
         Served::Failed(failed) => Err(failed),
-        Served::Forgotten => Err(Failed::new(Failure::Other, "the link to the broker is gone")),
+        Served::Forgotten => Err(Failed::new(
+            Failure::Other,
+            "the link to the broker is gone",
+        )),
     }
 }

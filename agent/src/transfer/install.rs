@@ -55,9 +55,9 @@ pub(super) fn install(sink: &Sink, wish: &Wish) -> Result<(), Failed> {
     let known = there(wish)?;
     let (file, part) = (sink.file(), sink.path());
     let failed = |doing: &'static str| move |error: io::Error| storage(doing, part, &error);
-    let (mut uid, mut gid) = known.as_ref().map_or((None, None), |found| {
-        (Some(found.uid()), Some(found.gid()))
-    });
+    let (mut uid, mut gid) = known
+        .as_ref()
+        .map_or((None, None), |found| (Some(found.uid()), Some(found.gid())));
     if let Some(owner) = &wish.owner {
         let (user, group) = ids(owner)?;
         (uid, gid) = (user.or(uid), group.or(gid));
@@ -100,18 +100,25 @@ fn there(wish: &Wish) -> Result<Option<Metadata>, Failed> {
     match (wish.if_match, &found) {
         (None, _) | (Some(IfMatch::Absent), None) => {}
         (Some(IfMatch::Absent), Some(_)) => {
-            return Err(refused(format!("{} is there, and must not be", target.display())));
+            return Err(refused(format!(
+                "{} is there, and must not be",
+                target.display()
+            )));
         }
         (Some(IfMatch::Content(expected)), None) => {
             let shown = target.display();
-            return Err(refused(format!("{shown} is not there, and must have the digest {expected}")));
+            return Err(refused(format!(
+                "{shown} is not there, and must have the digest {expected}"
+            )));
         }
         (Some(IfMatch::Content(expected)), Some(_)) => {
             let file = File::open(target).map_err(|error| storage("read", target, &error))?;
             let (_, now) = digest(&file).map_err(|error| storage("read", target, &error))?;
             if now != expected {
                 let shown = target.display();
-                return Err(refused(format!("{shown} has the digest {now}, and must have {expected}")));
+                return Err(refused(format!(
+                    "{shown} has the digest {now}, and must have {expected}"
+                )));
             }
         }
     }
@@ -181,7 +188,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let target = dir.path().join("below/it");
         let mode = |target: &Path| fs::metadata(target).expect("there").mode() & BITS;
-        assert!(put(&wish(&target), b"1").is_err(), "its directory is missing");
+        assert!(
+            put(&wish(&target), b"1").is_err(),
+            "its directory is missing"
+        );
         let mut first = wish(&target);
         first.parents = true;
         put(&first, b"1").expect("installed");

@@ -67,7 +67,11 @@ impl Job<'_> {
     /// The end of an order that did what it should; `words` are its output.
     pub(super) fn succeeded(&self, words: &str) -> Finish {
         let success = self.order.order().success_codes.contains(&0);
-        let state = if success { State::Succeeded } else { State::Failed };
+        let state = if success {
+            State::Succeeded
+        } else {
+            State::Failed
+        };
         self.finish(state, None, Some(0), words)
     }
 

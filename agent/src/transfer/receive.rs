@@ -71,9 +71,13 @@ impl Receive<'_> {
     }
 
     /// Tells the machine what happened, and does what it says.
-    async fn tell(&mut self, receiver: &mut Receiver, event: Event<'_>, bytes: &[u8]) -> Option<Over> {
-        let mut actions: VecDeque<Action> =
-            receiver.on(event, self.lane.now()).into();
+    async fn tell(
+        &mut self,
+        receiver: &mut Receiver,
+        event: Event<'_>,
+        bytes: &[u8],
+    ) -> Option<Over> {
+        let mut actions: VecDeque<Action> = receiver.on(event, self.lane.now()).into();
         while let Some(action) = actions.pop_front() {
             let done = match &action {
                 Action::Say(want) => {
@@ -82,7 +86,11 @@ impl Receive<'_> {
                 }
                 Action::Over(over) => return Some(over.clone()),
                 Action::Verify(whole) => {
-                    let event = if self.is_right(whole) { Event::Right } else { Event::Wrong };
+                    let event = if self.is_right(whole) {
+                        Event::Right
+                    } else {
+                        Event::Wrong
+                    };
                     actions.extend(receiver.on(event, self.lane.now()));
                     continue;
                 }
@@ -129,4 +137,3 @@ impl Receive<'_> {
         self.stuck.send_replace(Some(error.to_string()));
     }
 }
-

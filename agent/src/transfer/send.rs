@@ -22,7 +22,7 @@ use crate::journal::Finish;
 
 /// Receives the file and puts it in its place. Returns nothing when the agent ends first: its next
 /// start goes on with what is here.
-pub async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
+pub(super) async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
     let target = PathBuf::from(&body.path);
     let part = part(&target, &job);
     let stuck = watch::Sender::new(None);
@@ -35,7 +35,8 @@ pub async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
         Ok(Err(failed)) => Some(job.failed(failed.reason)),
         Err(cut) => {
             let trouble = stuck.borrow().clone();
-            let trouble = trouble.map(|error| format!("{} could not be written: {error}", part.display()));
+            let trouble =
+                trouble.map(|error| format!("{} could not be written: {error}", part.display()));
             job.cut(&cut, trouble.as_deref())
         }
     }

@@ -133,7 +133,10 @@ impl Serve {
             end: piece.end,
         };
         let voice = &context.voice;
-        context.transfers.say(voice, &self.domain, chunk, &bytes).await;
+        context
+            .transfers
+            .say(voice, &self.domain, chunk, &bytes)
+            .await;
         failed
     }
 

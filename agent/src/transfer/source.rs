@@ -86,7 +86,9 @@ impl Source {
                 while got < length {
                     let rest = bytes.get_mut(got..).unwrap_or_default();
                     match log.read(offset + got as u64, rest) {
-                        Ok(0) => return Err(Failed::new(Failure::Changed, "its log became shorter")),
+                        Ok(0) => {
+                            return Err(Failed::new(Failure::Changed, "its log became shorter"));
+                        }
                         Ok(count) => got += count,
                         Err(error) => return Err(gone(&error)),
                     }
@@ -178,7 +180,10 @@ impl Pinned {
             .open(path)
             .map_err(unreadable)?;
         if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(Failed::new(Failure::Refused, format!("{shown} is not a regular file")));
+            return Err(Failed::new(
+                Failure::Refused,
+                format!("{shown} is not a regular file"),
+            ));
         }
         let face = Face::of(&file).map_err(unreadable)?;
         let (bytes, blake3) = digest(&file).map_err(unreadable)?;
@@ -217,7 +222,10 @@ impl Pinned {
 
 fn changed(path: &Path) -> Failed {
     let shown = path.display();
-    Failed::new(Failure::Changed, format!("{shown} changed while it was read"))
+    Failed::new(
+        Failure::Changed,
+        format!("{shown} changed while it was read"),
+    )
 }
 
 /// Returns length and digest of what a file holds.

@@ -201,7 +201,11 @@ async fn serve(context: &Context, dir: &Path, request: Request) -> Result<Served
 /// # Errors
 ///
 /// Says why it is not to be had.
-pub(crate) fn ask(context: &Arc<Context>, transfer: Transfer, domain: Domain) -> Result<(), Failed> {
+pub(crate) fn ask(
+    context: &Arc<Context>,
+    transfer: Transfer,
+    domain: Domain,
+) -> Result<(), Failed> {
     let children = context.config.state_dir.join(CHILDREN);
     let Some((attempt, dir)) = block_in_place(|| latest(&children, transfer.id)) else {
         let reason = "this node keeps no output of it: it was not started here, or it is over and its output was needed no more";
