@@ -13,3 +13,4 @@ mod inbox_files;
 mod poison;
 mod support;
 mod tracer;
+mod transfer;
