@@ -112,7 +112,12 @@ impl Serve {
 
     /// Says a piece. Returns why there are no more, if that is what it said.
     async fn send(&self, context: &Context, sender: &mut Sender, piece: Piece) -> Option<Failed> {
-        let bytes = match block_in_place(|| self.source.read(piece.offset, piece.bytes)) {
+        let read = match piece.bytes {
+            // The last word needs no source, which may be what is wrong.
+            0 => Ok(Vec::new()),
+            bytes => block_in_place(|| self.source.read(piece.offset, bytes)),
+        };
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(failed) => {
                 sender.on(Event::Ends(&End::Failed(failed)), self.lane.now());
