@@ -12,5 +12,6 @@ mod identity;
 mod inbox_files;
 mod poison;
 mod support;
+mod thousand;
 mod tracer;
 mod transfer;

@@ -1,3 +1,5 @@
+//! Tests of reading bodies: each method, right and wrong.
+
 use super::*;
 
 /// Reads a body of `method`; gives its JSON back, or the field that is wrong.
