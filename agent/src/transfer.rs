@@ -86,11 +86,13 @@ impl Lanes {
 }
 
 /// Why a transfer cannot begin now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Taken {
     /// It is at work already.
+    #[error("it is at work already")]
     AtWork,
     /// There are too many.
+    #[error("{MAX_LANES} transfers are at work, and no more are begun")]
     Full,
 }
 
@@ -152,17 +154,13 @@ impl Transfers {
 
     /// Passes a word on. Gives it back when nobody is at work on the transfer. What finds no room is
     /// dropped: it is said again.
-    ///
-    /// # Errors
-    ///
-    /// Gives the word back.
-    pub fn tell(&self, transfer: &Transfer, heard: Heard) -> Result<(), Heard> {
+    pub fn tell(&self, transfer: &Transfer, heard: Heard) -> Option<Heard> {
         match self.lanes.known().get(transfer) {
             Some((_, lane)) => match lane.try_send(heard) {
-                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
-                Err(mpsc::error::TrySendError::Closed(heard)) => Err(heard),
+                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => None,
+                Err(mpsc::error::TrySendError::Closed(heard)) => Some(heard),
             },
-            None => Err(heard),
+            None => Some(heard),
         }
     }
 

@@ -63,7 +63,7 @@ async fn want(context: &Arc<Context>, domain: &Domain, payload: &[u8]) {
         return;
     }
     let (transfer, ask) = (frame.body.transfer, frame.body.ask);
-    let Err(unheard) = context.transfers.tell(&transfer, Heard::Want(frame.body)) else {
+    let Some(unheard) = context.transfers.tell(&transfer, Heard::Want(frame.body)) else {
         return;
     };
     // Who is done or gives up needs no answer.

@@ -27,7 +27,7 @@ async fn carry(job: Job<'_>, path: &str) -> Result<String, Failed> {
         .context
         .transfers
         .open(job.transfer())
-        .map_err(|taken| Failed::new(Failure::Other, format!("no place for it: {taken:?}")))?;
+        .map_err(|taken| Failed::new(Failure::Other, format!("begin the transfer: {taken}")))?;
     let named = Path::new(path).to_owned();
     let pinned = spawn_blocking(move || Pinned::take(&named))
         .await

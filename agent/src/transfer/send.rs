@@ -70,7 +70,7 @@ async fn carry(
         .context
         .transfers
         .open(job.transfer())
-        .map_err(|taken| Failed::new(Failure::Other, format!("no place for it: {taken:?}")))?;
+        .map_err(|taken| Failed::new(Failure::Other, format!("begin the transfer: {taken}")))?;
     let wish = Wish {
         target: PathBuf::from(&body.path),
         mode: body.mode,

@@ -26,7 +26,11 @@ use super::{
     source::Source,
 };
 use crate::{
-    child::{log::Log, place::Place},
+    child::{
+        log::{Log, LogError},
+        place::Place,
+    },
+    keeper::chain,
     supervisor::context::Context,
 };
 
@@ -111,7 +115,9 @@ fn offer(context: &Arc<Context>, dir: PathBuf, note: Note) {
                 settle(&dir);
             }
             Ok(Served::Forgotten) => {}
-            Err(unserved) => tracing::debug!(%id, ?unserved, "an output is not offered now"),
+            Err(error) => {
+                tracing::debug!(%id, error = chain(&error), "an output is not offered now");
+            }
         }
     });
 }
@@ -173,10 +179,12 @@ pub(crate) struct Request {
 }
 
 /// Why an output is not served.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum Unserved {
+    #[error("serve an output: {0}")]
     Taken(Taken),
-    NotThere(String),
+    #[error("serve an output")]
+    NotThere(#[source] LogError),
 }
 
 async fn serve(context: &Context, dir: &Path, request: Request) -> Result<Served, Unserved> {
@@ -184,8 +192,7 @@ async fn serve(context: &Context, dir: &Path, request: Request) -> Result<Served
         .transfers
         .open(request.transfer)
         .map_err(Unserved::Taken)?;
-    let log = block_in_place(|| Log::open(Place::new(dir)))
-        .map_err(|error| Unserved::NotThere(crate::keeper::chain(&error)))?;
+    let log = block_in_place(|| Log::open(Place::new(dir))).map_err(Unserved::NotThere)?;
     let serve = Serve {
         lane,
         domain: request.domain,
@@ -219,8 +226,8 @@ pub(crate) fn ask(
     };
     let context = Arc::clone(context);
     tokio::spawn(async move {
-        if let Err(unserved) = serve(&context, &dir, request).await {
-            tracing::debug!(id = %transfer.id, ?unserved, "an output is not served now");
+        if let Err(error) = serve(&context, &dir, request).await {
+            tracing::debug!(id = %transfer.id, error = chain(&error), "an output is not served now");
         }
     });
     Ok(())

@@ -48,7 +48,7 @@ pub(super) async fn receive(lane: &mut Lane, carriage: &Carriage, cause: Cause) 
     };
     let known = vessel.shelf.record();
     if let Some(record) = known
-        && !is_outdated(lane, &record).await
+        && !is_outdated(lane, &record)
     {
         done(lane, carriage, &record);
         return Some(Ended::Done(record));
@@ -136,7 +136,7 @@ fn storage(shelf: &Shelf, error: &io::Error) -> Failed {
 }
 
 /// Tells whether the node speaks of a later run than the one that is here already.
-async fn is_outdated(lane: &mut Lane, record: &Record) -> bool {
+fn is_outdated(lane: &mut Lane, record: &Record) -> bool {
     // Whoever only asks here is answered with what is here.
     let heard = lane.heard.try_recv();
     matches!(heard, Ok(Heard::Chunk(chunk, _)) if chunk.attempt > record.run)

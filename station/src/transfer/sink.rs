@@ -59,11 +59,6 @@ impl Sink {
         &self.path
     }
 
-    /// Returns the file.
-    pub(super) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Returns the digest of what is there.
     pub(super) fn blake3(&self) -> Digest {
         self.hasher.finalize().into()
