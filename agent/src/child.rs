@@ -21,7 +21,7 @@ use rustix::{
     process::{Pid, Signal, set_child_subreaper},
 };
 use serde::{Deserialize, Serialize};
-use steward_protocol::{MessageId, NodeName, Output};
+use steward_protocol::{MessageId, NodeName, Output, body::Limits};
 use tokio::{
     process::{Child, Command},
     sync::watch,
@@ -86,7 +86,10 @@ pub struct Spec {
     pub group: Option<String>,
     /// Its priority, from -20 to 19; the agent's own when absent.
     #[serde(default)]
-    pub nice: Option<i32>,
+    pub nice: Option<i8>,
+    /// What it and its descendants may use together.
+    #[serde(default)]
+    pub limits: Limits,
     /// How long it may run.
     pub timeout: Duration,
     /// How long it may take to obey TERM.

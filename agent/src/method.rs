@@ -1,17 +1,16 @@
 //! What this node can be asked to do: a closed set, matched exhaustively.
 
-use steward_protocol::{Method, MethodName, Order, ShellBody};
+use steward_protocol::{Body, Method, MethodName, Order};
 
 pub mod hello;
-pub mod shell;
 
 /// An order's own part, read and checked: what is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work {
-    /// Run a command of the operating system.
-    Shellcommand(ShellBody),
-    /// Say what this node is.
-    Hello,
+pub struct Work {
+    /// The method; one that can be ordered.
+    pub method: Method,
+    /// What it gets; of the kind that belongs to the method.
+    pub body: Body,
 }
 
 /// Why this node will never do what an order asks.
@@ -24,7 +23,7 @@ pub enum Refusal {
         method: MethodName,
     },
     /// The method does not understand the body.
-    #[error("bad body: {field} {problem}")]
+    #[error("bad body: {field}: {problem}")]
     Body {
         /// The field.
         field: String,
@@ -52,15 +51,15 @@ impl Work {
     /// Says why this node will never do it.
     pub fn read(order: &Order) -> Result<Self, Refusal> {
         let name = &order.subject.method;
-        match Method::from_name(name) {
-            Some(Method::Shellcommand) => shell::read(&order.body).map(Self::Shellcommand),
-            Some(Method::Hello) => Ok(Self::Hello),
-            Some(
-                Method::Welcome | Method::Ack | Method::Confirm | Method::Fault | Method::Cancel,
-            )
-            | None => Err(Refusal::Method {
+        let method = Method::from_name(name)
+            .filter(|method| Method::ORDERABLE.contains(method))
+            .ok_or_else(|| Refusal::Method {
                 method: name.clone(),
-            }),
-        }
+            })?;
+        let body = Body::read(name, order.body.get()).map_err(|error| Refusal::Body {
+            field: error.field(),
+            problem: error.problem,
+        })?;
+        Ok(Self { method, body })
     }
 }

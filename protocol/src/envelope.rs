@@ -47,6 +47,9 @@ pub struct Order {
     pub idempotent: bool,
     /// Exit codes that count as success.
     pub success_codes: Vec<i32>,
+    /// Whether its output is wanted while it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
     /// What the method gets, as it came.
     pub body: Box<RawValue>,
 }

@@ -83,6 +83,21 @@ impl From<[u8; 32]> for Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        blake3::Hash::from_hex(text)
+            .map(Self)
+            .map_err(|_| NotADigest)
+    }
+}
+
+/// A text that is no digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is 64 hexadecimal digits")]
+pub struct NotADigest;
+
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(&self.0.to_hex())
@@ -104,8 +119,6 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        blake3::Hash::from_hex(&text)
-            .map(Self)
-            .map_err(|_| de::Error::custom("a digest is 64 hexadecimal digits"))
+        text.parse().map_err(de::Error::custom)
     }
 }

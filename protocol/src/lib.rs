@@ -5,6 +5,7 @@
 //! handed in by the programs that have them.
 
 pub mod ack;
+pub mod body;
 pub mod broker;
 pub mod cancel;
 pub mod checksum;
@@ -24,12 +25,13 @@ pub mod version;
 
 pub use crate::{
     ack::{Ack, Deferral, Outcome},
+    body::{Body, BodyError, ShellBody},
     cancel::Cancel,
     envelope::{DecodeError, Envelope, Frame, Order, Origin, Reign, Sealed, Send},
     event::{Confirm, FaultEvent, Hello, ProcessState, ProcessView, Welcome},
     filter::SubjectFilter,
     id::{Digest, EventId, InstanceId, JournalId, LedgerId, MessageId},
-    message::{Message, Options, ShellBody, Target},
+    message::{Message, Options, Reply, ReplyTo, Target},
     method::Method,
     name::{Domain, MethodName, NameError, NodeName},
     output::Output,

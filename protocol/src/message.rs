@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    body::Body,
     id::MessageId,
     limits,
     name::{Domain, MethodName, NodeName},
@@ -29,7 +30,7 @@ pub struct Message {
     /// How it is to be carried and judged.
     pub options: Options,
     /// What the method gets.
-    pub body: ShellBody,
+    pub body: Body,
 }
 
 /// Who is meant: named nodes, or the known nodes that carry all of the labels.
@@ -55,6 +56,36 @@ pub struct Options {
     pub idempotent: bool,
     /// Exit codes that count as success.
     pub success_codes: Vec<i32>,
+    /// Whether its output is brought to the station while it runs.
+    pub stream: bool,
+    /// Where its result goes at the station, besides the ledger.
+    pub reply: Option<Reply>,
+}
+
+/// Where results go at the station, below `results/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reply {
+    /// What is done with a result.
+    pub to: ReplyTo,
+    /// The directory below `results/`; the node's own comes below it. The domain when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// The file in it; the message's id when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+}
+
+/// What is done with a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyTo {
+    /// It replaces the file.
+    File,
+    /// It is added to the end of the file.
+    Append,
+    /// Nothing; the ledger has it.
+    None,
 }
 
 impl Options {
@@ -66,23 +97,8 @@ impl Options {
             ordered: true,
             idempotent: false,
             success_codes: vec![0],
+            stream: false,
+            reply: None,
         }
     }
-}
-
-/// The body of `shellcommand`: a program and what surrounds it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShellBody {
-    /// The program and its arguments; no shell looks at them.
-    #[serde(default)]
-    pub data: Vec<String>,
-    /// The directory to run in; the agent's own when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
-    /// Variables added to the environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-    /// Text for standard input; `/dev/null` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdin: Option<String>,
 }

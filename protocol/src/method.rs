@@ -21,11 +21,33 @@ pub enum Method {
     Fault,
     /// The cancellation of an order.
     Cancel,
+    /// Answers from the loop of the process that would do the work.
+    Ping,
+    /// Puts content at a path of the node.
+    Filewrite,
+    /// Adds content to the end of a file of the node.
+    Fileappend,
+    /// Brings a file of the node to the station.
+    Filefetch,
+    /// Brings a file of the station to the node.
+    Filesend,
+    /// Follows a file of the node, line by line.
+    Tailfile,
+    /// Fetches an address from the node.
+    Httpget,
+    /// Lists, stops and starts the node's processes.
+    Processes,
+    /// Makes the node run a message again and again.
+    Schedule,
+    /// Adds text to the log the station keeps for the node.
+    Textlogging,
+    /// What came of an order that a node gave itself: of a schedule, or at its start.
+    Report,
 }
 
 impl Method {
     /// Every method, in the order of their introduction.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 18] = [
         Self::Shellcommand,
         Self::Hello,
         Self::Welcome,
@@ -33,10 +55,34 @@ impl Method {
         Self::Confirm,
         Self::Fault,
         Self::Cancel,
+        Self::Ping,
+        Self::Filewrite,
+        Self::Fileappend,
+        Self::Filefetch,
+        Self::Filesend,
+        Self::Tailfile,
+        Self::Httpget,
+        Self::Processes,
+        Self::Schedule,
+        Self::Textlogging,
+        Self::Report,
     ];
 
     /// The methods an operator may ask a node for.
-    pub const ORDERABLE: [Self; 2] = [Self::Shellcommand, Self::Hello];
+    pub const ORDERABLE: [Self; 12] = [
+        Self::Shellcommand,
+        Self::Hello,
+        Self::Ping,
+        Self::Filewrite,
+        Self::Fileappend,
+        Self::Filefetch,
+        Self::Filesend,
+        Self::Tailfile,
+        Self::Httpget,
+        Self::Processes,
+        Self::Schedule,
+        Self::Textlogging,
+    ];
 
     /// Returns the token on the wire.
     pub fn as_str(self) -> &'static str {
@@ -48,6 +94,17 @@ impl Method {
             Self::Confirm => "confirm",
             Self::Fault => "fault",
             Self::Cancel => "cancel",
+            Self::Ping => "ping",
+            Self::Filewrite => "filewrite",
+            Self::Fileappend => "fileappend",
+            Self::Filefetch => "filefetch",
+            Self::Filesend => "filesend",
+            Self::Tailfile => "tailfile",
+            Self::Httpget => "httpget",
+            Self::Processes => "processes",
+            Self::Schedule => "schedule",
+            Self::Textlogging => "textlogging",
+            Self::Report => "report",
         }
     }
 

@@ -41,6 +41,7 @@ fn order() -> Order {
         ordered: true,
         idempotent: false,
         success_codes: vec![0],
+        stream: false,
         body: serde_json::value::RawValue::from_string(r#"{"data":["uname","-a"]}"#.to_owned())
             .expect("JSON"),
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::view::{Problem, Receipt};
 
+mod bodies;
 mod canonical;
 mod durations;
 mod fields;

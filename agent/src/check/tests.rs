@@ -38,6 +38,7 @@ fn order(subject: &str, body: &str) -> Order {
         ordered: false,
         idempotent: false,
         success_codes: Vec::new(),
+        stream: false,
         body: serde_json::from_str(body).expect("JSON"),
     }
 }
@@ -198,7 +199,7 @@ fn a_refusal_by_policy_names_what_this_node_does_take() {
         ),
         (
             "ship1.event.syslog.x",
-            "event: this node takes no event syslog from its station; it takes commands: shellcommand, hello",
+            "event: this node takes no event syslog from its station; it takes commands: shellcommand, hello, ping, filewrite, fileappend, filefetch, filesend, tailfile, httpget, processes, schedule, textlogging",
         ),
     ] {
         let refused = policy(&order(subject, r#"{"data":["ls"]}"#), Some(&allowed));

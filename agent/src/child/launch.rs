@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Gid, Group, Uid, User};
 use rustix::process::{getpriority_process, getuid, setpriority_process};
 
 use super::{ATTEMPT, MESSAGE_ID, NODE, NotStarted, Spec, is_shortage};
@@ -52,8 +52,8 @@ pub(super) fn launch(spec: &Spec) -> Result<Child, NotStarted> {
 }
 
 /// The command inherits it, so that nothing it starts has ever run without it.
-fn renice(nice: i32) -> Result<(), NotStarted> {
-    setpriority_process(None, nice).map_err(|error| NotStarted {
+fn renice(nice: i8) -> Result<(), NotStarted> {
+    setpriority_process(None, i32::from(nice)).map_err(|error| NotStarted {
         exit_code: Some(126),
         reason: format!("cannot be run with nice {nice}: {error}"),
     })
@@ -139,7 +139,11 @@ fn become_user(command: &mut Command, spec: &Spec) -> Result<(), NotStarted> {
 }
 
 fn user(name: &str) -> Result<User, String> {
-    match User::from_name(name) {
+    let found = match name.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(name),
+    };
+    match found {
         Ok(Some(user)) => Ok(user),
         Ok(None) => Err(format!("user {name:?} does not exist on this node")),
         Err(error) => Err(format!("user {name:?} cannot be looked up: {error}")),
@@ -147,7 +151,11 @@ fn user(name: &str) -> Result<User, String> {
 }
 
 fn group(name: &str) -> Result<u32, String> {
-    match Group::from_name(name) {
+    let found = match name.parse() {
+        Ok(number) => Group::from_gid(Gid::from_raw(number)),
+        Err(_) => Group::from_name(name),
+    };
+    match found {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
         Ok(None) => Err(format!("group {name:?} does not exist on this node")),
         Err(error) => Err(format!("group {name:?} cannot be looked up: {error}")),

@@ -186,6 +186,7 @@ fn order(pos: u64) -> Offer {
         ordered: true,
         idempotent: false,
         success_codes: vec![0],
+        stream: false,
         body: serde_json::value::to_raw_value(&1).expect("a body"),
     };
     Offer {

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Order, Outcome, Output, Sealed, ShellBody, State, Subject, limits, retry::Backoff,
+    Ack, Body, Method, Order, Outcome, Output, Sealed, ShellBody, State, Subject, limits,
+    retry::Backoff,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -83,11 +84,21 @@ impl Carrier {
     async fn work(&self, order: &Sealed, attempt: u32, at: Timestamp) -> Turn {
         let order = order.order();
         let finish = match Work::read(order) {
-            Ok(Work::Shellcommand(body)) => {
+            Ok(Work {
+                body: Body::Shell(body),
+                ..
+            }) => {
                 let spec = self.spec(order, body, attempt);
                 return self.shell(order, &spec, at).await;
             }
-            Ok(Work::Hello) => self.hello(at).await,
+            Ok(Work {
+                method: Method::Hello,
+                ..
+            }) => self.hello(at).await,
+            Ok(Work { method, .. }) => {
+                let reason = format!("this node cannot do {} yet", method.as_str());
+                not_run(at, None, reason)
+            }
             // It was understood when it was taken; a later version of this program may not.
             Err(refusal) => not_run(at, None, format!("this node cannot do it: {refusal}")),
         };
@@ -97,18 +108,23 @@ impl Carrier {
 
     fn spec(&self, order: &Order, body: ShellBody, attempt: u32) -> Spec {
         let config = &self.context.config;
+        let shell = body.shell.map(|text| [config.shell.clone(), vec![text]].concat());
         Spec {
-            argv: body.data,
+            argv: shell.unwrap_or(body.data),
             cwd: body.cwd,
             env: body.env,
             stdin: body.stdin,
-            user: None,
-            group: None,
-            nice: None,
+            user: body.user,
+            group: body.group,
+            nice: body.nice,
+            limits: body.limits.unwrap_or_default(),
             timeout: timeout(order.timeout_ms),
-            grace: GRACE,
+            grace: body.grace.map_or(GRACE, |grace| grace.0),
             cap: config.output_cap,
-            following: Following::Nobody,
+            following: match order.stream {
+                true => Following::Station,
+                false => Following::Nobody,
+            },
             node: config.node.clone(),
             message_id: order.id,
             attempt,

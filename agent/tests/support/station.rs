@@ -72,6 +72,7 @@ impl Request {
                 ordered: true,
                 idempotent: false,
                 success_codes: vec![0],
+                stream: false,
                 body: serde_json::value::to_raw_value(&body).expect("a body"),
             },
             ordered: true,

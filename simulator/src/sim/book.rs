@@ -8,8 +8,8 @@ use std::{rc::Rc, str::FromStr, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 use steward_protocol::{
-    Digest, Domain, Kind, LedgerId, Message, MessageId, Method, NodeName, Options, Order, Sealed,
-    ShellBody, Subject, Target,
+    Body, Digest, Domain, Kind, LedgerId, Message, MessageId, Method, NodeName, Options, Order,
+    Sealed, ShellBody, Subject, Target,
 };
 use steward_station::courier::{Accepted, Addressee};
 use uuid::Uuid;
@@ -152,10 +152,10 @@ impl Book {
 
     /// Writes a message down with its orders, exactly as the station does.
     pub fn page(&self, request: Request) -> Page {
-        let body = ShellBody {
+        let body = Body::Shell(ShellBody {
             data: vec!["/usr/bin/true".to_owned()],
             ..ShellBody::default()
-        };
+        });
         let accepted_at = wall(i64::try_from(request.at).unwrap_or(0));
         let expires =
             SignedDuration::try_from(request.options.expires).unwrap_or(SignedDuration::MAX);
@@ -238,6 +238,7 @@ impl Book {
             ordered: request.options.ordered,
             idempotent: request.options.idempotent,
             success_codes: request.options.success_codes.clone(),
+            stream: request.options.stream,
             body,
         }
     }
@@ -293,6 +294,7 @@ fn draw(dice: &mut Dice, nodes: usize, pos: u64) -> Request {
         } else {
             vec![0]
         },
+        ..Options::standard()
     };
     Request {
         id: MessageId(Uuid::from_u64_pair(pos, dice.roll())),

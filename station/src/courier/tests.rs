@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use steward_protocol::{
-    Deferral, Digest, EventId, InstanceId, JournalId, Kind, Message, Method, Options, Outcome,
-    Output, ShellBody, Subject, limits, version,
+    Body, Deferral, Digest, EventId, InstanceId, JournalId, Kind, Message, Method, Options,
+    Outcome, Output, ShellBody, Subject, limits, version,
 };
 use uuid::Uuid;
 
@@ -76,7 +76,7 @@ fn accepted(
             method,
             domain,
             options,
-            body: ShellBody::default(),
+            body: Body::Shell(ShellBody::default()),
         },
         content: Digest::of(b"content"),
         station: "central".parse().expect("a name"),

@@ -4,7 +4,7 @@
 //! message is valid by the time it comes here.
 
 use serde_json::{Map, Value, json};
-use steward_protocol::{Digest, Kind, Message, Options, Subject, Target};
+use steward_protocol::{Digest, Kind, Message, Method, Options, Subject, Target, limits};
 
 use super::durations::spell;
 
@@ -55,24 +55,27 @@ fn one(message: &Message) -> Value {
             put("domain", json!(message.domain));
         }
     }
-    if !message.body.data.is_empty() {
-        put("data", json!(message.body.data));
+    if let Ok(Value::Object(body)) = serde_json::to_value(&message.body) {
+        for (name, value) in body {
+            // A method that is not known here may have no program to run.
+            if name != "data" || value.as_array().is_none_or(|data| !data.is_empty()) {
+                put(&name, value);
+            }
+        }
     }
-    if let Some(cwd) = &message.body.cwd {
-        put("cwd", json!(cwd));
-    }
-    if !message.body.env.is_empty() {
-        put("env", json!(message.body.env));
-    }
-    if let Some(stdin) = &message.body.stdin {
-        put("stdin", json!(stdin));
-    }
-    put_options(&message.options, &mut put);
+    let standard = match Method::from_name(&message.method) {
+        Some(Method::Tailfile) => Options {
+            timeout: limits::MAX_TIMEOUT,
+            stream: true,
+            ..Options::standard()
+        },
+        _ => Options::standard(),
+    };
+    put_options(&message.options, &standard, &mut put);
     Value::Object(fields)
 }
 
-fn put_options(options: &Options, put: &mut impl FnMut(&str, Value)) {
-    let standard = Options::standard();
+fn put_options(options: &Options, standard: &Options, put: &mut impl FnMut(&str, Value)) {
     if options.timeout != standard.timeout {
         let text = spell(options.timeout);
         put("timeout", json!(text));
@@ -89,5 +92,11 @@ fn put_options(options: &Options, put: &mut impl FnMut(&str, Value)) {
     }
     if options.success_codes != standard.success_codes {
         put("success_codes", json!(options.success_codes));
+    }
+    if options.stream != standard.stream {
+        put("stream", json!(options.stream));
+    }
+    if let Some(reply) = &options.reply {
+        put("reply", json!(reply));
     }
 }

@@ -4,7 +4,9 @@
 //! these cannot disagree. What a field means is read in `canonical_shape` and `older_shapes`.
 
 use serde_json::{Map, Value, json};
-use steward_protocol::{limits, name::MAX_TOKEN};
+use steward_protocol::{Method, limits, name::MAX_TOKEN};
+
+use super::bodies;
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,8 @@ pub(super) enum Holds {
     Codes,
     /// A whole number from 0.
     Count,
+    /// What belongs to the body of a method; its JSON Schema.
+    Body(&'static str),
     /// Anything; not looked at.
     Ignored,
     /// An object with fields of its own.
@@ -67,20 +71,33 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) title: &'static str,
-    about: &'static str,
-    pub(super) fields: &'static [Field],
+    pub(super) about: &'static str,
+    /// The fields, in groups that shapes share.
+    pub(super) groups: &'static [&'static [Field]],
+    /// The one method it is for; none if it is for those that have no shape of their own.
+    pub(super) method: Option<Method>,
     /// Sets of fields of which one must be complete.
-    required: &'static [&'static [&'static str]],
+    pub(super) required: &'static [&'static [&'static str]],
 }
 
 impl Shape {
+    /// Tells whether it is the form of today.
+    fn is_canonical(&self) -> bool {
+        OLDER.iter().all(|older| older.title != self.title) && self.title != OLD_SUBJECT.title
+    }
+
+    /// Returns its fields in the order they are shown.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &'static Field> + use<> {
+        self.groups.iter().copied().flatten()
+    }
+
     /// Returns the field called `name`.
     pub(super) fn field(&self, name: &str) -> Option<&'static Field> {
-        self.fields.iter().find(|field| field.name == name)
+        self.fields().find(|field| field.name == name)
     }
 }
 
-const fn field(name: &'static str, holds: Holds, about: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, holds: Holds, about: &'static str) -> Field {
     Field { name, holds, about }
 }
 
@@ -99,95 +116,97 @@ const NAME: Field = field(
     Holds::Name,
     "What people call it; shown in every list.",
 );
-const METHOD: Field = field("method", Holds::Token, "What to do: shellcommand, hello.");
+const METHOD: Field = field(
+    "method",
+    Holds::Token,
+    "What to do: shellcommand, hello, ping, filewrite and so on.",
+);
 const DOMAIN: Field = field(
     "domain",
     Holds::Token,
     "What it is for, such as operatingsystem; messages of one domain run one after the other on a node.",
 );
 
-/// The canonical form.
-pub(super) static CANONICAL: Shape = Shape {
-    title: "canonical form",
-    about: "A message in canonical form: who (subject, to or labels), what (method and domain, if there is no subject), and with what.",
-    required: &[
-        &["subject"],
-        &["to", "method", "domain"],
-        &["labels", "method", "domain"],
-    ],
-    fields: &[
-        SCHEMA,
-        ID,
-        NAME,
-        field(
-            "subject",
-            Holds::Subject,
-            "For one node: <node>.<command|event>.<method>.<domain>, all in one.",
-        ),
-        field(
-            "to",
-            Holds::Targets,
-            "For one node or a list of nodes; \"*\" means every node the station knows.",
-        ),
-        field(
-            "labels",
-            Holds::Labels,
-            "For every known node that carries all of these labels.",
-        ),
-        field(
-            "kind",
-            Holds::Kind,
-            "Whether it is a command (default) or an event.",
-        ),
-        METHOD,
-        DOMAIN,
-        field(
-            "data",
-            Holds::Command,
-            "The program and its arguments; no shell looks at them unless the program is one.",
-        ),
-        field(
-            "cwd",
-            Holds::Directory,
-            "The directory to run in; the agent's own if left out.",
-        ),
-        field(
-            "env",
-            Holds::Environment,
-            "Variables added to the environment.",
-        ),
-        field(
-            "stdin",
-            Holds::Text,
-            "Text for standard input; nothing if left out.",
-        ),
-        field(
-            "timeout",
-            Holds::Duration,
-            "How long the command may run, such as \"30s\"; default 5m, at most 1d.",
-        ),
-        field(
-            "expires",
-            Holds::Duration,
-            "How long the message may wait for its node, such as \"24h\"; default 1d, at most 90d.",
-        ),
-        field(
-            "ordered",
-            Holds::Flag,
-            "Whether it waits for earlier messages of its subject (default true).",
-        ),
-        field(
-            "idempotent",
-            Holds::Flag,
-            "Whether it may be started again when its end is unknown (default false).",
-        ),
-        field(
-            "success_codes",
-            Holds::Codes,
-            "Exit codes that count as success (default [0]).",
-        ),
-    ],
-};
+/// Who and what: the beginning of every message in canonical form.
+pub(super) const HEAD: &[Field] = &[
+    SCHEMA,
+    ID,
+    NAME,
+    field(
+        "subject",
+        Holds::Subject,
+        "For one node: <node>.<command|event>.<method>.<domain>, all in one.",
+    ),
+    field(
+        "to",
+        Holds::Targets,
+        "For one node or a list of nodes; \"*\" means every node the station knows.",
+    ),
+    field(
+        "labels",
+        Holds::Labels,
+        "For every known node that carries all of these labels.",
+    ),
+    field(
+        "kind",
+        Holds::Kind,
+        "Whether it is a command (default) or an event.",
+    ),
+    METHOD,
+    DOMAIN,
+];
+
+/// How it is carried and judged: the end of every message in canonical form.
+pub(super) const OPTIONS: &[Field] = &[
+    field(
+        "timeout",
+        Holds::Duration,
+        "How long the command may run, such as \"30s\"; default 5m, at most 1d.",
+    ),
+    field(
+        "expires",
+        Holds::Duration,
+        "How long the message may wait for its node, such as \"24h\"; default 1d, at most 90d.",
+    ),
+    field(
+        "ordered",
+        Holds::Flag,
+        "Whether it waits for earlier messages of its subject (default true).",
+    ),
+    field(
+        "idempotent",
+        Holds::Flag,
+        "Whether it may be started again when its end is unknown (default false).",
+    ),
+    field(
+        "success_codes",
+        Holds::Codes,
+        "Exit codes that count as success (default [0]).",
+    ),
+    field(
+        "stream",
+        Holds::Flag,
+        "Whether its output comes to the station while it runs (default false).",
+    ),
+    field(
+        "reply",
+        Holds::Body(REPLY),
+        "Where the result goes at the station besides the ledger, below results/<directory>/<node>/.",
+    ),
+];
+
+/// Where a result goes at the station.
+const REPLY: &str = r#"{"type": "object", "additionalProperties": false, "required": ["to"], "properties": {
+    "to": {"enum": ["file", "append", "none"]},
+    "directory": {"type": "string", "minLength": 1, "description": "Below results/; the domain if left out."},
+    "file_name": {"type": "string", "minLength": 1, "description": "The message's id if left out."}}}"#;
+
+/// What every message in canonical form needs to be addressed.
+pub(super) const ADDRESSED: &[&[&str]] = &[
+    &["subject"],
+    &["to", "method", "domain"],
+    &["labels", "method", "domain"],
+];
 
 const OLD_KIND: Holds = Holds::OldKind;
 const OLD_DATA: Field = field("data", Holds::OldCommand, "The program and its arguments.");
@@ -217,7 +236,8 @@ pub(super) static OLD_SUBJECT: Shape = Shape {
     title: "older subject",
     about: "Who and what, in the older shape.",
     required: &[&["node", "method"]],
-    fields: &[
+    method: None,
+    groups: &[&[
         field("node", Holds::Node, "The node."),
         field(
             "messageType",
@@ -231,7 +251,7 @@ pub(super) static OLD_SUBJECT: Shape = Shape {
         ),
         METHOD,
         DOMAIN,
-    ],
+    ]],
 };
 
 /// The `message` object of the older shape.
@@ -239,7 +259,8 @@ pub(super) static OLD_MESSAGE: Shape = Shape {
     title: "older message",
     about: "With what, in the older shape.",
     required: &[],
-    fields: &[OLD_DATA, OLD_ARGS, OLD_TIMEOUT, OLD_RETRIES, OLD_ACK],
+    method: None,
+    groups: &[&[OLD_DATA, OLD_ARGS, OLD_TIMEOUT, OLD_RETRIES, OLD_ACK]],
 };
 
 /// The older shape: a `subject` object beside a `message` object.
@@ -247,13 +268,14 @@ pub(super) static SUBJECT_OBJECT: Shape = Shape {
     title: "older shape: subject and message",
     about: "An older shape, accepted; steward check shows it in canonical form.",
     required: &[&["subject", "message"]],
-    fields: &[
+    method: None,
+    groups: &[&[
         SCHEMA,
         ID,
         NAME,
         field("subject", Holds::Shape(&OLD_SUBJECT), "Who and what."),
         field("message", Holds::Shape(&OLD_MESSAGE), "With what."),
-    ],
+    ]],
 };
 
 /// The flat older shape.
@@ -261,7 +283,8 @@ pub(super) static FLAT: Shape = Shape {
     title: "older shape: flat",
     about: "An older shape, accepted; steward check shows it in canonical form.",
     required: &[&["toNode", "method"], &["toNodes", "method"]],
-    fields: &[
+    method: None,
+    groups: &[&[
         SCHEMA,
         ID,
         NAME,
@@ -279,15 +302,20 @@ pub(super) static FLAT: Shape = Shape {
         OLD_TIMEOUT,
         OLD_RETRIES,
         OLD_ACK,
-    ],
+    ]],
 };
 
-/// Every way of writing a message.
-pub(super) static SHAPES: [&Shape; 3] = [&CANONICAL, &SUBJECT_OBJECT, &FLAT];
+/// The older ways of writing a message.
+pub(super) static OLDER: [&Shape; 2] = [&SUBJECT_OBJECT, &FLAT];
+
+/// Returns every way of writing a message.
+pub(super) fn shapes() -> impl Iterator<Item = &'static Shape> {
+    bodies::SHAPES.into_iter().chain(OLDER)
+}
 
 /// Returns the JSON Schema (draft-07) of message files, for editors.
 pub fn schema() -> Value {
-    let shapes: Vec<Value> = SHAPES.iter().map(|shape| shape_schema(shape)).collect();
+    let shapes: Vec<Value> = shapes().map(shape_schema).collect();
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Steward message file",
@@ -307,10 +335,12 @@ pub fn schema() -> Value {
 
 fn shape_schema(shape: &Shape) -> Value {
     let properties: Map<String, Value> = shape
-        .fields
-        .iter()
+        .fields()
         .map(|field| {
-            let mut schema = holds_schema(field.holds);
+            let mut schema = match field.name {
+                "method" if shape.is_canonical() => method_schema(shape.method),
+                _ => holds_schema(field.holds),
+            };
             schema.insert("description".to_owned(), json!(field.about));
             (field.name.to_owned(), Value::Object(schema))
         })
@@ -330,6 +360,25 @@ fn shape_schema(shape: &Shape) -> Value {
     }
     schema.insert("properties".to_owned(), Value::Object(properties));
     Value::Object(schema)
+}
+
+/// Returns what may stand as `method` in a shape: its own, or any that has no shape of its own.
+fn method_schema(method: Option<Method>) -> Map<String, Value> {
+    let mut schema = match method {
+        Some(_) => Map::new(),
+        None => holds_schema(Holds::Token),
+    };
+    match method {
+        Some(method) => schema.insert("const".to_owned(), json!(method.as_str())),
+        None => {
+            let others: Vec<&str> = bodies::SHAPES
+                .iter()
+                .filter_map(|shape| shape.method.map(Method::as_str))
+                .collect();
+            schema.insert("not".to_owned(), json!({ "enum": others }))
+        }
+    };
+    schema
 }
 
 fn holds_schema(holds: Holds) -> Map<String, Value> {
@@ -377,6 +426,8 @@ fn holds_schema(holds: Holds) -> Map<String, Value> {
         }),
         Holds::Count => json!({ "type": "integer", "minimum": 0 }),
         Holds::Ignored => json!({ "type": "string" }),
+        Holds::Body(schema) => serde_json::from_str(schema)
+            .expect("the schemas written in this program are JSON, see the test"),
         Holds::Shape(shape) => shape_schema(shape),
     };
     match schema {

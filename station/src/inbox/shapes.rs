@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use steward_protocol::{
-    Domain, Kind, Message, MessageId, Method, MethodName, NodeName, Options, ShellBody, Subject,
+    Body, Domain, Kind, Message, MessageId, Method, MethodName, NodeName, Options, Subject,
     SubjectError, Target, limits,
 };
 
 use super::{
-    fields,
+    bodies, fields,
     findings::{Findings, quote},
+    locate::Path,
     tree::{Node, Value},
     values::{self, Fields, MAX_NAME, NO_TARGET, Slot},
 };
@@ -66,7 +68,7 @@ pub(super) fn message(slot: &Slot<'_>, findings: &mut Findings) -> Option<Messag
         }
     };
     if findings.count() == before {
-        check_body(slot, &message, findings);
+        check_size(slot, &message, findings);
     }
     Some(message)
 }
@@ -94,13 +96,22 @@ pub(super) fn unused(file: &Node) -> Vec<&'static str> {
 }
 
 fn canonical_shape(slot: &Slot<'_>, findings: &mut Findings) -> Option<Message> {
-    let fields = Fields::read(slot, &fields::CANONICAL, findings)?;
+    let before = findings.count();
+    let fields = Fields::read(slot, bodies::shape_of(method_named(slot)), findings)?;
     let address = canonical_address(&fields, findings);
-    let options = options(&fields, findings);
-    let body = body(&fields, findings);
+    let mut options = options(&fields, findings);
     let id = id(&fields, findings);
     let name = name(&fields, findings);
+    texts(&fields, findings);
     let address = address?;
+    // What contradicts itself is looked for where everything is what it should be.
+    if findings.count() > before {
+        return None;
+    }
+    let body = body(slot, &fields, &address.method, findings)?;
+    if Method::from_name(&address.method) == Some(Method::Tailfile) {
+        follow(&fields, &mut options);
+    }
     Some(Message {
         id,
         name,
@@ -292,44 +303,100 @@ fn options(fields: &Fields<'_>, findings: &mut Findings) -> Options {
         ordered: ordered.unwrap_or(standard.ordered),
         idempotent: idempotent.unwrap_or(standard.idempotent),
         success_codes: codes.unwrap_or(standard.success_codes),
+        stream: flag("stream", findings).unwrap_or(standard.stream),
+        reply: fields
+            .get("reply")
+            .and_then(|slot| bodies::reply(slot, findings)),
     }
 }
 
-fn body(fields: &Fields<'_>, findings: &mut Findings) -> ShellBody {
-    let data = fields.get("data").and_then(|slot| slot.command(findings));
-    let env = fields
-        .get("env")
-        .and_then(|slot| slot.environment(findings));
-    ShellBody {
-        data: data.unwrap_or_default(),
-        cwd: fields.get("cwd").and_then(|slot| slot.directory(findings)),
-        env: env.unwrap_or_default().into_iter().collect(),
-        stdin: fields
-            .get("stdin")
-            .and_then(|slot| slot.any_text(findings))
-            .map(str::to_owned),
+/// Returns what is written where a message names its method, right or wrong.
+fn method_named<'t>(slot: &Slot<'t>) -> Option<&'t str> {
+    let Value::Object(entries) = &slot.node.value else {
+        return None;
+    };
+    let text = |name: &str| {
+        entries.iter().find_map(|entry| match &entry.node.value {
+            Value::Text(text) if entry.key == name => Some(text.as_str()),
+            _ => None,
+        })
+    };
+    text("subject")
+        .and_then(|subject| subject.split('.').nth(2))
+        .or_else(|| text("method"))
+}
+
+/// Following a file takes as long as somebody wants it, and is wanted while it goes on.
+fn follow(fields: &Fields<'_>, options: &mut Options) {
+    if fields.get("timeout").is_none() {
+        options.timeout = limits::MAX_TIMEOUT;
+    }
+    if fields.get("stream").is_none() {
+        options.stream = true;
     }
 }
 
-/// Checks what only the whole message shows: that there is something to run, and that it fits.
-fn check_body(slot: &Slot<'_>, message: &Message, findings: &mut Findings) {
-    let runs = Method::from_name(&message.method) == Some(Method::Shellcommand);
-    if runs {
-        let data = message.body.data.first();
-        if data.is_none_or(String::is_empty) {
-            let reason = match data {
-                None => "\"data\" is empty; there is nothing to run",
-                Some(_) => "the first string of \"data\" is empty; it is the program to run",
-            };
-            let hint = "write the program and its arguments: \"data\": [\"uname\", \"-a\"]";
-            let path = data_path(slot);
-            findings.value(&path, reason, hint);
-        }
+/// Reads what is read by itself, so that all of its problems are told at once.
+fn texts(fields: &Fields<'_>, findings: &mut Findings) {
+    if let Some(data) = fields.get("data") {
+        data.command(findings);
     }
+    if let Some(env) = fields.get("env") {
+        env.environment(findings);
+    }
+    if let Some(cwd) = fields.get("cwd") {
+        cwd.directory(findings);
+    }
+    if let Some(stdin) = fields.get("stdin") {
+        stdin.any_text(findings);
+    }
+}
+
+fn body(
+    slot: &Slot<'_>,
+    fields: &Fields<'_>,
+    method: &MethodName,
+    findings: &mut Findings,
+) -> Option<Body> {
+    let runs = Method::from_name(method) == Some(Method::Shellcommand);
+    if runs && fields.get("shell").is_none() && !has_program(slot, fields, findings) {
+        return None;
+    }
+    bodies::body(slot, fields, method, findings)
+}
+
+/// Checks that there is something to run.
+fn has_program(slot: &Slot<'_>, fields: &Fields<'_>, findings: &mut Findings) -> bool {
+    let first = fields.get("data").and_then(|data| match &data.node.value {
+        Value::List(items) => items.first().map(|item| &item.value),
+        _ => None,
+    });
+    let empty = match first {
+        Some(Value::Text(program)) if program.is_empty() => true,
+        Some(_) => return true,
+        None => false,
+    };
+    nothing_to_run(&data_path(slot), empty, findings);
+    false
+}
+
+/// Notes that no program is named: the list is empty, or its first word is.
+fn nothing_to_run(path: &Path, word: bool, findings: &mut Findings) {
+    let reason = match word {
+        true => "the first string of \"data\" is empty; it is the program to run",
+        false => "\"data\" is empty; there is nothing to run",
+    };
+    let hint = "write the program and its arguments: \"data\": [\"uname\", \"-a\"]";
+    findings.value(path, reason, hint);
+}
+
+/// Checks what only the whole message shows: that it fits.
+fn check_size(slot: &Slot<'_>, message: &Message, findings: &mut Findings) {
     let bytes = serde_json::to_vec(&message.body).map_or(usize::MAX, |text| text.len());
     if bytes > MAX_BODY {
         let reason = format!("is {bytes} bytes as it travels; at most {MAX_BODY} are allowed");
-        let hint = "send a large script as a file by other means and run it by name";
+        let hint =
+            "send a large file with filesend, and a large script the same way and run it by name";
         findings.value(&slot.path, reason, hint);
     }
 }
@@ -395,7 +462,7 @@ struct OldParts {
     kind: Kind,
     method: MethodName,
     domain: Domain,
-    data: Vec<String>,
+    body: Body,
     timeout: Option<Duration>,
 }
 
@@ -411,10 +478,7 @@ impl OldParts {
             method: self.method,
             domain: self.domain,
             options,
-            body: ShellBody {
-                data: self.data,
-                ..ShellBody::default()
-            },
+            body: self.body,
         }
     }
 }
@@ -447,13 +511,47 @@ fn old_parts(
     if let Some(slot) = message.get(ack_timeout) {
         slot.old_duration(limits::MAX_EXPIRY, findings);
     }
+    let (method, data) = (method?, data?);
+    let body = old_body(message, &method, data, findings);
     Some(OldParts {
         kind: kind?,
-        method: method?,
+        method,
         domain: domain?,
-        data: data?,
+        body: body?,
         timeout,
     })
+}
+
+/// Makes a body of what the older shapes have for every method: a list of words.
+fn old_body(
+    message: &Fields<'_>,
+    method: &MethodName,
+    data: Vec<String>,
+    findings: &mut Findings,
+) -> Option<Body> {
+    let path = || {
+        let slot = message.get("data").or_else(|| message.get("methodArgs"));
+        slot.map_or_else(|| message.path.clone(), |slot| slot.path.clone())
+    };
+    let fields = match Method::from_name(method) {
+        Some(Method::Tailfile) => json!({ "path": data.first() }),
+        Some(Method::Httpget) => json!({ "url": data.first() }),
+        Some(Method::Hello | Method::Ping | Method::Processes) => json!({}),
+        Some(Method::Shellcommand) if data.first().is_none_or(String::is_empty) => {
+            nothing_to_run(&path(), !data.is_empty(), findings);
+            return None;
+        }
+        _ => json!({ "data": data }),
+    };
+    Body::read(method, &fields.to_string())
+        .map_err(|error| {
+            let hint = format!(
+                "write it in canonical form; {} of the README says how",
+                method
+            );
+            findings.value(&path(), error.to_string(), hint);
+        })
+        .ok()
 }
 
 /// Returns whichever of two fields for the same thing is there, and refuses both at once.
@@ -477,6 +575,11 @@ fn old_method(slot: &Slot<'_>, findings: &mut Findings) -> Option<MethodName> {
     let name = match lower.as_str() {
         "clicommand" | "reqclicommand" | "reqshellcommand" => Method::Shellcommand.as_str(),
         "reqhello" => Method::Hello.as_str(),
+        "reqtailfile" => Method::Tailfile.as_str(),
+        "reqhttpget" => Method::Httpget.as_str(),
+        "reqping" => Method::Ping.as_str(),
+        "opprocesslist" | "reqopprocesslist" => Method::Processes.as_str(),
+        "reqtextlogging" => Method::Textlogging.as_str(),
         other => other,
     };
     let method: MethodName = slot.parsed_token(name, findings)?;

@@ -480,14 +480,11 @@ fn unknown_field(
     shape: &'static Shape,
     findings: &mut Findings,
 ) -> Option<&'static str> {
-    let known = || shape.fields.iter().map(|field| field.name);
+    let known = || shape.fields().map(|field| field.name);
     let meant = nearest(key, known());
     let hint = if let Some(meant) = meant {
         format!("did you mean \"{meant}\"?")
-    } else if let Some(other) = fields::SHAPES
-        .iter()
-        .find(|other| other.field(key).is_some())
-    {
+    } else if let Some(other) = fields::shapes().find(|other| other.field(key).is_some()) {
         format!(
             "it belongs to the form called \"{}\"; one message is written in one form",
             other.title

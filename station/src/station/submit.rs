@@ -358,6 +358,7 @@ fn order(accepted: &Accepted, node: &NodeName) -> Result<Order, String> {
         ordered: message.options.ordered,
         idempotent: message.options.idempotent,
         success_codes: message.options.success_codes.clone(),
+        stream: message.options.stream,
         body,
     })
 }

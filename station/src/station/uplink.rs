@@ -138,7 +138,21 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
         }
         (
             Kind::Event,
-            Method::Shellcommand | Method::Welcome | Method::Confirm | Method::Cancel,
+            Method::Shellcommand
+            | Method::Welcome
+            | Method::Confirm
+            | Method::Cancel
+            | Method::Ping
+            | Method::Filewrite
+            | Method::Fileappend
+            | Method::Filefetch
+            | Method::Filesend
+            | Method::Tailfile
+            | Method::Httpget
+            | Method::Processes
+            | Method::Schedule
+            | Method::Textlogging
+            | Method::Report,
         )
         | (Kind::Command, _) => Err(unknown()),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
-use steward_protocol::{Digest, MessageId, NodeName, Options};
+use steward_protocol::{Digest, MessageId, NodeName, Options, Reply};
 use uuid::Uuid;
 
 use super::{Store, StoreError, retry, row::corrupt, sql};
@@ -38,6 +38,10 @@ pub(super) struct StoredOptions {
     pub(super) ordered: bool,
     pub(super) idempotent: bool,
     pub(super) success_codes: Vec<i32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) stream: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reply: Option<Reply>,
 }
 
 impl From<&Options> for StoredOptions {
@@ -50,6 +54,8 @@ impl From<&Options> for StoredOptions {
             ordered: options.ordered,
             idempotent: options.idempotent,
             success_codes: options.success_codes.clone(),
+            stream: options.stream,
+            reply: options.reply.clone(),
         }
     }
 }

@@ -207,6 +207,7 @@ fn order_for(row: &Row<'_>, station: &NodeName, node: &NodeName) -> Result<Order
         ordered: options.ordered,
         idempotent: options.idempotent,
         success_codes: options.success_codes,
+        stream: options.stream,
         body: serde_json::value::RawValue::from_string(body)
             .map_err(|error| corrupt("a message's body", &error))?,
     })

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rusqlite::{Row, ToSql, Transaction, params};
-use steward_protocol::{Message, MessageId, NodeName, Options, State, Target};
+use steward_protocol::{Body, Message, MessageId, MethodName, NodeName, Options, State, Target};
 
 use super::{
     Store, StoreError,
@@ -174,6 +174,7 @@ impl Store {
 }
 
 fn read_message(row: &Row<'_>) -> Result<Message, StoreError> {
+    let method: MethodName = parse(row, 3, "a method")?;
     let (options, body): (String, String) = (get(row, 5)?, get(row, 6)?);
     let options: StoredOptions =
         serde_json::from_str(&options).map_err(|error| corrupt("a message's options", &error))?;
@@ -182,7 +183,8 @@ fn read_message(row: &Row<'_>) -> Result<Message, StoreError> {
         name: get(row, 1)?,
         target: Target::Nodes(Vec::new()),
         kind: parse(row, 2, "a kind")?,
-        method: parse(row, 3, "a method")?,
+        body: Body::read(&method, &body).map_err(|error| corrupt("a message's body", &error))?,
+        method,
         domain: parse(row, 4, "a domain")?,
         options: Options {
             timeout: Duration::from_millis(options.timeout_ms),
@@ -190,7 +192,8 @@ fn read_message(row: &Row<'_>) -> Result<Message, StoreError> {
             ordered: options.ordered,
             idempotent: options.idempotent,
             success_codes: options.success_codes,
+            stream: options.stream,
+            reply: options.reply,
         },
-        body: serde_json::from_str(&body).map_err(|error| corrupt("a message's body", &error))?,
     })
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use steward_protocol::{
-    Ack, Digest, Kind, Message, MessageId, Method, NodeName, Options, Outcome, Output, ShellBody,
-    State, Target,
+    Ack, Body, Digest, Kind, Message, MessageId, Method, NodeName, Options, Outcome, Output,
+    ShellBody, State, Target,
 };
 
 use super::*;
@@ -39,10 +39,10 @@ fn message(nodes: &[NodeName]) -> Message {
         method: Method::Shellcommand.name(),
         domain: "operatingsystem".parse().expect("a domain"),
         options: Options::standard(),
-        body: ShellBody {
+        body: Body::Shell(ShellBody {
             data: vec!["true".to_owned()],
             ..ShellBody::default()
-        },
+        }),
     }
 }
 

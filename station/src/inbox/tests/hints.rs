@@ -15,9 +15,9 @@ fn json(text: &str) -> Result<Vec<Message>, Unreadable> {
     read(text.as_bytes(), Format::Json)
 }
 
-/// A message in canonical form with these fields more.
+/// A message in canonical form with these fields more; its method is one that only the node may know.
 fn with(fields: &str) -> String {
-    format!("{{\"to\": \"ship1\", \"method\": \"hello\", \"domain\": \"os\", {fields}}}")
+    format!("{{\"to\": \"ship1\", \"method\": \"survey\", \"domain\": \"os\", {fields}}}")
 }
 
 /// A message in the flat older shape with these fields more.

@@ -9,7 +9,7 @@ use crate::inbox::{
     canonical, content_digest, read, unused,
 };
 use crate::view::Problem;
-use steward_protocol::{Kind, Message, Target};
+use steward_protocol::{Body, Kind, Message, Target};
 
 const GOOD: &str =
     r#"{"subject": "ship1.command.shellcommand.operatingsystem", "data": ["uname", "-a"]}"#;
@@ -43,6 +43,14 @@ fn check(bytes: impl AsRef<[u8]>, format: Format, place: &str, reason: &str, hin
     for problem in &problems {
         let hint = problem.hint.as_deref().unwrap_or_default();
         assert!(!hint.is_empty(), "no hint: {text}\n{problem:?}");
+    }
+}
+
+/// The program and arguments of a shell body.
+fn program(body: &Body) -> &[String] {
+    match body {
+        Body::Shell(body) => &body.data,
+        other => panic!("{other:?} runs no program"),
     }
 }
 
@@ -649,7 +657,7 @@ fn every_form_of_a_message_means_the_same() {
     }
     let single = r#"{"toNode": "ship1", "method": "cliCommand", "methodArgs": "uptime", "methodTimeout": 1.5}"#;
     let message = &json(single).unwrap()[0];
-    assert_eq!(message.body.data, ["uptime"]);
+    assert_eq!(program(&message.body), ["uptime"]);
     assert_eq!(message.options.timeout, Duration::from_millis(1500));
 }
 
@@ -749,7 +757,7 @@ fn strings_made_to_hurt_are_carried_or_refused_but_never_obeyed() {
         let quoted = serde_json::to_string(hostile).unwrap();
         let data = GOOD.replace("\"-a\"", &quoted);
         let message = json(&data).unwrap().remove(0);
-        assert_eq!(message.body.data[1], hostile);
+        assert_eq!(program(&message.body)[1], hostile);
         assert_eq!(
             json(&canonical(std::slice::from_ref(&message)).to_string()),
             Ok(vec![message])
@@ -774,7 +782,7 @@ fn the_canonical_form_says_no_more_than_it_must() {
         r#"[{"to":["a","b"],"method":"hello","domain":"os"}]"#,
         r#"[{"to":"*","kind":"event","method":"hello","domain":"os"}]"#,
         r#"[{"labels":{"a":"b"},"method":"hello","domain":"os","ordered":false}]"#,
-        r#"[{"subject":"a.command.hello.os","data":["x"],"cwd":"/","env":{"A":""},"stdin":"","timeout":"1m","expires":"1h","idempotent":true,"success_codes":[1]}]"#,
+        r#"[{"subject":"a.command.survey.os","data":["x"],"cwd":"/","env":{"A":""},"stdin":"","timeout":"1m","expires":"1h","idempotent":true,"success_codes":[1]}]"#,
     ] {
         let messages = json(text).unwrap();
         let value: serde_json::Value = serde_json::from_str(text).unwrap();

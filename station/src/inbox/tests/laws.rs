@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::inbox::{Format, Unreadable, canonical, read};
 use proptest::{collection, option, prelude::*, sample};
-use steward_protocol::{Kind, Message, MessageId, Options, ShellBody, Target};
+use steward_protocol::{
+    Body, Kind, Message, MessageId, Method, MethodName, Options, ShellBody, Target,
+};
 use uuid::Uuid;
 
 fn token() -> impl Strategy<Value = String> {
@@ -14,9 +16,10 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 fn method() -> impl Strategy<Value = String> {
-    // The words of station and agent cannot be ordered.
-    token().prop_filter("reserved", |method| {
-        !["welcome", "ack", "confirm", "fault"].contains(&method.as_str())
+    // The words of station and agent cannot be ordered, and the other methods have bodies of their own.
+    token().prop_filter("known", |method| {
+        let name: MethodName = method.parse().expect("a token");
+        Method::from_name(&name).is_none_or(|method| method == Method::Shellcommand)
     })
 }
 
@@ -67,12 +70,13 @@ fn options() -> impl Strategy<Value = Options> {
                     ordered,
                     idempotent,
                     success_codes,
+                    ..Options::standard()
                 }
             },
         )
 }
 
-fn body() -> impl Strategy<Value = ShellBody> {
+fn body() -> impl Strategy<Value = Body> {
     let variable = text().prop_map(|text| format!("V{}", text.replace('=', "")));
     (
         text(),
@@ -81,13 +85,16 @@ fn body() -> impl Strategy<Value = ShellBody> {
         collection::btree_map(variable, text(), 0..4),
         option::of(any::<String>()),
     )
-        .prop_map(|(program, arguments, cwd, env, stdin)| ShellBody {
-            data: std::iter::once(format!("p{program}"))
-                .chain(arguments)
-                .collect(),
-            cwd,
-            env,
-            stdin,
+        .prop_map(|(program, arguments, cwd, env, stdin)| {
+            Body::Shell(ShellBody {
+                data: std::iter::once(format!("p{program}"))
+                    .chain(arguments)
+                    .collect(),
+                cwd,
+                env,
+                stdin,
+                ..ShellBody::default()
+            })
         })
 }
 
