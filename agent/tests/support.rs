@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::broker::{self, Broker};
 
 pub(crate) mod station;
+pub(crate) mod ward;
 
 pub(crate) use self::station::{Request, Station};
 

@@ -128,6 +128,10 @@ fn is_success(how: &How, spec: &Spec) -> bool {
 /// Writes the end down, however long that takes. Where there is no room for it, the output goes first.
 fn record(place: &Place, end: &mut End) {
     while let Err(error) = place.write_end(end) {
+        if !place.dir().exists() {
+            // It was removed, so nobody wants to know.
+            return;
+        }
         if end.stdout.kept() + end.stderr.kept() > 0 {
             end.stdout.shrink(0);
             end.stderr.shrink(0);

@@ -1,0 +1,5 @@
+//! Commands that misbehave, for real: under a warden alone, and under an agent.
+
+mod agent;
+mod alone;
+mod log;

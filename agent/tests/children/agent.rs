@@ -1,0 +1,1 @@
+//! Commands that misbehave, seen from the station.
