@@ -2,4 +2,5 @@
 
 mod agent;
 mod alone;
+mod limits;
 mod log;

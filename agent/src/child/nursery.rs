@@ -12,11 +12,8 @@ use std::{
 
 use steward_protocol::MessageId;
 
-use super::{End, Label, NotStarted, Place, Running, Spec, place::PlaceError, sweep};
-use crate::{
-    journal::ChildMark,
-    keeper::chain,
-};
+use super::{Cgroups, End, Label, NotStarted, Place, Running, Spec, place::PlaceError, sweep};
+use crate::{journal::ChildMark, keeper::chain};
 
 /// This very program, also when its file was replaced since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -29,6 +26,7 @@ const DIR: &str = "children";
 pub struct Nursery {
     dir: PathBuf,
     program: PathBuf,
+    cgroups: Cgroups,
 }
 
 /// What an earlier start of the agent left of a command.
@@ -67,7 +65,13 @@ impl Nursery {
             // Wardens are found by this path, whatever directory the next start is started in.
             dir: fs::canonicalize(dir)?,
             program: program.to_owned(),
+            cgroups: Cgroups::open(),
         })
+    }
+
+    /// Returns which limits can be held here.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
     }
 
     pub(super) fn program(&self) -> &Path {
@@ -90,6 +94,10 @@ impl Nursery {
         let node_at_fault = |reason: String| NotStarted {
             exit_code: None,
             reason,
+        };
+        let spec = &Spec {
+            cgroups: self.cgroups.clone(),
+            ..spec.clone()
         };
         place
             .create(spec)
@@ -120,7 +128,12 @@ impl Nursery {
     /// # Errors
     ///
     /// Fails when its end is there and cannot be read.
-    pub fn find(&self, label: &Label, attempt: u32, mark: Option<ChildMark>) -> Result<Found, PlaceError> {
+    pub fn find(
+        &self,
+        label: &Label,
+        attempt: u32,
+        mark: Option<ChildMark>,
+    ) -> Result<Found, PlaceError> {
         let place = self.place(label.id, attempt);
         let mark = match mark {
             Some(mark) => Some(mark).filter(|mark| sweep::is_alive(*mark)),

@@ -27,8 +27,9 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use super::{
     End, How, NotStarted, Spec, Stopped, adopt_orphans,
+    cgroup::Group,
     kin,
-    launch,
+    launch::{self, Launched},
     log::{self, Stream},
     place::{Place, PlaceError},
     recorder::{Recorded, Recorder},
@@ -94,10 +95,23 @@ fn watch_over(place: &Place) -> Result<(), WardenError> {
     let recorder = Recorder::create(place, spec.cap, spec.following)
         .map_err(system("create the file for the output"))?;
     let started_at = Timestamp::now();
-    let (how, recorded) = match launch::launch(&spec) {
-        Ok(child) => Watch::new(child, &spec, calls, recorder).see_through(),
+    let (how, recorded, notes) = match launch::launch(&spec) {
+        Ok(Launched {
+            child,
+            group,
+            mut notes,
+        }) => {
+            let watch = Watch::new(child, &spec, calls, recorder);
+            let (how, recorded) = watch.see_through(group.as_ref());
+            if let Some(group) = group {
+                notes.extend(group.notes(&spec.limits));
+                group.remove();
+            }
+            (how, recorded, notes)
+        }
         Err(NotStarted { exit_code, reason }) => {
-            (How::NotStarted { exit_code, reason }, recorder.finish())
+            let how = How::NotStarted { exit_code, reason };
+            (how, recorder.finish(), Vec::new())
         }
     };
     let mut end = End {
@@ -108,7 +122,7 @@ fn watch_over(place: &Place) -> Result<(), WardenError> {
         stdout: recorded.stdout,
         stderr: recorded.stderr,
         log: recorded.log,
-        notes: Vec::new(),
+        notes,
     };
     record(place, &mut end);
     Ok(())
@@ -250,7 +264,7 @@ impl Watch {
     }
 
     /// Watches until the command has ended and nobody is left of it.
-    fn see_through(mut self) -> (How, Recorded) {
+    fn see_through(mut self, group: Option<&Group>) -> (How, Recorded) {
         while !self.is_over() {
             let ready = self.wait();
             self.calls.forget_children();
@@ -263,6 +277,9 @@ impl Watch {
             }
             self.transfer(&ready);
             self.advance();
+        }
+        if let Some(group) = group {
+            group.kill();
         }
         let (survivors, status) = kin::end_all(self.leader);
         self.status = self.status.or(status);
