@@ -52,6 +52,7 @@ pub mod kernel;
 pub mod process;
 pub mod revocations;
 mod run;
+pub(crate) mod tidy;
 pub mod view;
 
 /// Frames waiting for one process. It takes them in batches with one commit each; beyond this the

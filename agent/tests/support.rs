@@ -173,6 +173,10 @@ impl Agent {
         kill_process(pid, signal).expect("the agent can be signalled");
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        Pid::from_child(&self.child).as_raw_pid()
+    }
+
     /// Ends it as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().ok();

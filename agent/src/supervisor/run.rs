@@ -195,6 +195,7 @@ impl Carrier {
             How::NotStarted { .. } => None,
         };
         self.record(finish_of(end, asked, stopped)).await;
+        self.context.nursery.note_change();
         Turn::Over
     }
 
