@@ -148,10 +148,11 @@ impl Recorder {
             self.give_up("the disk had no room");
         }
         let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
-        if stdout.is_truncated() || stderr.is_truncated() || self.following == Following::Station {
-            if let Err(error) = self.file.sync_data() {
-                self.cut.get_or_insert(format!("not made durable: {error}"));
-            }
+        let needed = stdout.is_truncated()
+            || stderr.is_truncated()
+            || self.following == Following::Station;
+        if needed && let Err(error) = self.file.sync_data() {
+            self.cut.get_or_insert(format!("not made durable: {error}"));
         }
         Recorded {
             stdout,

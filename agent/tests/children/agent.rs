@@ -1,6 +1,6 @@
 //! Commands that misbehave, seen from the station; and what becomes of the agent meanwhile.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, io::Write, path::PathBuf, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -113,7 +113,8 @@ async fn a_gibibyte_of_output_passes_through_little_memory() {
     assert!(agent > 0 && most > 0, "nothing was measured");
     assert!(agent < 64 * 1024, "the agent took {agent} KiB");
     assert!(most < 64 * 1024, "the warden took {most} KiB");
-    println!("at most: agent {agent} KiB, warden {most} KiB");
+    let words = format!("at most: agent {agent} KiB, warden {most} KiB\n");
+    std::io::stderr().write_all(words.as_bytes()).ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]

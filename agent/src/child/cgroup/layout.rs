@@ -99,7 +99,7 @@ fn parse(mounts: &str, places: &str, offered: impl Fn(&Path) -> Vec<String>) -> 
 }
 
 /// Returns where this process is in the hierarchy whose controllers are meant.
-fn place<'a>(places: &'a str, is_meant: impl Fn(&str) -> bool) -> Option<&'a str> {
+fn place(places: &str, is_meant: impl Fn(&str) -> bool) -> Option<&str> {
     places.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (names, place) = rest.split_once(':')?;
