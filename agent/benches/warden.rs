@@ -167,6 +167,9 @@ impl Times {
 impl std::fmt::Display for Times {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { median, most } = self;
-        write!(formatter, "{median:8.2?} median, {most:8.2?} at the ninth of ten")
+        write!(
+            formatter,
+            "{median:8.2?} median, {most:8.2?} at the ninth of ten"
+        )
     }
 }

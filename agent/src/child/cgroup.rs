@@ -192,7 +192,7 @@ impl Cgroups {
 /// Says which limits cannot be held.
 pub fn lacking(missing: &[&str]) -> String {
     format!(
-        "this node cannot hold a limit on {}: its control groups are not ours to use",
+        "this node cannot hold a limit on {}: no control group was given to the agent (under systemd: Delegate=yes and DelegateSubgroup=agent in its unit)",
         missing.join(", ")
     )
 }

@@ -39,6 +39,9 @@ const KEYS: &[Key] = &[
     key("commands_at_once", "", "STEWARD_COMMANDS_AT_ONCE"),
     key("queue", "", "STEWARD_QUEUE"),
     key("results_budget", "", "STEWARD_RESULTS_BUDGET"),
+    key("shell", "", "STEWARD_SHELL"),
+    key("limits", "", "STEWARD_LIMITS"),
+    key("output_cap", "", "STEWARD_OUTPUT_CAP"),
     key("idle_after", "", "STEWARD_IDLE_AFTER"),
     key("drain", "", "STEWARD_DRAIN"),
     key(
