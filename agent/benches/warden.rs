@@ -93,9 +93,8 @@ fn make_durable(path: &Path) {
     let (new, end) = (path.join("new"), path.join("end"));
     let mut file = File::create(&new).unwrap();
     file.write_all(&[b' '; 600]).unwrap();
-    file.sync_data().unwrap();
     fs::rename(new, end).unwrap();
-    File::open(path).unwrap().sync_all().unwrap();
+    file.sync_all().unwrap();
 }
 
 /// Returns the private and the anonymous bytes of a warden whose command runs.
