@@ -15,6 +15,7 @@ use self::{
 };
 use crate::config::{DEFAULT_STATE_DIR, LogFormat};
 
+mod broker;
 mod check;
 mod client;
 mod completions;
@@ -100,6 +101,9 @@ enum Verb {
     /// The station's configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// The nats-server at hand
+    #[command(subcommand)]
+    Broker(broker::BrokerVerb),
     /// Print the JSON Schema of message files
     Schema,
     /// Print the completions for a shell
@@ -175,6 +179,7 @@ fn ask(globals: &Globals, verb: Verb) -> Result<Exit> {
         Verb::Node(verb) => one_thread(node::node(&globals.session(), verb)),
         Verb::Inbox(verb) => one_thread(inbox::inbox(&globals.session(), verb)),
         Verb::Config(verb) => config::config(globals, &verb),
+        Verb::Broker(verb) => broker::broker(&verb),
         Verb::Schema => schema::schema(),
         Verb::Completions(args) => completions::completions(&args),
     }

@@ -12,4 +12,5 @@ mod identity;
 mod inbox_files;
 mod poison;
 mod support;
+mod thousand;
 mod tracer;
