@@ -21,16 +21,20 @@ use rustix::{
     process::{Pid, Signal, set_child_subreaper},
 };
 use serde::{Deserialize, Serialize};
-use steward_protocol::{MessageId, NodeName, Output};
+use steward_protocol::{MessageId, NodeName, Output, body::Limits};
 use tokio::{
     process::{Child, Command},
     sync::watch,
     time::sleep,
 };
 
-use self::sweep::{Leader, Leaders};
+use self::{
+    cgroup::{Cgroups, Insist},
+    sweep::{Leader, Leaders},
+};
 use crate::{journal::ChildMark, keeper::chain, signals::Stop};
 
+pub mod cgroup;
 mod kin;
 mod launch;
 pub mod log;
@@ -86,7 +90,15 @@ pub struct Spec {
     pub group: Option<String>,
     /// Its priority, from -20 to 19; the agent's own when absent.
     #[serde(default)]
-    pub nice: Option<i32>,
+    pub nice: Option<i8>,
+    /// What it and its descendants may use together.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What becomes of it when they cannot be held.
+    pub insist: Insist,
+    /// Where they are held; the nursery says it.
+    #[serde(default)]
+    pub cgroups: Cgroups,
     /// How long it may run.
     pub timeout: Duration,
     /// How long it may take to obey TERM.
@@ -239,7 +251,10 @@ impl Running {
     fn start(nursery: &Nursery, place: Place, label: Label) -> io::Result<Self> {
         let mut command = Command::new(nursery.program());
         command.arg0("steward-agent").arg(VERB).arg(place.dir());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // Held until the child is registered: a sweep must not take it for an orphan.
         let leaders = Leaders::hold();
         let child = command.spawn()?;

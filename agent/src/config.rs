@@ -16,6 +16,7 @@ mod layers;
 
 pub use self::broker::Reach;
 use self::layers::{Found, Layers, Value};
+use crate::child::cgroup::Insist;
 
 /// Where the file is looked for when none is given.
 pub const DEFAULT_FILE: &str = "/etc/steward/agent.toml";
@@ -103,6 +104,10 @@ pub struct Config {
     pub queue: usize,
     /// Most bytes of output kept until confirmed.
     pub results_budget: u64,
+    /// The program, and its first arguments, that runs a text.
+    pub shell: Vec<String>,
+    /// What becomes of a command whose limits this node cannot hold.
+    pub limits: Insist,
     /// Most bytes of one command's output kept whole.
     pub output_cap: u64,
     /// Restarts of a process.
@@ -167,6 +172,12 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
     let commands_at_once = layers.or("commands_at_once", positive, Some(4));
     let queue = layers.or("queue", positive, Some(100));
     let results_budget = layers.or("results_budget", bytes, Some(64 << 20));
+    let shell = layers.or(
+        "shell",
+        program,
+        Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]),
+    );
+    let insist = layers.or("limits", insistence, Some(Insist::Require));
     let output_cap = layers.or("output_cap", bytes, Some(16 << 20));
     let (restart, restart_of) = restarts(layers);
     let idle_after = layers.or("idle_after", duration, Some(Duration::from_secs(600)));
@@ -199,6 +210,8 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         commands_at_once: commands_at_once?,
         queue: queue?,
         results_budget: results_budget?,
+        shell: shell?,
+        limits: insist?,
         output_cap: output_cap?,
         restart,
         restart_of,
@@ -312,6 +325,30 @@ fn list(value: &Value) -> Found<Vec<String>> {
             .filter(|part| !part.is_empty())
             .collect()),
         Value::Pairs(_) => Err("is a table; write a list of texts".to_owned()),
+    }
+}
+
+/// A program and its arguments: a list, or a text with spaces between them.
+fn program(value: &Value) -> Found<Vec<String>> {
+    let words = match value {
+        Value::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+        other => list(other)?,
+    };
+    match words.first() {
+        Some(program) if program.starts_with('/') => Ok(words),
+        Some(_) | None => {
+            Err("is not a program with its whole path, like \"/bin/sh -c\"".to_owned())
+        }
+    }
+}
+
+fn insistence(value: &Value) -> Found<Insist> {
+    match text(value)?.as_str() {
+        "require" => Ok(Insist::Require),
+        "best_effort" => Ok(Insist::BestEffort),
+        other => Err(format!(
+            "{other:?} is neither \"require\" nor \"best_effort\""
+        )),
     }
 }
 

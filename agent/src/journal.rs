@@ -31,8 +31,8 @@ pub use self::{
     },
     reign::{Welcomed, What, Word},
     talk::{
-        Answer, Ask, Begun, Cancellation, Cancelled, Due, Finish, Identity, Image, Limits, Offer,
-        Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
+        Answer, Ask, Begun, Cancellation, Cancelled, Due, Fate, Finish, Identity, Image, Limits,
+        Offer, Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
     },
 };
 use self::{
@@ -117,6 +117,9 @@ impl Journal {
             Ask::Open(subject) => Answer::Open(self.open(&subject)),
             Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
             Ask::Snapshot => Answer::Snapshot(self.snapshot()),
+            Ask::Fates(ids) => {
+                Answer::Fates(ids.into_iter().map(|id| self.shelf.fate(id)).collect())
+            }
         };
         (answer, std::mem::take(&mut self.writes))
     }

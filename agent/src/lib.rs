@@ -29,6 +29,7 @@ use crate::{
         context::{Born, Context},
         courier, desk, heartbeat, process,
         revocations::Revocations,
+        tidy,
         transfers,
     },
     transfer::Transfers,
@@ -241,6 +242,7 @@ async fn assemble(
         open: open.into_iter().collect(),
     };
     tokio::spawn(report(parts.keeper, reported));
+    tokio::spawn(tidy::run(Arc::clone(&context)));
     tokio::spawn(pump(inlet, calls));
     Ok((context, tokio::spawn(supervisor::supervise(setup))))
 }

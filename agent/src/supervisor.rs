@@ -52,6 +52,7 @@ pub mod kernel;
 pub mod process;
 pub mod revocations;
 mod run;
+pub(crate) mod tidy;
 pub mod transfers;
 pub mod view;
 

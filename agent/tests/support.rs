@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::broker::{self, Broker};
 
 pub(crate) mod station;
+pub(crate) mod ward;
 
 pub(crate) use self::station::{Request, Station};
 
@@ -170,6 +171,10 @@ impl Agent {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the agent can be signalled");
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        Pid::from_child(&self.child).as_raw_pid()
     }
 
     /// Ends it as a power cut would.

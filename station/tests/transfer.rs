@@ -425,3 +425,142 @@ fn a_cancelled_transfer_leaves_nothing_behind_on_the_node() {
     assert!(!part.exists() && !target.exists(), "nothing of it stays");
     assert_eq!(code(station.terminate()), 0);
 }
+
+#[test]
+fn a_long_output_is_fetched_whole_afterwards_and_what_the_cap_cut_is_said() {
+    let world = World::new();
+    let _station = world.station();
+    let config = world.folder.path().join("agent.toml");
+    fs::write(&config, "output_cap = \"1MiB\"\n").expect("written");
+    let _agent = world.agent_with("ship1", &["--config", config.to_str().expect("a path")]);
+    world.await_online(&["ship1"]);
+    for (name, bytes, whole) in [("fits", 900_000, true), ("beyond", 1_200_000, false)] {
+        let content = noise(bytes, 9);
+        let path = world.folder.path().join(name);
+        fs::write(&path, &content).expect("written");
+        submit(
+            &world,
+            name,
+            &json!({ "to": ["ship1"], "method": "shellcommand",
+            "data": ["cat", path] }),
+        );
+        let message = world.await_final(name);
+        assert_eq!(state_of(&message, "ship1"), "succeeded");
+        let id = world.message_called(name).expect("known");
+        let output = world.steward(&["msg", "output", &id, "--full"]);
+        assert_eq!(output.status.success(), whole, "{name}");
+        assert!(
+            content.starts_with(&output.stdout),
+            "{name}: not what was written"
+        );
+        assert_eq!(output.stdout == content, whole, "{name}");
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(words.contains("are missing"), !whole, "{name}: {words}");
+    }
+}
+
+#[test]
+fn an_output_goes_on_after_the_station_was_killed_and_whoever_follows_sees_no_gap() {
+    let world = World::new();
+    let station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let content = noise(30 << 20, 10);
+    let path = world.folder.path().join("out");
+    fs::write(&path, &content).expect("written");
+    submit(
+        &world,
+        "big",
+        &json!({ "to": ["ship1"], "method": "shellcommand",
+        "data": ["cat", path], "stream": true }),
+    );
+    let id = eventually("the message", || world.message_called("big"));
+    let log = world
+        .state_dir()
+        .join("outputs")
+        .join(&id)
+        .join("ship1/bytes");
+    let shown = world.folder.path().join("shown");
+    let mut follower = std::process::Command::new(env!("CARGO_BIN_EXE_steward"))
+        .args(["msg", "output", &id, "--follow", "--stream", "stdout"])
+        .env("STEWARD_STATE_DIR", world.state_dir())
+        .stdout(fs::File::create(&shown).expect("a file"))
+        .spawn()
+        .expect("steward runs");
+    await_size("what is shown", &shown, 5 << 20);
+    station.kill();
+    let before = size(&log);
+    let _station = world.station();
+    assert!(size(&log) >= before, "it goes on where it was");
+    let status = eventually("the follower to end", || follower.try_wait().expect("ours"));
+    assert!(status.success(), "{status}");
+    assert!(fs::read(&shown).expect("there") == content);
+    assert_eq!(state_of(&world.await_final("big"), "ship1"), "succeeded");
+}
+
+/// A small disk in memory; unmounted when this is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one, if this user may.
+    fn mount(place: PathBuf) -> Option<Self> {
+        fs::create_dir_all(&place).expect("made");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(&place)
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(place))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status()
+            .ok();
+    }
+}
+
+#[test]
+fn a_full_disk_holds_a_file_up_and_room_lets_it_go_on() {
+    let world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let Some(disk) = SmallDisk::mount(world.folder.path().join("disk")) else {
+        eprintln!("NOT TESTED: this user may not mount a small disk");
+        return;
+    };
+    let ballast = disk.0.join("ballast");
+    fs::write(&ballast, vec![0; 2 << 20]).expect("room");
+    let content = noise(3 << 20, 11);
+    fs::write(world.state_dir().join("files/it"), &content).expect("written");
+    let target = disk.0.join("it");
+    let message = json!({ "to": ["ship1"], "method": "filesend", "source": "it", "path": target });
+    submit(&world, "held", &message);
+    let id = eventually("the message", || world.message_called("held"));
+    let part = disk.0.join(format!(".steward-{id}.part"));
+    await_size("the file", &part, 1 << 20);
+    let stays = world.json(&["msg", "show", &id, "-o", "json"]);
+    assert_eq!(state_of(&stays, "ship1"), "running", "{stays}");
+    fs::remove_file(&ballast).expect("removed");
+    let settled = world.await_final("held");
+    assert_eq!(state_of(&settled, "ship1"), "succeeded", "{settled}");
+    assert!(fs::read(&target).expect("there") == content);
+    // Without room until its time is over, it says why.
+    fs::write(&ballast, vec![0; 1 << 19]).expect("room");
+    let message = json!({ "to": ["ship1"], "method": "filesend", "source": "it",
+        "path": disk.0.join("other"), "timeout": "3s" });
+    submit(&world, "late", &message);
+    let settled = world.await_final("late");
+    assert_eq!(state_of(&settled, "ship1"), "timed_out", "{settled}");
+    let reason = delivery_to(&settled, "ship1")["reason"]
+        .as_str()
+        .expect("a reason");
+    assert!(reason.contains("No space left"), "{reason}");
+    assert!(!disk.0.join("other").exists());
+}

@@ -69,6 +69,7 @@ fn offer(pos: u64, bulk: usize) -> Offer {
         ordered: true,
         idempotent: false,
         success_codes: vec![0],
+        stream: false,
         body: serde_json::value::to_raw_value(&"x".repeat(bulk)).expect("a body"),
     };
     Offer {

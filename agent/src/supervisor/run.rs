@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Body, Method, Order, Outcome, Output, Sealed, State, Subject, body::ShellBody, limits,
+    Ack, Body, Method, Order, Outcome, Output, Sealed, ShellBody, State, Subject, limits,
     retry::Backoff,
 };
 use tokio::sync::OwnedSemaphorePermit;
@@ -18,7 +18,7 @@ use crate::{
     bus::dice,
     child::{
         self, End, Finished, Following, GRACE, How, Label, NotStarted, Place, Running, Spec,
-        Stopped, Terms, nursery::Found,
+        Stopped, Terms, cgroup::Cgroups, nursery::Found,
     },
     dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket},
@@ -130,16 +130,22 @@ impl Carrier {
 
     fn spec(&self, order: &Order, body: ShellBody, attempt: u32) -> Spec {
         let config = &self.context.config;
+        let shell = body
+            .shell
+            .map(|text| [config.shell.clone(), vec![text]].concat());
         Spec {
-            argv: body.data,
+            argv: shell.unwrap_or(body.data),
             cwd: body.cwd,
             env: body.env,
             stdin: body.stdin,
-            user: None,
-            group: None,
-            nice: None,
+            user: body.user,
+            group: body.group,
+            nice: body.nice,
+            limits: body.limits.unwrap_or_default(),
+            insist: config.limits,
+            cgroups: Cgroups::default(),
             timeout: timeout(order.timeout_ms),
-            grace: GRACE,
+            grace: body.grace.map_or(GRACE, |grace| grace.0),
             cap: config.output_cap,
             following: match order.stream {
                 true => Following::Station,
@@ -215,6 +221,7 @@ impl Carrier {
             How::NotStarted { .. } => None,
         };
         self.record(finish_of(end, asked, stopped)).await;
+        self.context.nursery.note_change();
         Turn::Over
     }
 

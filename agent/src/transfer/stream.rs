@@ -72,6 +72,11 @@ impl Note {
     }
 }
 
+/// Tells whether the output in `dir` is still to go to the station.
+pub fn is_awaited(dir: &Path) -> bool {
+    dir.join(NOTE).exists()
+}
+
 /// Begins to offer the output of a command that was started in `dir`. Calling it again does no harm.
 pub fn stream(context: &Arc<Context>, dir: &Path, note: Note) {
     if let Err(error) = block_in_place(|| write(dir, &note)) {
