@@ -109,6 +109,7 @@ impl Journal {
             Ask::Halt(cancellation) => Answer::Cancelled(self.halt(&cancellation)),
             Ask::Begin(ticket) => self.begin(ticket, now),
             Ask::Spawned(ticket, child) => self.stands(ticket, Fact::Spawn(child), now),
+            Ask::Standing(ticket) => Answer::Stands(ticket),
             Ask::Finish(ticket, finish) => self.finish(ticket, *finish, now),
             Ask::Lost(ticket, reason) => self.lost(ticket, reason, now),
             Ask::Word(word) => Answer::Word(self.word(word, now)),

@@ -286,6 +286,15 @@ impl Keeper {
         self.ack(Ask::Spawned(ticket, child)).await
     }
 
+    /// Returns what the station is told of an order that is at work and has no child.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot be used.
+    pub async fn standing(&self, ticket: Ticket) -> Result<Ack, KeeperError> {
+        self.ack(Ask::Standing(ticket)).await
+    }
+
     /// Records the end of an order and returns what the station is told.
     ///
     /// # Errors

@@ -156,6 +156,8 @@ pub enum Ask {
     Begin(Ticket),
     /// The child exists.
     Spawned(Ticket, ChildMark),
+    /// How an order stands that is at work here.
+    Standing(Ticket),
     /// An order is over.
     Finish(Ticket, Box<Finish>),
     /// An order was started and its end cannot be known; says why.

@@ -104,7 +104,7 @@ impl Carrier {
             Ok(Work {
                 body: body @ (Body::Fetch(_) | Body::Send(_)),
                 ..
-            }) => match transfer::carry(self.job(sealed, at), &body).await {
+            }) => match self.transfer(sealed, &body, at).await {
                 Some(finish) => finish,
                 None => return Turn::Left,
             },
@@ -117,6 +117,15 @@ impl Carrier {
         };
         self.record(finish).await;
         Turn::Over
+    }
+
+    /// Carries out a transfer, which takes its time. Gives nothing when it goes on at the next start.
+    async fn transfer(&self, sealed: &Sealed, body: &Body, at: Timestamp) -> Option<Finish> {
+        // That it was started is durable; without this word the station learns it with the end.
+        if let Ok(ack) = self.context.keeper.standing(self.ticket).await {
+            self.answer(ack).await;
+        }
+        transfer::carry(self.job(sealed, at), body).await
     }
 
     fn job<'a>(&'a self, order: &'a Sealed, at: Timestamp) -> Job<'a> {
