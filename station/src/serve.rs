@@ -116,7 +116,6 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let mut looping = tokio::spawn(station.run(loop_stop.clone()));
     let api = Api::new(handle.clone(), bus, about, inbox.health(), stop.clone())
         .with_transfers(transfers, config.state_dir.clone());
-    feeders.spawn(desk.run(stop.clone()));
     feeders.spawn(http::serve_socket(socket, api.clone()));
     if let Some(port) = port {
         feeders.spawn(http::serve_port(port, api));
@@ -125,7 +124,9 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         let handle = handle.clone();
         async move { handle.submit(submission).await }
     };
+    // Told only once it is known here that all is to end: whoever ends before that has failed.
     let inbox_stop = CancellationToken::new();
+    feeders.spawn(desk.run(inbox_stop.clone()));
     feeders.spawn(inbox.run(accept, inbox_stop.clone()));
     ready(&ready_line(&config));
 

@@ -27,11 +27,11 @@ use tokio::{
     task::{Id, JoinError, JoinSet, block_in_place},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::lane::{Heard, Lane};
 use crate::{
     bus::Bus,
-    signals::Stop,
     station::chain,
     store::{Carriage, Reader, StoreError},
 };
@@ -241,12 +241,12 @@ pub(crate) enum Cause {
 
 impl Desk {
     /// Runs until told to stop.
-    pub async fn run(mut self, stop: Stop) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut tidy = interval(TIDY);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.draining() => return,
+                () = stop.cancelled() => return,
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 Some(attach) = self.asks.recv() => self.attach(attach),
                 Some(arrived) = self.frames.recv() => self.arrived(&arrived),

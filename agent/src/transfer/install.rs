@@ -175,7 +175,7 @@ mod tests {
     fn put(wish: &Wish, content: &[u8]) -> Result<(), Failed> {
         prepare(wish)?;
         let part = wish.target.with_file_name(".part");
-        let mut sink = Sink::open(&part).expect("room");
+        let mut sink = Sink::open(&part).map_err(|error| storage("open", &part, &error))?;
         sink.append(content).expect("room");
         sink.sync().expect("durable");
         let installed = install(&sink, wish);
