@@ -150,12 +150,12 @@ async fn what_the_node_will_never_do_is_rejected_with_the_reason() {
         (
             "ship1.command.teleport.operatingsystem",
             json!({}),
-            "offers: shellcommand, hello",
+            "offers: shellcommand",
         ),
         (
             "ship1.command.shellcommand.operatingsystem",
             json!({"data": []}),
-            "data is empty",
+            "data: is missing",
         ),
         (
             "ship1.command.shellcommand.operatingsystem",
