@@ -150,7 +150,7 @@ async fn what_the_node_will_never_do_is_rejected_with_the_reason() {
         (
             "ship1.command.teleport.operatingsystem",
             json!({}),
-            "offers: shellcommand",
+            "offers: shellcommand, hello",
         ),
         (
             "ship1.command.shellcommand.operatingsystem",

@@ -87,18 +87,21 @@ impl Place {
         fs::write(&path, text).map_err(failed("write", &path))
     }
 
-    /// Reads what is to run.
+    /// Reads what is to run, and removes it: what a command is given may be secret, and is not needed
+    /// again.
     ///
     /// # Errors
     ///
     /// Fails when it is not there or not what this version writes.
-    pub fn spec(&self) -> Result<Spec, PlaceError> {
+    pub(super) fn take_spec(&self) -> Result<Spec, PlaceError> {
         let path = self.dir.join(SPEC);
-        read(&path)?.ok_or_else(|| PlaceError {
+        let spec = read(&path)?.ok_or_else(|| PlaceError {
             doing: "find",
-            path,
+            path: path.clone(),
             source: io::ErrorKind::NotFound.into(),
-        })
+        })?;
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        Ok(spec)
     }
 
     /// Reads how the command ended, if it has.

@@ -24,13 +24,14 @@ use rustix::{
     process::{Pid, Signal, WaitStatus, setsid},
 };
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use steward_protocol::Digest;
 
 use super::{
     End, How, NotStarted, Spec, Stopped, adopt_orphans,
     cgroup::Group,
     kin,
     launch::{self, Launched},
-    log::{self, Stream},
+    log::{self, Stream, Total},
     place::{Place, PlaceError},
     recorder::{Recorded, Recorder},
 };
@@ -91,7 +92,7 @@ fn watch_over(place: &Place) -> Result<(), WardenError> {
     setsid()
         .map_err(io::Error::from)
         .map_err(system("begin a session"))?;
-    let spec = place.spec()?;
+    let spec = place.take_spec()?;
     let recorder = Recorder::create(place, spec.cap, spec.following)
         .map_err(system("create the file for the output"))?;
     let started_at = Timestamp::now();
@@ -150,10 +151,14 @@ fn record(place: &Place, end: &mut End) {
             end.stdout.shrink(0);
             end.stderr.shrink(0);
             place.drop_output();
-            end.log.cut = Some(format!(
-                "it was dropped so that the end could be written: {}",
-                crate::keeper::chain(&error)
-            ));
+            let reason = crate::keeper::chain(&error);
+            end.log = Total {
+                bytes: 0,
+                blake3: Digest::of(b""),
+                cut: Some(format!(
+                    "it was dropped so that the end could be written: {reason}"
+                )),
+            };
         } else {
             std::thread::sleep(AGAIN);
         }
