@@ -178,10 +178,14 @@ impl Times {
 
 impl std::fmt::Display for Times {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { median, most } = self;
+        let Self {
+            least,
+            median,
+            most,
+        } = self;
         write!(
             formatter,
-            "{median:8.2?} median, {most:8.2?} at the ninth of ten"
+            "{least:8.2?} first of ten, {median:8.2?} median, {most:8.2?} ninth of ten"
         )
     }
 }

@@ -41,7 +41,7 @@ async fn over(station: &Station, sent: &Sent) -> Ack {
 async fn after_everything_that_misbehaves_the_agent_is_as_before() {
     let field = Field::new();
     let (agent, station) = field.pair("ship1").await;
-    let pid = agent.pid();
+    let pid = agent.pid().as_raw_pid();
     let first = station.send(shell("true")).await;
     over(&station, &first).await;
     let (handles, memory) = (descriptors(pid), status(pid, "RssAnon:"));
@@ -109,7 +109,7 @@ async fn a_gibibyte_of_output_passes_through_little_memory() {
     let outcome = ack.outcome.expect("it ran");
     assert_eq!(outcome.stdout.expect("kept").bytes, 1 << 30);
     assert_eq!(outcome.stderr.expect("kept").head, b"end\n");
-    let agent = status(agent.pid(), "VmHWM:");
+    let agent = status(agent.pid().as_raw_pid(), "VmHWM:");
     assert!(agent > 0 && most > 0, "nothing was measured");
     assert!(agent < 64 * 1024, "the agent took {agent} KiB");
     assert!(most < 64 * 1024, "the warden took {most} KiB");
@@ -193,7 +193,7 @@ async fn a_command_that_ends_its_own_agent_is_told_by_the_next_one() {
     let (mut agent, station) = field.pair("ship1").await;
     for signal in ["TERM", "KILL"] {
         let old = station.world().hellos.last().expect("a hello").1.instance;
-        let pid = agent.pid();
+        let pid = agent.pid().as_raw_pid();
         // As `systemctl restart` in a message would, with the test for a service manager.
         let script = format!(
             "kill -{signal} {pid}; while grep -q '^State:.[^Z]' /proc/{pid}/status 2>/dev/null; do sleep 0.02; done; echo restarted"
