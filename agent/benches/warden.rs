@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -48,8 +48,16 @@ async fn main() {
     println!("direct spawn of true      {direct}");
     println!("the same under a warden   {warded}");
     println!("  of that, a durable end  {durable}");
-    let extra = warded.median.saturating_sub(direct.median);
-    println!("a warden costs            {extra:.2?} (target: below {TIME:?})");
+    for (what, warded, durable, direct) in [
+        ("undisturbed", warded.least, durable.least, direct.least),
+        ("median", warded.median, durable.median, direct.median),
+    ] {
+        let extra = warded.saturating_sub(direct);
+        let rest = extra.saturating_sub(durable);
+        println!(
+            "a warden costs            {extra:.2?} {what}, {rest:.2?} without the disk (target: below {TIME:?})"
+        );
+    }
     let (private, anonymous) = memory(&nursery).await;
     println!(
         "a warden takes            {} KiB private, of that {} KiB anonymous (target: below {} KiB)",
@@ -99,8 +107,9 @@ fn make_durable(path: &Path) {
 
 /// Returns the private and the anonymous bytes of a warden whose command runs.
 async fn memory(nursery: &Nursery) -> (u64, u64) {
-    let spec = spec(&["sleep", "1000"]);
-    let running = nursery.start(&spec).unwrap();
+    // Two of them: the program's own pages are shared, by these as by the agent.
+    let other = nursery.start(&spec(&["sleep", "1000"])).unwrap();
+    let running = nursery.start(&spec(&["sleep", "1000"])).unwrap();
     let pid = running.mark().pid;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
@@ -113,14 +122,15 @@ async fn memory(nursery: &Nursery) -> (u64, u64) {
         kib("Private_Dirty:") + kib("Private_Clean:"),
         kib("Anonymous:"),
     );
-    Command::new("kill").arg(pid.to_string()).status().unwrap();
-    let (_stop, stop) = watch::channel(Stop::No);
-    let terms = Terms {
-        drain: Duration::ZERO,
-        stop,
-        cancelled: Box::pin(std::future::pending()),
-    };
-    running.finish(terms).await;
+    for running in [running, other] {
+        let (_stop, stop) = watch::channel(Stop::No);
+        let terms = Terms {
+            drain: Duration::ZERO,
+            stop,
+            cancelled: Box::pin(std::future::ready(())),
+        };
+        running.finish(terms).await;
+    }
     figures
 }
 
@@ -149,6 +159,8 @@ fn spec(argv: &[&str]) -> Spec {
 
 /// What many runs took.
 struct Times {
+    /// The first of ten: what it takes when nobody else wants the processors.
+    least: Duration,
     median: Duration,
     most: Duration,
 }
@@ -157,6 +169,7 @@ impl Times {
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self {
+            least: times[times.len() / 10],
             median: times[times.len() / 2],
             most: times[times.len() * 9 / 10],
         }
@@ -165,10 +178,14 @@ impl Times {
 
 impl std::fmt::Display for Times {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { median, most } = self;
+        let Self {
+            least,
+            median,
+            most,
+        } = self;
         write!(
             formatter,
-            "{median:8.2?} median, {most:8.2?} at the ninth of ten"
+            "{least:8.2?} first of ten, {median:8.2?} median, {most:8.2?} ninth of ten"
         )
     }
 }

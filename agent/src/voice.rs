@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::{
     bus::{Bus, SendError},
     counters::{Counter, Counters},
+    supervisor::pulse,
 };
 
 /// Whom this start of the agent obeys, as far as it knows.
@@ -92,6 +93,8 @@ impl Voice {
 
     async fn say<B: Body>(&self, method: Method, domain: Domain, body: B) {
         let said = self.try_say(method, domain, body).await;
+        // Many answers one after the other are progress, however slow the link.
+        pulse::beat();
         self.note(said);
     }
 

@@ -12,9 +12,11 @@ mod cancel;
 mod children;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
+mod faults;
 mod redelivery;
 mod restart;
 mod shell;
 mod shutdown;
+mod status;
 mod supervision;
 mod support;

@@ -168,13 +168,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("the agent can be signalled");
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
-    pub(crate) fn pid(&self) -> i32 {
-        Pid::from_child(&self.child).as_raw_pid()
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the agent can be signalled");
     }
 
     /// Ends it as a power cut would.

@@ -21,6 +21,7 @@ mod client;
 mod completions;
 mod config;
 mod demo;
+mod events;
 mod exit;
 mod inbox;
 mod logging;
@@ -95,6 +96,8 @@ enum Verb {
     /// Nodes and what is believed of them
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// Show faults and verdicts, and what happened to messages
+    Events(events::EventsArgs),
     /// The folder message files are dropped into
     #[command(subcommand)]
     Inbox(inbox::InboxVerb),
@@ -177,6 +180,7 @@ fn ask(globals: &Globals, verb: Verb) -> Result<Exit> {
         Verb::Check(args) => check::check(globals, &args),
         Verb::Msg(verb) => one_thread(msg::msg(&globals.session(), verb)),
         Verb::Node(verb) => one_thread(node::node(&globals.session(), verb)),
+        Verb::Events(args) => one_thread(events::events(&globals.session(), &args)),
         Verb::Inbox(verb) => one_thread(inbox::inbox(&globals.session(), verb)),
         Verb::Config(verb) => config::config(globals, &verb),
         Verb::Broker(verb) => broker::broker(&verb),

@@ -7,6 +7,7 @@ mod carriage;
 mod deliveries;
 mod ledger;
 mod load;
+mod log;
 mod query;
 mod retry;
 mod row;
@@ -14,6 +15,7 @@ mod schema;
 
 pub use carriage::Carriage;
 pub use ledger::Known;
+pub use log::{LogFilter, LogScope};
 pub use query::{Depth, MessageFilter, Named, Reader};
 pub use retry::Stored;
 

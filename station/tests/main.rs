@@ -8,6 +8,7 @@ mod claiming;
 mod cli;
 mod crash_points;
 mod end_to_end;
+mod faults;
 mod identity;
 mod inbox_files;
 mod poison;

@@ -42,6 +42,7 @@ const KEYS: &[Key] = &[
     key("shell", "", "STEWARD_SHELL"),
     key("limits", "", "STEWARD_LIMITS"),
     key("output_cap", "", "STEWARD_OUTPUT_CAP"),
+    key("wedged_after", "", "STEWARD_WEDGED_AFTER"),
     key("idle_after", "", "STEWARD_IDLE_AFTER"),
     key("drain", "", "STEWARD_DRAIN"),
     key("transfer_rate", "", "STEWARD_TRANSFER_RATE"),
@@ -214,12 +215,21 @@ impl<'a> Layers<'a> {
             .chain(["restart"])
             .filter(|name| *name != "allow_unsigned")
             .collect();
+        let known = known.join(", ");
         for key in self.file.keys().filter(|key| !self.used.contains(*key)) {
-            self.problems.push(Problem {
-                place: self.in_file(key),
-                problem: format!("is not a key; known are {}", known.join(", ")),
-            });
+            let problem = if key.starts_with("restart.") {
+                format!("is not a key; {}", super::restart::known())
+            } else {
+                format!("is not a key; known are {known}")
+            };
+            let place = self.in_file(key);
+            self.problems.push(Problem { place, problem });
         }
+        self.problems
+    }
+
+    /// Returns the problems found with the keys that were asked for.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     context::{Born, Context, Mail},
     process::{ProcessError, Quit},
+    pulse,
 };
 use crate::{
     counters::Counter,
@@ -40,6 +41,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
                 return Ok(Quit::Stopping);
             },
             _ = looks.tick() => stream::resume(&context).await,
+            () = pulse::rest() => {}
         }
         for mail in batch.drain(..) {
             match mail {

@@ -7,7 +7,7 @@ use serde_json::json;
 use steward_protocol::{Ack, State};
 
 use crate::support::{
-    Agent, Field, Request, Station, children_of, eventually, kill_with_warden, lines, signal_all,
+    Field, Request, Station, children_of, eventually, kill_with_warden, lines, signal_all,
     station::Sent, wardens_of,
 };
 
@@ -41,7 +41,7 @@ async fn over(station: &Station, sent: &Sent) -> Ack {
 async fn after_everything_that_misbehaves_the_agent_is_as_before() {
     let field = Field::new();
     let (agent, station) = field.pair("ship1").await;
-    let pid = agent.pid();
+    let pid = agent.pid().as_raw_pid();
     let first = station.send(shell("true")).await;
     over(&station, &first).await;
     let (handles, memory) = (descriptors(pid), status(pid, "RssAnon:"));
@@ -109,7 +109,7 @@ async fn a_gibibyte_of_output_passes_through_little_memory() {
     let outcome = ack.outcome.expect("it ran");
     assert_eq!(outcome.stdout.expect("kept").bytes, 1 << 30);
     assert_eq!(outcome.stderr.expect("kept").head, b"end\n");
-    let agent = status(agent.pid(), "VmHWM:");
+    let agent = status(agent.pid().as_raw_pid(), "VmHWM:");
     assert!(agent > 0 && most > 0, "nothing was measured");
     assert!(agent < 64 * 1024, "the agent took {agent} KiB");
     assert!(most < 64 * 1024, "the warden took {most} KiB");
@@ -143,6 +143,32 @@ async fn what_a_command_wrote_is_told_by_the_start_after_the_one_that_was_killed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_found_by_its_directory_when_its_number_was_not_written_down() {
+    let field = Field::new();
+    let (mut agent, station) = field.pair("ship1").await;
+    let gate = field.path("gate");
+    let script = format!(
+        "until [ -e {} ]; do sleep 0.05; done; exit 4",
+        gate.display()
+    );
+    let sent = station.send(shell(&script)).await;
+    station.ack(&sent, &[State::Running]).await;
+    let old = station.world().hellos[0].1.instance;
+    agent.kill();
+    change_journal(
+        &field,
+        "UPDATE orders SET pid = NULL, pid_start_time = NULL WHERE pid IS NOT NULL",
+    );
+    let _agent = field.agent("ship1").start();
+    station.met_again("ship1", old).await;
+    station.settled("ship1").await;
+    assert_eq!(station.states(&sent).last(), Some(&State::Running));
+    fs::write(&gate, "").expect("the gate opens");
+    let ack = over(&station, &sent).await;
+    assert_eq!(ack.outcome.expect("it ran").exit_code, Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_holds_while_there_is_no_agent() {
     let field = Field::new();
     let (mut agent, station) = field.pair("ship1").await;
@@ -167,7 +193,7 @@ async fn a_command_that_ends_its_own_agent_is_told_by_the_next_one() {
     let (mut agent, station) = field.pair("ship1").await;
     for signal in ["TERM", "KILL"] {
         let old = station.world().hellos.last().expect("a hello").1.instance;
-        let pid = agent.pid();
+        let pid = agent.pid().as_raw_pid();
         // As `systemctl restart` in a message would, with the test for a service manager.
         let script = format!(
             "kill -{signal} {pid}; while grep -q '^State:.[^Z]' /proc/{pid}/status 2>/dev/null; do sleep 0.02; done; echo restarted"
@@ -246,19 +272,16 @@ async fn a_command_stopped_on_its_node_is_not_cancelled() {
     );
 }
 
-/// Ends an agent, and makes its journal one of another boot.
-fn reboot(field: &Field, agent: &mut Agent) {
-    agent.kill();
+/// Changes one row of the journal of an agent that does not run.
+fn change_journal(field: &Field, change: &str) {
     let journal = rusqlite::Connection::open(field.path("ship1").join("journal.db"));
-    let changed = journal
-        .expect("the journal opens")
-        .execute(
-            "UPDATE orders SET started_boot_id = 'another' WHERE started_boot_id IS NOT NULL",
-            [],
-        )
-        .expect("it is writable");
-    assert_eq!(changed, 1);
+    let changed = journal.expect("the journal opens").execute(change, []);
+    assert_eq!(changed.expect("it is writable"), 1);
 }
+
+/// Makes what an agent started the work of another boot.
+const REBOOT: &str = "UPDATE orders SET started_boot_id = 'another' \
+                      WHERE started_boot_id IS NOT NULL AND state = 'running'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_reboot_a_written_end_is_true_and_an_unwritten_one_unknown() {
@@ -271,7 +294,8 @@ async fn after_a_reboot_a_written_end_is_true_and_an_unwritten_one_unknown() {
     );
     let ended = station.send(shell(&script)).await;
     station.ack(&ended, &[State::Running]).await;
-    reboot(&field, &mut agent);
+    agent.kill();
+    change_journal(&field, REBOOT);
     fs::write(&gate, "").expect("the gate opens");
     eventually("the end of the command", || {
         wardens_of(&ended.id.to_string()).is_empty().then_some(())
@@ -292,12 +316,7 @@ async fn after_a_reboot_a_written_end_is_true_and_an_unwritten_one_unknown() {
     station.ack(&cut, &[State::Running]).await;
     agent.kill();
     kill_with_warden(cut.id).await;
-    let journal = rusqlite::Connection::open(field.path("ship1").join("journal.db"));
-    let boot = "UPDATE orders SET started_boot_id = 'another' WHERE started_boot_id IS NOT NULL";
-    journal
-        .expect("the journal opens")
-        .execute(boot, [])
-        .expect("it is writable");
+    change_journal(&field, REBOOT);
     let _agent = field.agent("ship1").start();
     let ack = over(&station, &cut).await;
     assert_eq!(ack.state, State::Interrupted);

@@ -126,7 +126,7 @@ async fn surroundings_are_as_asked_and_nothing_of_ours_leaks() {
     let ward = Ward::new();
     let script =
         "pwd; echo $A $STEWARD_NODE $STEWARD_ATTEMPT; nice; ls -l /proc/self/fd | grep -c -e '->';
-                  grep -E 'Sig(Blk|Ign|Cgt)' /proc/$$/status";
+                  grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status";
     let mut asked = shell(script);
     asked.cwd = Some("/usr".to_owned());
     asked.nice = Some(7);

@@ -44,7 +44,7 @@ fn confined(field: &Field) -> (Agent, PathBuf) {
     command.env("RUST_LOG", "steward_agent=debug");
     let agent = AgentCommand(command).start();
     // Seen from outside, through the agent's own root.
-    let root = PathBuf::from(format!("/proc/{}/root", agent.pid()));
+    let root = PathBuf::from(format!("/proc/{}/root", agent.pid().as_raw_pid()));
     let state = root.join(state.strip_prefix("/").expect("a whole path"));
     (agent, state)
 }
