@@ -35,8 +35,13 @@ pub enum ServeError {
     #[error("use the broker")]
     Bus(#[source] BusError),
     /// The directory of files to be sent.
-    #[error("make the directory of files to be sent")]
-    Files(#[source] std::io::Error),
+    #[error("make the directory {} for files to be sent", path.display())]
+    Files {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The API.
     #[error("serve the API")]
     Http(#[source] HttpError),
@@ -91,7 +96,10 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         config.state_dir.clone(),
     );
     ground.outputs_bytes = config.outputs_bytes;
-    transfer::files::prepare(&config.state_dir).map_err(ServeError::Files)?;
+    transfer::files::prepare(&config.state_dir).map_err(|source| ServeError::Files {
+        path: config.state_dir.join(transfer::files::FILES),
+        source,
+    })?;
     let (desk, transfers) = transfer::open(ground);
     let settings = Settings {
         name: config.name.clone(),

@@ -17,8 +17,7 @@ use super::{
     Api, Peer, changes,
     error::ApiError,
     extract::{Body, Path, Query},
-    log,
-    output,
+    log, output,
 };
 use crate::{
     inbox::{self, AcceptError, Format, MAX_FILE, Submission},
