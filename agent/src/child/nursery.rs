@@ -14,8 +14,8 @@ use std::{
 use steward_protocol::MessageId;
 use tokio::sync::Notify;
 
-use super::{Cgroups, End, Label, NotStarted, Place, Running, Spec, place::PlaceError, sweep};
-use crate::{journal::ChildMark, keeper::chain};
+use super::{Cgroups, End, Label, Place, Running, Spec, place::PlaceError, sweep};
+use crate::journal::ChildMark;
 
 /// This very program, also when its file was replaced since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -68,6 +68,17 @@ fn kept(dir: &Path) -> Option<Kept> {
         id,
         bytes: blocks.sum::<u64>() * 512,
     })
+}
+
+/// Why a command has no warden.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no directory for it: the disk is full, or fails.
+    #[error(transparent)]
+    Place(PlaceError),
+    /// The process could not be made.
+    #[error("start its warden")]
+    Warden(#[source] io::Error),
 }
 
 impl Nursery {
@@ -156,26 +167,20 @@ impl Nursery {
     ///
     /// Says why there is no warden: the command was not started. What keeps the command itself from
     /// starting, its warden says.
-    pub fn start(&self, spec: &Spec) -> Result<Running, NotStarted> {
+    pub fn start(&self, spec: &Spec) -> Result<Running, StartError> {
         let place = self.place(spec.message_id, spec.attempt);
-        let node_at_fault = |reason: String| NotStarted {
-            exit_code: None,
-            reason,
-        };
         let spec = &Spec {
             cgroups: self.cgroups.clone(),
             ..spec.clone()
         };
-        place
-            .create(spec)
-            .map_err(|error| node_at_fault(format!("could not be started: {}", chain(&error))))?;
+        place.create(spec).map_err(StartError::Place)?;
         let label = Label {
             node: spec.node.clone(),
             id: spec.message_id,
         };
         Running::start(self, place.clone(), label).map_err(|error| {
             place.remove().ok();
-            node_at_fault(format!("its warden could not be started: {error}"))
+            StartError::Warden(error)
         })
     }
 

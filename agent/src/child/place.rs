@@ -44,6 +44,13 @@ pub struct PlaceError {
     pub source: io::Error,
 }
 
+impl PlaceError {
+    /// Tells whether something is there already; that does not change by waiting.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+}
+
 /// One command's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -84,7 +91,11 @@ impl Place {
         // Not durable: a command does not outlive the power, and its order is in the journal.
         let path = self.dir.join(SPEC);
         let text = json(spec).map_err(failed("write", &path))?;
-        fs::write(&path, text).map_err(failed("write", &path))
+        fs::write(&path, text).map_err(|error| {
+            // Ours a moment ago, and of no use like that.
+            self.remove().ok();
+            failed("write", &path)(error)
+        })
     }
 
     /// Reads what is to run, and removes it: what a command is given may be secret, and is not needed

@@ -17,8 +17,9 @@ use super::{context::Context, kernel::Fault, revocations::Attention};
 use crate::{
     bus::dice,
     child::{
-        self, End, Finished, Following, GRACE, How, Label, NotStarted, Place, Running, Spec,
-        Stopped, Terms, cgroup::Cgroups, nursery::Found,
+        self, End, Finished, Following, GRACE, How, Label, Place, Running, Spec, Stopped, Terms,
+        cgroup::Cgroups,
+        nursery::{Found, StartError},
     },
     dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket},
@@ -168,11 +169,12 @@ impl Carrier {
     }
 
     async fn shell(&self, sealed: &Sealed, spec: &Spec, at: Timestamp) -> Turn {
-        let running = match self.context.nursery.start(spec) {
+        let running = match self.start(spec).await {
             Ok(running) => running,
-            Err(NotStarted { exit_code, reason }) => {
-                self.raise_not_startable(exit_code, &reason).await;
-                self.record(not_run(at, exit_code, reason)).await;
+            Err(error) => {
+                let reason = format!("could not be started: failed to {}", chain(&error));
+                self.raise_not_startable(None, &reason).await;
+                self.record(not_run(at, None, reason)).await;
                 return Turn::Over;
             }
         };
@@ -195,6 +197,27 @@ impl Carrier {
             timeout: spec.timeout,
         };
         self.await_end(running, &asked).await
+    }
+
+    /// Starts a warden. While there is no room for its directory nothing runs, so that is waited for,
+    /// unless the order is cancelled or the agent ends.
+    async fn start(&self, spec: &Spec) -> Result<Running, StartError> {
+        let mut attempt = 0;
+        loop {
+            let error = match self.context.nursery.start(spec) {
+                Err(StartError::Place(error)) if !error.is_taken() => StartError::Place(error),
+                started => return started,
+            };
+            if self.context.is_stopping() || self.attention.revoked().is_some() {
+                return Err(error);
+            }
+            if attempt == 0 {
+                let fault = Fault::Storage(chain(&error));
+                self.context.raise(&self.subject, fault).await;
+            }
+            tokio::time::sleep(RETRY.bound(attempt)).await;
+            attempt = attempt.saturating_add(1);
+        }
     }
 
     async fn raise_not_startable(&self, exit_code: Option<i32>, reason: &str) {
