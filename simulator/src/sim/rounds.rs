@@ -125,7 +125,7 @@ impl World<'_> {
     pub(super) fn hello_due(&self, host: usize) -> Option<u64> {
         let machine = &self.hosts[host];
         let agent = machine.agent.as_ref()?;
-        if !machine.line.connected || self.quiet {
+        if !machine.line.connected || self.quiet() {
             return None;
         }
         let generation = machine.line.generation;
@@ -191,7 +191,7 @@ impl World<'_> {
         let early = agent.early.first().map_or(NEVER, |(until, _)| *until);
         let wakes = agent.dispatches.iter().flatten();
         let wakes = wakes.filter_map(|dispatch| dispatch.wake_at().map(millis));
-        let look = if self.quiet { NEVER } else { agent.look_at };
+        let look = if self.quiet() { NEVER } else { agent.look_at };
         let at = wakes.fold(hello.min(early).min(look), u64::min);
         if at == NEVER {
             return;

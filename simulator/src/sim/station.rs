@@ -156,11 +156,11 @@ impl World<'_> {
         if done && !self.healed && self.now > self.plan.last_call() && self.dice.chance(TIRED) {
             self.heal();
         }
-        if done && self.healed && !self.quiet {
+        if done && self.healed && !self.quiet() {
             self.note(Who::Fate, || "everything is final".to_owned());
-            self.quiet = true;
+            self.quiet_since = Some(self.now);
         }
-        if !self.quiet {
+        if !self.quiet() {
             let at = self.now + self.plan.tick;
             self.queue.plan(at, Happening::Tick(life));
         }

@@ -171,7 +171,7 @@ impl World<'_> {
             let next = self.advance(host, ticket, stage)?;
             let (stage, later) = match next {
                 Next::Go(stage) => {
-                    let dawdles = !self.quiet && self.dice.chance(self.plan.dawdle);
+                    let dawdles = !self.quiet() && self.dice.chance(self.plan.dawdle);
                     (stage, dawdles.then(|| self.dice.between(1, 60)))
                 }
                 Next::Wait(stage) => (stage, None),

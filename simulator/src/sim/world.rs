@@ -123,6 +123,10 @@ pub struct Report {
     pub trace: Vec<String>,
 }
 
+/// How long it is still looked what happens once everything is final, in milliseconds: what starts late
+/// does so by then. A start that nobody welcomes any more would wait for ever.
+const EPILOGUE: u64 = 120_000;
+
 /// Most things that happen in a schedule; a usual one comes to rest after a few thousand.
 const RESTLESS: u64 = 1_000_000;
 
@@ -150,8 +154,8 @@ pub struct World<'b> {
     pub(super) retries: u64,
     pub(super) tally: Tally,
     pub(super) healed: bool,
-    /// Everything is final; only what is still on its way arrives.
-    pub(super) quiet: bool,
+    /// Since when everything is final; only what is still on its way arrives.
+    pub(super) quiet_since: Option<u64>,
     pub(super) busy_at_heal: [u64; super::book::NODES],
     pub(super) settled: u64,
     /// When the last of the late frames arrives.
@@ -183,7 +187,7 @@ impl<'b> World<'b> {
             retries: terms.spare,
             tally: Tally::default(),
             healed: false,
-            quiet: false,
+            quiet_since: None,
             busy_at_heal: [0; super::book::NODES],
             settled: 0,
             last_late: 0,
@@ -237,6 +241,9 @@ impl<'b> World<'b> {
         while self.violation.is_none()
             && let Some((at, what)) = self.queue.take()
         {
+            if self.quiet_since.is_some_and(|since| at > since + EPILOGUE) {
+                break;
+            }
             self.now = at;
             self.happen(what);
             happenings += 1;
@@ -285,6 +292,11 @@ impl<'b> World<'b> {
             Happening::Again(pos, node) => self.resend_after_final(pos, node),
             Happening::Heal => self.heal(),
         }
+    }
+
+    /// Tells whether everything is final.
+    pub(super) fn quiet(&self) -> bool {
+        self.quiet_since.is_some()
     }
 
     /// Tells whether faults still happen.
