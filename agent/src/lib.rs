@@ -7,8 +7,8 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use steward_protocol::{FaultEvent, InstanceId, JournalId, retry::Backoff};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    task::JoinHandle,
+    runtime::Handle,
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -192,6 +192,9 @@ fn announce_policy(config: &Config) {
     }
 }
 
+/// The supervisor at work: how it ends; dropped, it ends it.
+type Supervision = oneshot::Receiver<Ending>;
+
 /// The parts everything else is made of.
 struct Parts {
     keeper: Keeper,
@@ -208,7 +211,7 @@ async fn assemble(
     config: &Config,
     parts: Parts,
     inlet: Inlet,
-) -> Result<(Arc<Context>, JoinHandle<Ending>), RunError> {
+) -> Result<(Arc<Context>, Supervision), RunError> {
     let open = parts
         .keeper
         .open_subjects()
@@ -228,12 +231,15 @@ async fn assemble(
         reports,
         calls: inbox,
         stop: parts.stop,
+        runtime: Handle::current(),
         listed,
         open: open.into_iter().collect(),
     };
     tokio::spawn(report(parts.keeper, reported));
     tokio::spawn(pump(inlet, calls));
-    Ok((context, tokio::spawn(supervisor::supervise(setup))))
+    let supervision =
+        supervisor::supervise_apart(setup).map_err(system("start the thread of the supervisor"))?;
+    Ok((context, supervision))
 }
 
 fn context(
@@ -318,7 +324,7 @@ async fn report(keeper: Keeper, mut reported: mpsc::Receiver<FaultEvent>) {
 async fn live(
     config: &Config,
     bus: &Bus,
-    mut supervision: JoinHandle<Ending>,
+    mut supervision: Supervision,
     ready: impl FnOnce(&str),
 ) -> Result<(), RunError> {
     let urls = bus::without_secrets(&config.nats);
@@ -339,7 +345,6 @@ async fn live(
     let ending = tokio::select! {
         ending = &mut supervision => ending,
         refused = refused_first(first), if !connected => {
-            supervision.abort();
             return Err(RunError::Broker { sentence: refused });
         }
     };
@@ -347,8 +352,8 @@ async fn live(
         Ok(Ending::Drained) => Ok(()),
         Ok(Ending::Forced) => Err(RunError::Forced),
         Ok(Ending::Escalated(reason)) => Err(RunError::Escalated { reason }),
-        Err(error) => Err(RunError::Escalated {
-            reason: error.to_string(),
+        Err(_) => Err(RunError::Escalated {
+            reason: "the supervisor itself panicked".to_owned(),
         }),
     }
 }

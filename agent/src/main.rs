@@ -38,6 +38,9 @@ enum Verb {
     },
 }
 
+/// Fewest threads that processes share; idle ones cost a few pages each.
+const LEAST_WORKERS: usize = 4;
+
 fn main() -> ExitCode {
     let Verb::Run { flags, config, log } = Arguments::parse().verb;
     let resolved = resolve(flags, config).and_then(|config| Ok((config, start_logging(log)?)));
@@ -59,12 +62,20 @@ fn main() -> ExitCode {
 
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .build()?;
     let result = runtime.block_on(steward_agent::run(config, ready));
     // A command that cannot be ended must not keep the agent from ending.
     runtime.shutdown_background();
     Ok(result?)
+}
+
+/// Returns how many threads processes share: one that blocks its own must leave some to the others,
+/// also on a machine with a single core.
+fn workers() -> usize {
+    std::thread::available_parallelism()
+        .map_or(LEAST_WORKERS, |cores| cores.get().max(LEAST_WORKERS))
 }
 
 /// Says on standard output that the agent is ready; nothing else is ever written there.
