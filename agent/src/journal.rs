@@ -491,6 +491,9 @@ impl Journal {
             lanes: self.lanes.recent(limits::MAX_IDS),
             open: ids(&mut self.shelf.started().iter().chain(self.shelf.received())),
             unconfirmed: ids(&mut self.shelf.unconfirmed().iter()),
+            results_bytes: self.shelf.output_bytes(),
+            waiting: self.shelf.received().len() as u64,
+            events: self.spool.len() as u64,
         }
     }
 

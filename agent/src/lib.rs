@@ -20,7 +20,7 @@ use crate::{
     counters::Counters,
     journal::Limits,
     keeper::{Keeper, KeeperError, Opening, chain},
-    method::hello::{Introduction, Presence},
+    method::hello::{Allowances, Introduction, Presence},
     signals::{Signals, Stop},
     store::{Owner, StoreError},
     supervisor::{
@@ -51,6 +51,7 @@ pub mod signals;
 pub mod store;
 pub mod supervisor;
 pub mod voice;
+pub mod work;
 
 /// How long the first connection may take before the agent says that it is ready without it.
 const FIRST_LINK: Duration = Duration::from_secs(2);
@@ -250,6 +251,7 @@ fn context(
 ) -> Context {
     let footing = watch::Sender::new(Footing::default());
     let round_trip = watch::Sender::new(None);
+    let permits = Arc::new(Semaphore::new(config.commands_at_once));
     Context {
         config: config.clone(),
         keeper: parts.keeper.clone(),
@@ -271,6 +273,13 @@ fn context(
             clock: parts.clock.clone(),
             processes: listed.subscribe(),
             labels: config.labels.clone(),
+            allowances: Allowances {
+                state_dir: config.state_dir.clone(),
+                results_bytes: config.results_budget,
+                queue: config.queue,
+                commands: config.commands_at_once,
+                permits: Arc::clone(&permits),
+            },
             interval: config.heartbeat,
             started_at: Timestamp::now(),
             round_trip: round_trip.subscribe(),
@@ -279,7 +288,7 @@ fn context(
         last_hello: watch::Sender::new(None),
         round_trip,
         revocations: Revocations::default(),
-        permits: Arc::new(Semaphore::new(config.commands_at_once)),
+        permits,
         supervisor: calls,
     }
 }

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use steward_agent::{
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
+    work,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -42,6 +43,11 @@ enum Verb {
 const LEAST_WORKERS: usize = 4;
 
 fn main() -> ExitCode {
+    // Before anything else: a method's program must cost next to nothing.
+    let mut words = env::args_os().skip(1);
+    if words.next().is_some_and(|verb| verb == work::VERB) {
+        return ExitCode::from(work::run(&words.next().unwrap_or_default()));
+    }
     let Verb::Run { flags, config, log } = Arguments::parse().verb;
     let resolved = resolve(flags, config).and_then(|config| Ok((config, start_logging(log)?)));
     let config = match resolved {

@@ -11,9 +11,11 @@ mod broker_versions;
 mod cancel;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
+mod methods;
 mod redelivery;
 mod restart;
 mod shell;
 mod shutdown;
 mod supervision;
 mod support;
+mod work;

@@ -88,6 +88,16 @@ impl Spool {
         Some(rank)
     }
 
+    /// Returns how many events there are.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Tells whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// Makes everything due.
     pub fn hurry(&mut self) {
         for (_, resend) in self.events.values_mut() {

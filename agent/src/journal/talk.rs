@@ -269,6 +269,12 @@ pub struct Snapshot {
     pub open: Vec<MessageId>,
     /// Orders that are over without the station having confirmed it.
     pub unconfirmed: Vec<MessageId>,
+    /// Bytes of output kept.
+    pub results_bytes: u64,
+    /// Orders taken and not started.
+    pub waiting: u64,
+    /// Events not handed over yet.
+    pub events: u64,
 }
 
 /// An answer.

@@ -7,10 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::{Ack, Body, Method, Output, Sealed, State, Subject, limits, retry::Backoff};
-use tokio::sync::OwnedSemaphorePermit;
+use steward_protocol::{
+    Ack, Body, Method, Output, Sealed, ShellBody, State, Subject, limits, retry::Backoff,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{context::Context, kernel::Fault, revocations::Attention};
+use super::{context::Context, kernel::Fault, methods, process::Question, revocations::Attention};
 use crate::{
     bus::dice,
     child::{self, Ended, Label, NotStarted, Spec, Stopped, Terms, WatchEnd},
@@ -19,6 +21,7 @@ use crate::{
     keeper::{BeginReply, KeeperError, LostReply, chain},
     method::{Work, hello::Presence},
     signals::Stop,
+    work,
 };
 
 /// Wait between two tries to write down how an order ended.
@@ -38,6 +41,8 @@ pub(super) struct Carrier {
     pub(super) ticket: Ticket,
     /// Where its cancellation shows.
     pub(super) attention: Attention,
+    /// The loop of its process.
+    pub(super) process: mpsc::Sender<Question>,
 }
 
 impl Carrier {
@@ -67,15 +72,18 @@ impl Carrier {
         }
     }
 
-    /// Waits until one more command may run. Gives nothing when the agent ends first.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits until one more command may run, if the order runs one. Gives nothing when the agent ends first.
+    async fn permit(&self) -> Option<Option<OwnedSemaphorePermit>> {
+        if !methods::runs_commands(&self.subject) {
+            return Some(None);
+        }
         let mut stop = self.context.stop.clone();
         let permits = Arc::clone(&self.context.permits);
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop != Stop::No) => None,
             // The semaphore is never closed.
-            permit = permits.acquire_owned() => permit.ok(),
+            permit = permits.acquire_owned() => permit.ok().map(Some),
         }
     }
 
@@ -85,24 +93,45 @@ impl Carrier {
                 body: Body::Shell(body),
                 ..
             }) => {
-                let spec = Spec {
-                    body,
-                    node: self.context.config.node.clone(),
-                    message_id: order.order().id,
-                    attempt,
-                };
+                let spec = self.spec(order, body, attempt);
                 self.shell(order, spec, at).await
             }
             Ok(Work {
                 method: Method::Hello,
                 ..
             }) => self.hello(order, at).await,
+            Ok(Work {
+                method: Method::Ping,
+                ..
+            }) => self.ping(order.order(), at).await,
+            Ok(Work {
+                body: Body::Processes(body),
+                ..
+            }) => self.processes(order.order(), body, at).await,
+            Ok(Work { method, body }) if work::is_done_here(method) => {
+                match methods::builtin(method, &body) {
+                    Ok(body) => {
+                        let spec = self.spec(order, body, attempt);
+                        self.shell(order, spec, at).await
+                    }
+                    Err(error) => not_run(at, None, format!("this node cannot do it: {error}")),
+                }
+            }
             Ok(Work { method, .. }) => {
                 let reason = format!("this node cannot do {} yet", method.as_str());
                 not_run(at, None, reason)
             }
             // It was understood when it was taken; a later version of this program may not.
             Err(refusal) => not_run(at, None, format!("this node cannot do it: {refusal}")),
+        }
+    }
+
+    fn spec(&self, order: &Sealed, body: ShellBody, attempt: u32) -> Spec {
+        Spec {
+            body,
+            node: self.context.config.node.clone(),
+            message_id: order.order().id,
+            attempt,
         }
     }
 
