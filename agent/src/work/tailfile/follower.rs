@@ -433,19 +433,25 @@ impl Follower {
             return Ok(Some(Step::Break));
         }
         let present = self.open();
-        let old = self.current.take();
-        if let (Some(mut copy), Some(old)) = (copy, old) {
+        let identity = present.as_ref().map(|present| present.identity);
+        let Some(old) = self.current.take() else {
+            return Ok(None);
+        };
+        let copied = copy.is_some();
+        if let Some(mut copy) = copy {
             copy.take_over(&old);
             self.seen.insert(copy.identity);
             self.current = Some(copy);
-            let identity = present.as_ref().map_or(old.identity, |one| one.identity);
-            let between = self.unseen(self.beside()?, Some(identity))?;
-            self.queue(between);
         } else {
             self.say(format!(
                 "{} was truncated; what was not read before is lost",
                 self.path.display()
             ));
+        }
+        // It may have been rotated away since, and then is one of those in between itself.
+        if copied || identity != Some(old.identity) {
+            let between = self.unseen(self.beside()?, identity)?;
+            self.queue(between);
         }
         self.queue.extend(present);
         Ok(None)
