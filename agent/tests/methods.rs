@@ -5,7 +5,6 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     thread,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -71,14 +70,12 @@ async fn a_followed_file_ends_when_it_is_cancelled_with_the_place_reached() {
         .send(Request::body("ship1.command.tailfile.nginx", body))
         .await;
     station.ack(&sent, &[State::Running]).await;
-    let started = || {
-        let pid = *children_of(sent.id).first()?;
-        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        words.ends_with(b"tailfile\0").then_some(())
+    let catches = || {
+        children_of(sent.id)
+            .into_iter()
+            .find(|pid| catches_term(*pid))
     };
-    eventually("tailfile to run", started).await;
-    // It has caught TERM once it has read its body; that takes a moment.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    eventually("tailfile to catch TERM", catches).await;
     station.cancel(&sent).await;
     let ack = station.over(&sent).await;
     assert_eq!(ack.state, State::Cancelled);
@@ -86,6 +83,20 @@ async fn a_followed_file_ends_when_it_is_cancelled_with_the_place_reached() {
     assert_eq!(stdout, "a\nb\n");
     assert!(stderr.contains("\"offset\":4"), "{stderr}");
     assert_eq!(children_of(sent.id), Vec::<i32>::new());
+}
+
+/// Tells whether a tailfile is ready to be told to end.
+fn catches_term(pid: i32) -> bool {
+    const TERM: u64 = 1 << (15 - 1);
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut caught = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught
+        .next()
+        .map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap_or(0));
+    words.ends_with(b"tailfile\0") && caught & TERM != 0
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,9 @@ use tempfile::tempdir;
 
 use super::{begin, done, end, work};
 
+/// A pipe with this much in it, and a part of its first page read, takes no more.
+const FULL: u64 = 60_000;
+
 fn append(path: &Path, text: &str) {
     let mut options = OpenOptions::new();
     let file = options.append(true).create(true).open(path);
@@ -74,17 +77,15 @@ fn a_duration_ends_it_and_a_file_may_come_late() {
     let path = dir.path().join("app.log");
     let begun = Instant::now();
     let body = json!({ "path": path, "for": "1500ms" });
-    let child = begin(work("tailfile"), &body.to_string());
-    std::thread::sleep(Duration::from_millis(300));
+    let mut child = begin(work("tailfile"), &body.to_string());
+    let mut notes = BufReader::new(child.stderr.take().expect("piped"));
+    let mut note = String::new();
+    notes.read_line(&mut note).expect("a note");
+    assert!(note.contains("no such file yet"), "{note}");
     append(&path, "first\n");
     let worked = end(child);
     assert_eq!(worked.code, Some(0), "{}", worked.stderr);
     assert_eq!(worked.stdout, b"first\n");
-    assert!(
-        worked.stderr.contains("no such file yet"),
-        "{}",
-        worked.stderr
-    );
     assert!(begun.elapsed() >= Duration::from_millis(1500));
 }
 
@@ -117,8 +118,11 @@ fn term_is_heard_while_nobody_reads_and_the_place_is_the_one_reached() {
     let mut stdout = child.stdout.take().expect("piped");
     let mut head = vec![0; 1000];
     stdout.read_exact(&mut head).expect("it begins");
-    // The pipe is full by now, or will be.
-    std::thread::sleep(Duration::from_millis(200));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while rustix::io::ioctl_fionread(&stdout).expect("a pipe") < FULL {
+        assert!(Instant::now() < deadline, "in vain awaited: a full pipe");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     term(&child);
     assert!(child.wait().expect("it ends").success());
     let mut rest = Vec::new();
