@@ -9,6 +9,7 @@ use steward_protocol::{FaultEvent, InstanceId, JournalId, retry::Backoff};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -22,6 +23,7 @@ use crate::{
     keeper::{Keeper, KeeperError, Opening, chain},
     method::hello::{Allowances, Introduction, Presence},
     signals::{Signals, Stop},
+    status::serve::Door,
     store::{Owner, StoreError},
     supervisor::{
         Birth, CALLS, Call, Duty, Ending, Life, Setup,
@@ -48,6 +50,7 @@ pub mod journal;
 pub mod keeper;
 pub mod method;
 pub mod signals;
+pub mod status;
 pub mod store;
 pub mod supervisor;
 pub mod voice;
@@ -150,9 +153,11 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         stop: stopping,
     };
     let (context, supervision) = assemble(&config, parts, inlet).await?;
+    let status_task = open_door(&config, &context);
     let result = live(&config, &bus, supervision, ready).await;
     farewell(&context, &bus).await;
     signal_task.abort();
+    shut_door(status_task).await;
     drop((context, keeper));
     close(keeper_thread).await;
     result
@@ -177,6 +182,26 @@ fn opening(
         },
         clock: clock.clone(),
         counters: Arc::clone(counters),
+    }
+}
+
+/// Lets `steward-agent status` in. Without that the agent runs all the same.
+fn open_door(config: &Config, context: &Arc<Context>) -> Option<JoinHandle<()>> {
+    match Door::open(&config.state_dir) {
+        Ok(door) => Some(tokio::spawn(door.serve(Arc::clone(context)))),
+        Err(error) => {
+            let path = status::socket(&config.state_dir);
+            tracing::warn!(%error, path = %path.display(), "nobody can ask this agent for its status");
+            None
+        }
+    }
+}
+
+async fn shut_door(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
+        // It holds on to the journal until it is gone.
+        task.await.ok();
     }
 }
 

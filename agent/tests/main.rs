@@ -11,11 +11,13 @@ mod broker_versions;
 mod cancel;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
+mod faults;
 mod methods;
 mod redelivery;
 mod restart;
 mod shell;
 mod shutdown;
+mod status;
 mod supervision;
 mod support;
 mod work;

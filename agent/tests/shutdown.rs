@@ -34,6 +34,9 @@ async fn term_drains_and_tells_the_truth_about_what_was_cut_short() {
         .await;
     assert_eq!(children_of(sent.id), Vec::<i32>::new());
     assert_eq!(agent.said_more(), Vec::<String>::new());
+    // Closed, the journal is one file again.
+    let journal = field.path("ship1").join("journal.db");
+    assert!(journal.exists() && !journal.with_extension("db-wal").exists());
     // What was queued stayed in the journal, and goes on with the next start.
     let _agent = field.agent("ship1").start();
     assert_eq!(station.over(&queued).await.state, State::Succeeded);

@@ -357,6 +357,8 @@ impl Node {
             facts: self.facts.clone(),
             budgets: self.budgets.clone(),
             garbage: BTreeMap::new(),
+            fault_count: 0,
+            faults: Vec::new(),
         }
     }
 

@@ -6,12 +6,14 @@
 mod deliveries;
 mod ledger;
 mod load;
+mod log;
 mod query;
 mod retry;
 mod row;
 mod schema;
 
 pub use ledger::Known;
+pub use log::{LogFilter, LogScope};
 pub use query::{Depth, MessageFilter, Named, Reader};
 pub use retry::Stored;
 

@@ -147,7 +147,7 @@ impl Shelf {
         (*pos < low).then_some(*ticket)
     }
 
-    /// Returns the bytes of output kept.
+    /// Returns how many bytes of output are kept.
     pub(super) fn output_bytes(&self) -> u64 {
         self.output_bytes
     }

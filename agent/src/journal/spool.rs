@@ -68,6 +68,11 @@ impl Spool {
         Self { events, last }
     }
 
+    /// Returns how many events are kept.
+    pub fn count(&self) -> usize {
+        self.events.len()
+    }
+
     /// Takes an event. Returns its rank and the rank of the one that had to go for it.
     pub fn push(&mut self, id: EventId) -> (u64, Option<u64>) {
         self.last += 1;
@@ -86,16 +91,6 @@ impl Spool {
             .map(|(rank, _)| *rank)?;
         self.events.remove(&rank);
         Some(rank)
-    }
-
-    /// Returns how many events there are.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Tells whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
     }
 
     /// Makes everything due.

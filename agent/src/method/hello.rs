@@ -113,11 +113,19 @@ impl Introduction {
         let rows = [
             (
                 "results_bytes",
-                journal.results_bytes,
+                journal.held.output_bytes,
                 allowances.results_bytes,
             ),
-            ("events", journal.events, spool::MAX_EVENTS as u64),
-            ("queue", journal.waiting, allowances.queue as u64),
+            (
+                "events",
+                journal.held.events as u64,
+                spool::MAX_EVENTS as u64,
+            ),
+            (
+                "queue",
+                journal.held.waiting as u64,
+                allowances.queue as u64,
+            ),
             (
                 "commands",
                 allowances.commands.saturating_sub(free) as u64,
