@@ -180,6 +180,10 @@ pub enum Route {
     Welcome,
     /// The station's word that something is stored.
     Confirm,
+    /// What the station wants of a transfer of an order of this domain.
+    Want(Domain),
+    /// A chunk of what the station sends.
+    Content,
     /// An event this node does not take: refused.
     Unwanted(Subject),
     /// Not a subject of this node; says why.
@@ -200,6 +204,8 @@ pub fn route(subject: &str, node: &NodeName) -> Route {
         (Kind::Command, _) => Route::Order(parsed),
         (Kind::Event, "welcome") => Route::Welcome,
         (Kind::Event, "confirm") => Route::Confirm,
+        (Kind::Event, "want") => Route::Want(parsed.domain),
+        (Kind::Event, "content") => Route::Content,
         (Kind::Event, _) => Route::Unwanted(parsed),
     }
 }

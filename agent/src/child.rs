@@ -1,32 +1,54 @@
-//! Runs one command of the operating system, trusting it in nothing (design section 6).
+//! Runs commands of the operating system, trusting them in nothing (design section 6).
 //!
-//! Knows neither orders nor the journal: it gets a program, a time limit and a word when to stop,
-//! and returns what happened. The only home of the operating system's processes.
+//! Every command runs under a small process of ours, its warden ([`warden`]), which needs no agent:
+//!
+//! ```text
+//! agent ─ Nursery::start ─▶ warden ─▶ command
+//!       ◀─ end.json, pidfd ─┘
+//! ```
+//!
+//! Here is the agent's side: it starts wardens, finds those of earlier starts again, waits for them and
+//! reads what they wrote. Knows neither orders nor the journal. The only home of the operating
+//! system's processes.
 
-use std::{env, fmt, future::Future, io, path::Path, pin::Pin, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, future::Future, io, pin::Pin, process::Stdio, time::Duration,
+};
 
+use jiff::Timestamp;
 use rustix::{
     io::Errno,
     process::{Pid, Signal, set_child_subreaper},
 };
-use steward_protocol::{MessageId, NodeName, Output, ShellBody};
+use serde::{Deserialize, Serialize};
+use steward_protocol::{MessageId, NodeName, Output, body::Limits};
 use tokio::{
-    io::AsyncWriteExt,
     process::{Child, Command},
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::sleep,
 };
 
 use self::{
-    output::Reader,
+    cgroup::{Cgroups, Insist},
     sweep::{Leader, Leaders},
 };
-use crate::{journal::ChildMark, signals::Stop};
+use crate::{journal::ChildMark, keeper::chain, signals::Stop};
 
+pub mod cgroup;
+mod kin;
+mod launch;
+pub mod log;
+pub mod nursery;
 mod output;
+pub mod place;
+mod recorder;
 mod sweep;
+pub mod warden;
 
-pub(crate) use self::sweep::{Label, find_leader, is_alive};
+pub use self::{nursery::Nursery, place::Place, sweep::Label};
+
+/// The word on the command line that makes this program a warden.
+pub const VERB: &str = "child";
 
 /// Names the node a command runs on, in its environment.
 const NODE: &str = "STEWARD_NODE";
@@ -34,37 +56,75 @@ const NODE: &str = "STEWARD_NODE";
 /// Names the message a command runs for, in its environment.
 const MESSAGE_ID: &str = "STEWARD_MESSAGE_ID";
 
-/// How long a command may take to obey TERM before it is killed.
-const GRACE: Duration = Duration::from_secs(5);
+/// Says how often that was started, in its environment.
+const ATTEMPT: &str = "STEWARD_ATTEMPT";
 
-/// How long after a kill it is repeated, while the command has not ended.
-const KILL_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long output is waited for after the command has ended, should somebody else hold the pipe.
-const DRAIN: Duration = Duration::from_secs(2);
-
-/// How often the pipes are looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// How often a command of an earlier start of the agent is looked at.
+/// How often a warden of an earlier start of the agent is looked at.
 const WATCH: Duration = Duration::from_millis(200);
 
-/// Variables of the agent's own environment that a command does not get: they hold the agent's
-/// secrets and its line to the service manager.
-const WITHHELD_PREFIXES: [&str; 2] = ["NATS_", "STEWARD_"];
-const WITHHELD: [&str; 2] = ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"];
+/// How often a warden that has just been started is looked at until it can hear.
+const SOON: Duration = Duration::from_millis(2);
 
-/// A command to run.
-#[derive(Debug, Clone)]
+/// How long a command may take to obey TERM when nobody says otherwise.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// What a warden is to run, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// The program and what surrounds it. The program is not empty: the body was checked.
-    pub body: ShellBody,
+    /// The program and its arguments. Not empty: the body was checked.
+    pub argv: Vec<String>,
+    /// The directory to run in; the agent's own when absent.
+    #[serde(default)]
+    pub cwd: Option<String>,
+    /// Variables added to the environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Text for standard input; `/dev/null` when absent.
+    #[serde(default)]
+    pub stdin: Option<String>,
+    /// The user to run as; the agent's own when absent.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The group to run as; the user's own when absent.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Its priority, from -20 to 19; the agent's own when absent.
+    #[serde(default)]
+    pub nice: Option<i8>,
+    /// What it and its descendants may use together.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What becomes of it when they cannot be held.
+    pub insist: Insist,
+    /// Where they are held; the nursery says it.
+    #[serde(default)]
+    pub cgroups: Cgroups,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// How long it may take to obey TERM.
+    pub grace: Duration,
+    /// Most bytes of its record log that are kept, or that are ahead of who follows it.
+    pub cap: u64,
+    /// Who follows its output.
+    pub following: Following,
     /// The node it runs on.
     pub node: NodeName,
     /// The message it runs for.
     pub message_id: MessageId,
     /// How often it has been started, this time included.
     pub attempt: u32,
+    /// Exit codes that count as success.
+    pub success_codes: Vec<i32>,
+}
+
+/// Who follows the output of a command while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Following {
+    /// Nobody: its first part is kept, and the rest counted.
+    Nobody,
+    /// The station: all of it is kept until it is released, and the command waits when that takes long.
+    Station,
 }
 
 /// Why a command was not started: an outcome of the order, not a fault of ours.
@@ -76,51 +136,91 @@ pub struct NotStarted {
     pub reason: String,
 }
 
-/// A command that runs.
-#[derive(Debug)]
-pub struct Running {
-    child: Child,
-    leader: Leader,
-    mark: ChildMark,
-    label: Label,
-    stdout: Reader,
-    stderr: Reader,
-}
-
 /// Why a command was stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stopped {
     /// Its time was over.
     TimedOut,
-    /// The agent is ending.
-    AgentStopping,
-    /// Somebody wanted it stopped.
-    Cancelled,
+    /// Its warden was told to.
+    Told,
+}
+
+/// What a warden writes down about the end of its command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// How it came.
+    pub how: How,
+    /// Whether it came by itself, with an exit code that counts as success.
+    pub success: bool,
+    /// When the command was started, by the wall clock.
+    pub started_at: Timestamp,
+    /// When it had ended and nothing of it was left.
+    pub finished_at: Timestamp,
+    /// What it wrote to standard output.
+    pub stdout: Output,
+    /// What it wrote to standard error.
+    pub stderr: Output,
+    /// What its record log came to.
+    pub log: log::Total,
+    /// What else there is to say.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// How the end of a command came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// It ran.
+    Ended {
+        /// Its exit code, unless a signal ended it.
+        exit_code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+        /// Why its warden stopped it, if it did.
+        stopped: Option<Stopped>,
+        /// Descendants that could not be ended.
+        #[serde(default)]
+        survivors: Vec<i32>,
+    },
+    /// It never ran.
+    NotStarted {
+        /// As in [`NotStarted`].
+        exit_code: Option<i32>,
+        /// What happened, in words.
+        reason: String,
+    },
+}
+
+/// A command with a warden.
+#[derive(Debug)]
+pub struct Running {
+    /// The warden, where this start of the agent is its parent.
+    child: Option<Child>,
+    leader: Leader,
+    mark: ChildMark,
+    label: Label,
+    place: Place,
+}
+
+/// What came of waiting for a command.
+#[derive(Debug)]
+pub enum Finished {
+    /// It has ended, and its warden says how.
+    Over(Box<End>),
+    /// Its warden is gone without a word; nothing of the command is left. Says what is known.
+    Lost(String),
+    /// The agent ends first, and leaves it to its next start.
+    Left,
 }
 
 /// Resolves when somebody wants a command stopped.
 pub type Cancelled = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What came of a command.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit code, unless a signal ended it.
-    pub exit_code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// Why we stopped it, if we did.
-    pub stopped: Option<Stopped>,
-    /// What it wrote to standard output.
-    pub stdout: Output,
-    /// What it wrote to standard error.
-    pub stderr: Output,
-}
-
-/// How long a command may run, and who may end it sooner.
+/// How long a command is waited for, and who may end it sooner.
 pub struct Terms {
-    /// Its timeout.
-    pub timeout: Duration,
-    /// How long it may go on while the agent drains.
+    /// How long it is waited for while the agent drains.
     pub drain: Duration,
     /// Whether the agent is ending.
     pub stop: watch::Receiver<Stop>,
@@ -132,310 +232,142 @@ impl fmt::Debug for Terms {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Terms")
-            .field("timeout", &self.timeout)
             .field("drain", &self.drain)
             .finish_non_exhaustive()
     }
 }
 
-/// Makes orphans of commands our children, so that they can be found and ended.
+/// Makes orphans of our children our children, so that they can be found and ended.
 ///
 /// # Errors
 ///
 /// Fails when the kernel does not allow it.
 pub fn adopt_orphans() -> io::Result<()> {
-    let me = Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(1));
+    let me = Pid::from_raw(sweep::own_pid());
     set_child_subreaper(me).map_err(io::Error::from)
 }
 
-/// Starts a command.
-///
-/// # Errors
-///
-/// Says why it could not be started, with the exit code a shell would give.
-pub fn start(spec: &Spec) -> Result<Running, NotStarted> {
-    let (program, arguments) = spec.body.data.split_first().ok_or_else(|| NotStarted {
-        exit_code: Some(127),
-        reason: "the command is empty".to_owned(),
-    })?;
-    check_directory(spec.body.cwd.as_deref())?;
-    let mut command = Command::new(program);
-    command.args(arguments).process_group(0);
-    command.stdin(match spec.body.stdin {
-        Some(_) => Stdio::piped(),
-        None => Stdio::null(),
-    });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(cwd) = &spec.body.cwd {
-        command.current_dir(cwd);
-    }
-    surround(&mut command, spec);
-    // Held until the child is registered: a sweep must not take it for an orphan.
-    let leaders = Leaders::hold();
-    let mut child = command
-        .spawn()
-        .map_err(|error| not_started(program, &error))?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    let Some(pid) = pid else {
-        return Err(NotStarted {
-            exit_code: None,
-            reason: "the system gave the command no process number".to_owned(),
-        });
-    };
-    let leader = leaders.add(pid);
-    let mark = sweep::mark(pid).unwrap_or(ChildMark { pid, start_time: 0 });
-    feed(&mut child, spec.body.stdin.clone());
-    Ok(Running {
-        stdout: Reader::start(child.stdout.take()),
-        stderr: Reader::start(child.stderr.take()),
-        child,
-        leader,
-        mark,
-        label: Label {
-            node: spec.node.clone(),
-            id: spec.message_id,
-        },
-    })
-}
-
-fn check_directory(cwd: Option<&str>) -> Result<(), NotStarted> {
-    let Some(cwd) = cwd else { return Ok(()) };
-    let reason = match Path::new(cwd).metadata() {
-        Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => "is not a directory".to_owned(),
-        Err(error) => format!("cannot be used: {error}"),
-    };
-    Err(NotStarted {
-        exit_code: Some(126),
-        reason: format!("working directory {cwd:?} {reason}"),
-    })
-}
-
-fn not_started(program: &str, error: &io::Error) -> NotStarted {
-    let no_descriptors = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
-    let exit_code = match error.kind() {
-        io::ErrorKind::NotFound => Some(127),
-        // The node ran out of something; the command is not to blame.
-        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => None,
-        _ if no_descriptors.contains(&error.raw_os_error()) => None,
-        _ => Some(126),
-    };
-    let what = match exit_code {
-        Some(127) => "was not found",
-        Some(_) => "cannot be executed",
-        None => "could not be started",
-    };
-    NotStarted {
-        exit_code,
-        reason: format!("{program:?} {what}: {error}"),
-    }
-}
-
-fn surround(command: &mut Command, spec: &Spec) {
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        let withheld = WITHHELD.contains(&&*text)
-            || WITHHELD_PREFIXES
-                .iter()
-                .any(|prefix| text.starts_with(prefix));
-        if withheld {
-            command.env_remove(&name);
-        }
-    }
-    command
-        .envs(&spec.body.env)
-        .env(NODE, spec.node.as_str())
-        .env(MESSAGE_ID, spec.message_id.to_string())
-        .env("STEWARD_ATTEMPT", spec.attempt.to_string());
-}
-
-/// Writes the given text to the child's input and closes it. Ends with the child at the latest.
-fn feed(child: &mut Child, text: Option<String>) {
-    if let (Some(mut stdin), Some(text)) = (child.stdin.take(), text) {
-        tokio::spawn(async move {
-            // A command need not read its input.
-            stdin.write_all(text.as_bytes()).await.ok();
-        });
-    }
-}
-
 impl Running {
-    /// Names the child across restarts of the agent.
+    fn start(nursery: &Nursery, place: Place, label: Label) -> io::Result<Self> {
+        let mut command = Command::new(nursery.program());
+        command.arg0("steward-agent").arg(VERB).arg(place.dir());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // Held until the child is registered: a sweep must not take it for an orphan.
+        let leaders = Leaders::hold();
+        let child = command.spawn()?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let Some(pid) = pid else {
+            let problem = "the system gave the command no process number";
+            return Err(io::Error::other(problem));
+        };
+        Ok(Self {
+            leader: leaders.add(pid),
+            mark: sweep::mark(pid).unwrap_or(ChildMark { pid, start_time: 0 }),
+            child: Some(child),
+            label,
+            place,
+        })
+    }
+
+    /// Names the warden across restarts of the agent.
     pub fn mark(&self) -> ChildMark {
         self.mark
     }
 
-    /// Waits for the command's end, brings it about when its time is over or the agent ends, and
-    /// leaves no descendant of it alive.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the system cannot say how the command ended.
-    pub async fn finish(mut self, terms: Terms) -> io::Result<Ended> {
-        let mut end = End::new(terms);
-        let mut stopped = None;
-        let status = loop {
-            tokio::select! {
-                status = self.child.wait() => break status,
-                step = end.next() => match step {
-                    Step::Term(reason) => {
-                        // It may have come to its own end meanwhile, and that is the truth then.
-                        if let Ok(Some(status)) = self.child.try_wait() {
-                            break Ok(status);
-                        }
-                        stopped = Some(reason);
-                        sweep::signal_all(self.mark, &self.label, Signal::TERM);
-                    }
-                    Step::Kill(reason) => {
-                        stopped.get_or_insert(reason);
-                        sweep::signal_all(self.mark, &self.label, Signal::KILL);
-                    }
-                },
-            }
-        };
-        drop(self.leader);
-        if stopped.is_none() {
-            drain(&self.stdout, &self.stderr).await;
-        }
-        sweep::clear(self.mark, &self.label).await;
-        let status = status?;
-        Ok(Ended {
-            exit_code: status.code(),
-            signal: std::os::unix::process::ExitStatusExt::signal(&status),
-            stopped,
-            stdout: self.stdout.collect().await,
-            stderr: self.stderr.collect().await,
-        })
-    }
-}
-
-/// Waits for the end of both streams, but not for ever: a grandchild may hold a pipe open.
-async fn drain(stdout: &Reader, stderr: &Reader) {
-    let both = async {
-        while !(stdout.is_done() && stderr.is_done()) {
-            sleep(LOOK).await;
-        }
-    };
-    timeout(DRAIN, both).await.ok();
-}
-
-/// What is to be done to a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Term(Stopped),
-    Kill(Stopped),
-}
-
-/// When a command is ended, and how: asked first, killed five seconds later.
-struct End {
-    stop: watch::Receiver<Stop>,
-    drain: Duration,
-    at: Instant,
-    reason: Stopped,
-    cancelled: Cancelled,
-    asked: bool,
-    killed: bool,
-}
-
-/// Longer than any command runs; stands for "never" where a time is needed.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-impl End {
-    fn new(terms: Terms) -> Self {
-        Self {
-            stop: terms.stop,
-            drain: terms.drain,
-            at: Instant::now() + terms.timeout.min(NEVER),
-            reason: Stopped::TimedOut,
-            cancelled: terms.cancelled,
-            asked: false,
-            killed: false,
-        }
+    /// Returns the command's directory.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Waits for the next thing to do. Safe to drop and call again.
-    async fn next(&mut self) -> Step {
-        let mut draining = false;
+    /// Waits for the command's end, has it stopped when it is cancelled, and gives up waiting when the
+    /// agent ends.
+    pub async fn finish(mut self, terms: Terms) -> Finished {
+        let Terms {
+            drain,
+            stop,
+            cancelled,
+        } = terms;
+        let mut told = Box::pin(tell(self.mark, cancelled));
+        let mut is_told = false;
+        let mut leaving = Box::pin(leave(stop, drain));
         loop {
-            let stop = *self.stop.borrow_and_update();
-            if !self.killed && stop == Stop::Now {
-                self.killed = true;
-                self.reason = Stopped::AgentStopping;
-                return Step::Kill(self.reason);
-            }
-            if !self.asked && stop == Stop::Drain && !draining {
-                draining = true;
-                let last = Instant::now() + self.drain;
-                if last < self.at {
-                    self.at = last;
-                    self.reason = Stopped::AgentStopping;
-                }
-            }
-            if self.killed {
-                // A look that failed, or a descendant born meanwhile, must not make it last for ever.
-                sleep(KILL_AGAIN).await;
-                return Step::Kill(self.reason);
-            }
             tokio::select! {
-                () = sleep_until(self.at) => return self.due(),
-                () = &mut self.cancelled, if !self.asked => {
-                    self.reason = Stopped::Cancelled;
-                    return self.due();
+                biased;
+                () = gone(&mut self.child, self.mark) => break,
+                () = &mut told, if !is_told => is_told = true,
+                () = &mut leaving => {
+                    self.leader.leave();
+                    return Finished::Left;
                 }
-                changed = self.stop.changed() => if changed.is_err() {
-                    // Nobody is left to stop us; the timeout still holds.
-                    sleep_until(self.at).await;
-                    return self.due();
-                },
+            }
+        }
+        drop(self.leader);
+        match self.place.end() {
+            Ok(Some(end)) => Finished::Over(Box::new(end)),
+            Ok(None) => {
+                sweep::clear(self.mark, &self.label).await;
+                let words = self.place.trouble().map(|words| format!(" ({words})"));
+                Finished::Lost(format!(
+                    "the process that watched over it is gone{}",
+                    words.unwrap_or_default()
+                ))
+            }
+            Err(error) => {
+                sweep::clear(self.mark, &self.label).await;
+                Finished::Lost(format!("its end cannot be read: {}", chain(&error)))
             }
         }
     }
+}
 
-    fn due(&mut self) -> Step {
-        if self.asked {
-            self.killed = true;
-            return Step::Kill(self.reason);
-        }
-        self.asked = true;
-        self.at = Instant::now() + GRACE;
-        Step::Term(self.reason)
+/// Returns when the agent ends and has waited long enough.
+async fn leave(mut stop: watch::Receiver<Stop>, drain: Duration) {
+    if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
+        // Nobody is left to say that the agent ends.
+        return std::future::pending().await;
+    }
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop == Stop::Now) => {}
+        () = sleep(drain) => {}
     }
 }
 
-/// How a command that an earlier start of the agent left running came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchEnd {
-    /// By itself, or by somebody else's hand.
-    ByItself,
-    /// We ended it.
-    Stopped(Stopped),
-}
-
-/// Watches a command that is not our child any more until its end, under the same terms.
-pub(crate) async fn watch(mark: ChildMark, label: &Label, terms: Terms) -> WatchEnd {
-    let mut end = End::new(terms);
-    let mut stopped = None;
-    loop {
-        tokio::select! {
-            () = gone(mark) => break,
-            step = end.next() => match step {
-                Step::Term(_) if !is_alive(mark) => break,
-                Step::Term(reason) => {
-                    stopped = Some(reason);
-                    sweep::signal_all(mark, label, Signal::TERM);
-                }
-                Step::Kill(reason) => {
-                    stopped.get_or_insert(reason);
-                    sweep::signal_all(mark, label, Signal::KILL);
-                }
-            },
-        }
+/// Has a warden stop its command once somebody wants that.
+async fn tell(warden: ChildMark, cancelled: Cancelled) {
+    cancelled.await;
+    // It begins its session when it can hear; before that, TERM would end it and nothing else.
+    while sweep::look(warden.pid).is_some_and(|seen| {
+        seen.start_time == warden.start_time && !seen.zombie && seen.session != warden.pid
+    }) {
+        sleep(SOON).await;
     }
-    sweep::clear(mark, label).await;
-    stopped.map_or(WatchEnd::ByItself, WatchEnd::Stopped)
+    sweep::signal(warden, Signal::TERM);
 }
 
-/// Ends what is left of a command whose leader is gone.
+/// Returns when a warden has ended. Safe to drop and call again.
+async fn gone(child: &mut Option<Child>, mark: ChildMark) {
+    match child {
+        Some(child) => {
+            if let Err(error) = child.wait().await {
+                tracing::warn!(%error, "a warden cannot be waited for");
+                looked_at(mark).await;
+            }
+        }
+        // It is not our child, so nobody tells us: that costs one small read of `/proc` now and then.
+        None => looked_at(mark).await,
+    }
+}
+
+async fn looked_at(mark: ChildMark) {
+    while sweep::is_alive(mark) {
+        sleep(WATCH).await;
+    }
+}
+
+/// Ends what is left of a command whose warden is gone.
 pub(crate) async fn clear_leftovers(mark: Option<ChildMark>, label: &Label) {
     // Its number may be anybody's by now, and so may a group or session of that number.
     let nobody = ChildMark {
@@ -445,13 +377,11 @@ pub(crate) async fn clear_leftovers(mark: Option<ChildMark>, label: &Label) {
     sweep::clear(nobody, label).await;
 }
 
-/// Returns when exactly this process has ended. It is not our child, so nobody tells us: it is
-/// looked at, which costs one small read of `/proc`.
-async fn gone(mark: ChildMark) {
-    while is_alive(mark) {
-        sleep(WATCH).await;
-    }
+/// Tells whether the node ran out of something, so that the command is not to blame.
+fn is_shortage(error: &io::Error) -> bool {
+    let no_descriptors = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory
+    ) || no_descriptors.contains(&error.raw_os_error())
 }
-
-#[cfg(test)]
-mod tests;

@@ -20,6 +20,7 @@ pub use self::{
     broker::Reach,
     restart::{GiveUp, Restart, Tolerance},
 };
+use crate::child::cgroup::Insist;
 
 /// Where the file is looked for when none is given.
 pub const DEFAULT_FILE: &str = "/etc/steward/agent.toml";
@@ -102,6 +103,12 @@ pub struct Config {
     pub queue: usize,
     /// Most bytes of output kept until confirmed.
     pub results_budget: u64,
+    /// The program, and its first arguments, that runs a text.
+    pub shell: Vec<String>,
+    /// What becomes of a command whose limits this node cannot hold.
+    pub limits: Insist,
+    /// Most bytes of one command's output kept whole.
+    pub output_cap: u64,
     /// Restarts of a process.
     pub restart: Restart,
     /// The same, where a method has its own.
@@ -112,6 +119,8 @@ pub struct Config {
     pub idle_after: Duration,
     /// How long running commands may go on when the agent ends.
     pub drain: Duration,
+    /// Most bytes of outputs and files sent per second; as many as the link takes, if there is no limit.
+    pub transfer_rate: Option<u64>,
     /// A ledger that may take over.
     pub accept_ledger: Option<LedgerId>,
 }
@@ -180,10 +189,18 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
     let commands_at_once = layers.or("commands_at_once", positive, Some(4));
     let queue = layers.or("queue", positive, Some(100));
     let results_budget = layers.or("results_budget", bytes, Some(64 << 20));
+    let shell = layers.or(
+        "shell",
+        program,
+        Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]),
+    );
+    let insist = layers.or("limits", insistence, Some(Insist::Require));
+    let output_cap = layers.or("output_cap", bytes, Some(16 << 20));
     let (restart, restart_of) = restart::all(layers);
     let wedged_after = layers.or("wedged_after", patience, Some(WEDGED_AFTER));
     let idle_after = layers.or("idle_after", duration, Some(Duration::from_secs(600)));
     let drain = layers.or("drain", duration, Some(Duration::from_secs(10)));
+    let transfer_rate = layers.optional("transfer_rate", rate);
     let accept_ledger = layers.optional("accept_ledger", |value| {
         text(value)?
             .parse()
@@ -211,11 +228,15 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         commands_at_once: commands_at_once?,
         queue: queue?,
         results_budget: results_budget?,
+        shell: shell?,
+        limits: insist?,
+        output_cap: output_cap?,
         restart,
         restart_of,
         wedged_after: wedged_after?,
         idle_after: idle_after?,
         drain: drain?,
+        transfer_rate,
         accept_ledger,
     })
 }
@@ -279,6 +300,30 @@ fn list(value: &Value) -> Found<Vec<String>> {
     }
 }
 
+/// A program and its arguments: a list, or a text with spaces between them.
+fn program(value: &Value) -> Found<Vec<String>> {
+    let words = match value {
+        Value::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+        other => list(other)?,
+    };
+    match words.first() {
+        Some(program) if program.starts_with('/') => Ok(words),
+        Some(_) | None => {
+            Err("is not a program with its whole path, like \"/bin/sh -c\"".to_owned())
+        }
+    }
+}
+
+fn insistence(value: &Value) -> Found<Insist> {
+    match text(value)?.as_str() {
+        "require" => Ok(Insist::Require),
+        "best_effort" => Ok(Insist::BestEffort),
+        other => Err(format!(
+            "{other:?} is neither \"require\" nor \"best_effort\""
+        )),
+    }
+}
+
 fn duration(value: &Value) -> Found<Duration> {
     let text = text(value)?;
     match humantime::parse_duration(&text) {
@@ -330,6 +375,13 @@ fn bytes(value: &Value) -> Found<u64> {
         .ok()
         .and_then(|count| count.checked_mul(unit))
         .ok_or_else(|| format!("{text:?} is not a size like \"64MiB\" or a number of bytes"))
+}
+
+fn rate(value: &Value) -> Found<u64> {
+    match bytes(value)? {
+        0 => Err("is 0; leave it out for no limit".to_owned()),
+        rate => Ok(rate),
+    }
 }
 
 fn labels(value: &Value) -> Found<BTreeMap<String, String>> {

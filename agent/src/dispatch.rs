@@ -26,6 +26,8 @@ pub enum Turn {
     Again,
     /// It has not been started, because the journal cannot be written.
     NoStorage,
+    /// The agent ends before it: the next start sees to it.
+    Left,
 }
 
 /// Why a process ended by itself.
@@ -214,6 +216,7 @@ impl Dispatch {
         match turn {
             Turn::Over => self.handled += 1,
             Turn::Again => self.wait(ticket, lane),
+            Turn::Left => {}
             Turn::Wait | Turn::NoStorage => {
                 self.wait(ticket, lane);
                 self.pause = Some(now + PAUSE);

@@ -31,8 +31,8 @@ pub use self::{
     },
     reign::{Welcomed, What, Word},
     talk::{
-        Answer, Ask, Begun, Cancellation, Cancelled, Due, Finish, Held, Identity, Image, Limits,
-        Offer, Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
+        Answer, Ask, Begun, Cancellation, Cancelled, Due, Fate, Finish, Held, Identity, Image,
+        Limits, Offer, Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
     },
 };
 use self::{
@@ -109,6 +109,7 @@ impl Journal {
             Ask::Halt(cancellation) => Answer::Cancelled(self.halt(&cancellation)),
             Ask::Begin(ticket) => self.begin(ticket, now),
             Ask::Spawned(ticket, child) => self.stands(ticket, Fact::Spawn(child), now),
+            Ask::Standing(ticket) => Answer::Stands(ticket),
             Ask::Finish(ticket, finish) => self.finish(ticket, *finish, now),
             Ask::Lost(ticket, reason) => self.lost(ticket, reason, now),
             Ask::Word(word) => Answer::Word(self.word(word, now)),
@@ -117,6 +118,9 @@ impl Journal {
             Ask::Open(subject) => Answer::Open(self.open(&subject)),
             Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
             Ask::Snapshot => Answer::Snapshot(self.snapshot()),
+            Ask::Fates(ids) => {
+                Answer::Fates(ids.into_iter().map(|id| self.shelf.fate(id)).collect())
+            }
         };
         (answer, std::mem::take(&mut self.writes))
     }
@@ -470,6 +474,7 @@ impl Journal {
                 id: entry.id,
                 ordered: entry.seq.is_some(),
                 timeout_ms: entry.timeout_ms,
+                starts: entry.starts,
                 started: match &entry.phase {
                     Phase::Started(started) => Some(started.clone()),
                     Phase::Received | Phase::Final(_) => None,

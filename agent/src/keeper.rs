@@ -19,7 +19,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use steward_protocol::{Ack, FaultEvent, InstanceId, Sealed, Subject};
+use steward_protocol::{Ack, FaultEvent, InstanceId, MessageId, Sealed, Subject};
 use tokio::sync::{mpsc, oneshot};
 
 use self::desk::Desk;
@@ -27,8 +27,8 @@ use crate::{
     clock::Clock,
     counters::Counters,
     journal::{
-        Ask, Cancellation, Cancelled, ChildMark, Contradiction, Finish, Identity, Journal, Limits,
-        Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
+        Ask, Cancellation, Cancelled, ChildMark, Contradiction, Fate, Finish, Identity, Journal,
+        Limits, Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
     },
     store::{Owner, Store, StoreError},
     supervisor::pulse,
@@ -85,6 +85,7 @@ enum Told {
     Open(Vec<OpenOrder>),
     OpenSubjects(BTreeSet<Subject>),
     Snapshot(Snapshot),
+    Fates(Vec<Fate>),
     Contradiction(Contradiction),
 }
 
@@ -286,6 +287,15 @@ impl Keeper {
         self.ack(Ask::Spawned(ticket, child)).await
     }
 
+    /// Returns what the station is told of an order that is at work and has no child.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot be used.
+    pub async fn standing(&self, ticket: Ticket) -> Result<Ack, KeeperError> {
+        self.ack(Ask::Standing(ticket)).await
+    }
+
     /// Records the end of an order and returns what the station is told.
     ///
     /// # Errors
@@ -377,6 +387,18 @@ impl Keeper {
     pub async fn snapshot(&self) -> Result<Snapshot, KeeperError> {
         match self.one(Ask::Snapshot).await? {
             Told::Snapshot(snapshot) => Ok(snapshot),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns how far the orders with these ids are, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the keeper has ended or the journal is unusable.
+    pub async fn fates(&self, ids: Vec<MessageId>) -> Result<Vec<Fate>, KeeperError> {
+        match self.one(Ask::Fates(ids)).await? {
+            Told::Fates(fates) => Ok(fates),
             other => Err(unexpected(&other)),
         }
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{Address, Bus, BusError, Inlet, Link},
+    child::Nursery,
     clock::Clock,
     config::{Config, Reach},
     counters::Counters,
@@ -30,7 +31,9 @@ use crate::{
         context::{Born, Context},
         courier, desk, heartbeat, process,
         revocations::Revocations,
+        tidy, transfers,
     },
+    transfer::Transfers,
     voice::{Footing, Voice},
 };
 
@@ -53,6 +56,7 @@ pub mod signals;
 pub mod status;
 pub mod store;
 pub mod supervisor;
+pub mod transfer;
 pub mod voice;
 pub mod work;
 
@@ -135,6 +139,9 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         creds: config.creds.clone(),
         node: config.node.clone(),
     };
+    // After the journal, whose lock keeps another agent out of this directory.
+    let nursery =
+        Nursery::open(&config.state_dir).map_err(system("open the directory of the commands"))?;
     let (bus, inlet) = Bus::open(&address, Arc::clone(&counters))
         .await
         .map_err(RunError::Bus)?;
@@ -151,6 +158,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         instance,
         journal_id: identity.journal_id,
         stop: stopping,
+        nursery,
     };
     let (context, supervision) = assemble(&config, parts, inlet).await?;
     let status_task = open_door(&config, &context);
@@ -230,6 +238,7 @@ struct Parts {
     instance: InstanceId,
     journal_id: JournalId,
     stop: watch::Receiver<Stop>,
+    nursery: Nursery,
 }
 
 /// Puts the supervisor and what it needs together, and starts it.
@@ -262,6 +271,7 @@ async fn assemble(
         open: open.into_iter().collect(),
     };
     tokio::spawn(report(parts.keeper, reported));
+    tokio::spawn(tidy::run(Arc::clone(&context)));
     tokio::spawn(pump(inlet, calls));
     let supervision =
         supervisor::supervise_apart(setup).map_err(system("start the thread of the supervisor"))?;
@@ -313,6 +323,8 @@ fn context(
         last_hello: watch::Sender::new(None),
         round_trip,
         revocations: Revocations::default(),
+        transfers: Transfers::new(config.transfer_rate),
+        nursery: parts.nursery.clone(),
         permits,
         supervisor: calls,
     }
@@ -324,6 +336,7 @@ fn bear(context: Arc<Context>, duty: Duty, born: Born) -> Life {
         Duty::Desk => Box::pin(desk::run(context, born)),
         Duty::Heartbeat => Box::pin(heartbeat::run(context, born)),
         Duty::Courier => Box::pin(courier::run(context, born)),
+        Duty::Transfers => Box::pin(transfers::run(context, born)),
     }
 }
 

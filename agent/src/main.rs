@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 use steward_agent::{
+    child,
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
     status::{self, Format},
@@ -61,9 +64,14 @@ const STATUS_CODES: &str = "Exit codes: 0 it runs and its station has welcomed i
 const LEAST_WORKERS: usize = 4;
 
 fn main() -> ExitCode {
-    // Before anything else: a method's program must cost next to nothing.
+    // Before anything else: a warden is started for every command and must cost next to nothing, and so
+    // must what it runs of ours.
     let mut words = env::args_os().skip(1);
-    if words.next().is_some_and(|verb| verb == work::VERB) {
+    let verb = words.next().unwrap_or_default();
+    if verb == child::VERB {
+        return ward(&words.next().unwrap_or_default());
+    }
+    if verb == work::VERB {
         return ExitCode::from(work::run(&words.next().unwrap_or_default()));
     }
     match Arguments::parse().verb {
@@ -91,6 +99,17 @@ fn run_verb(flags: Flags, config: Option<PathBuf>, log: Option<String>) -> ExitC
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Watches over the one command that this directory describes; nobody types this.
+fn ward(dir: &OsStr) -> ExitCode {
+    match child::warden::run(Path::new(dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&chain(&error));
             ExitCode::from(1)
         }
     }

@@ -56,6 +56,8 @@ pub mod revocations;
 mod route;
 mod run;
 mod slot;
+pub(crate) mod tidy;
+pub mod transfers;
 pub mod view;
 mod watchdog;
 
@@ -113,11 +115,13 @@ pub enum Duty {
     Heartbeat,
     /// It says again what is not confirmed.
     Courier,
+    /// It hears what the station wants and sends of transfers.
+    Transfers,
 }
 
 impl Duty {
     /// The duties every agent has, in the order they are spawned.
-    const STANDING: [Self; 3] = [Self::Desk, Self::Heartbeat, Self::Courier];
+    const STANDING: [Self; 4] = [Self::Desk, Self::Heartbeat, Self::Courier, Self::Transfers];
 
     /// Returns the subject a standing duty serves.
     fn subject(self, node: &NodeName, station: &NodeName) -> Option<Subject> {
@@ -126,6 +130,7 @@ impl Duty {
             Self::Desk => (node, Method::Welcome),
             Self::Heartbeat => (station, Method::Hello),
             Self::Courier => (station, Method::Ack),
+            Self::Transfers => (station, Method::Output),
         };
         let domain = fixed("node");
         Some(Subject::new(who.clone(), Kind::Event, method, domain))

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use steward_protocol::{
     Ack, Domain, FaultEvent, Frame, Hello, InstanceId, JournalId, Kind, LedgerId, Method, NodeName,
-    Origin, Subject, checksum,
+    Origin, Subject, Uplink, checksum,
     envelope::{Body, EncodeError},
+    transfer::{Chunk, Packet, Want},
     version,
 };
 use tokio::sync::watch;
@@ -75,13 +76,47 @@ impl Voice {
         self.say(Method::Fault, domain, fault).await;
     }
 
+    /// Says what is wanted of a transfer. It is said again while nothing comes.
+    pub async fn want(&self, domain: &Domain, want: Want) {
+        self.say(Method::Want, domain.clone(), want).await;
+    }
+
+    /// Says a chunk of a transfer. What does not arrive is asked for again.
+    pub async fn chunk(&self, domain: &Domain, chunk: Chunk, bytes: &[u8]) {
+        let subject = self.uplink(Method::Output, domain.clone());
+        let said = match Packet::encode(self.origin(), chunk, bytes) {
+            Ok(packet) => self.bus.send(&subject, packet).await.map_err(NotSaid::Send),
+            Err(error) => Err(NotSaid::Encode(error)),
+        };
+        self.note(said);
+    }
+
     async fn say<B: Body>(&self, method: Method, domain: Domain, body: B) {
         let said = self.try_say(method, domain, body).await;
         // Many answers one after the other are progress, however slow the link.
         pulse::beat();
+        self.note(said);
+    }
+
+    fn note(&self, said: Result<(), NotSaid>) {
         if let Err(error) = said {
             self.counters.count(Counter::NotSent);
             tracing::debug!(%error, "not said now");
+        }
+    }
+
+    fn uplink(&self, method: Method, domain: Domain) -> Uplink {
+        Subject::new(self.station.clone(), Kind::Event, method, domain)
+            .from_sender(self.node.clone())
+    }
+
+    fn origin(&self) -> Origin {
+        let welcomed = self.footing.borrow().welcomed;
+        Origin {
+            v: version::CURRENT,
+            instance: self.instance,
+            journal_id: self.journal_id,
+            ledger_id: welcomed.map(|(ledger_id, _)| ledger_id),
         }
     }
 
@@ -91,19 +126,8 @@ impl Voice {
         domain: Domain,
         body: B,
     ) -> Result<(), NotSaid> {
-        let subject = Subject::new(self.station.clone(), Kind::Event, method, domain)
-            .from_sender(self.node.clone());
-        let ledger_id = self
-            .footing
-            .borrow()
-            .welcomed
-            .map(|(ledger_id, _)| ledger_id);
-        let send = Origin {
-            v: version::CURRENT,
-            instance: self.instance,
-            journal_id: self.journal_id,
-            ledger_id,
-        };
+        let subject = self.uplink(method, domain);
+        let send = self.origin();
         let frame = Frame { send, body }.encode().map_err(NotSaid::Encode)?;
         self.bus
             .send(&subject, checksum::append(frame))

@@ -9,6 +9,7 @@
 mod broker;
 mod broker_versions;
 mod cancel;
+mod children;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
 mod faults;

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
 use steward_protocol::State;
 
-use crate::support::{Field, Request, children_of, eventually, lines};
+use crate::support::{Field, Request, eventually, kill_with_warden, lines};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_end_nobody_saw_is_interrupted_and_never_run_again() {
@@ -21,14 +20,7 @@ async fn a_command_whose_end_nobody_saw_is_interrupted_and_never_run_again() {
     station.ack(&next, &[State::Received]).await;
     let old = station.world().hellos[0].1.instance;
     agent.kill();
-    for pid in children_of(sent.id) {
-        let pid = Pid::from_raw(pid).expect("a process number");
-        kill_process(pid, Signal::KILL).ok();
-    }
-    eventually("the command to be gone", || {
-        children_of(sent.id).is_empty().then_some(())
-    })
-    .await;
+    kill_with_warden(sent.id).await;
     let _agent = field.agent("ship1").start();
     station.met_again("ship1", old).await;
     let ack = station.over(&sent).await;
@@ -69,7 +61,10 @@ async fn a_command_that_outlived_its_agent_is_running_until_it_ends() {
     // Its lane waits for it.
     assert_eq!(station.states(&next), []);
     fs::write(&gate, "").expect("the gate opens");
-    assert_eq!(station.over(&sent).await.state, State::Interrupted);
+    let ack = station.over(&sent).await;
+    assert_eq!(ack.state, State::Succeeded);
+    let outcome = ack.outcome.expect("its warden wrote it down");
+    assert_eq!(outcome.exit_code, Some(0));
     assert_eq!(station.over(&next).await.state, State::Succeeded);
     assert_eq!(lines(&ran), 1);
 }
@@ -87,14 +82,7 @@ async fn an_idempotent_order_is_run_again() {
     let sent = station.send(request).await;
     eventually("the command to run", || (lines(&ran) == 1).then_some(())).await;
     agent.kill();
-    for pid in children_of(sent.id) {
-        let pid = Pid::from_raw(pid).expect("a process number");
-        kill_process(pid, Signal::KILL).ok();
-    }
-    eventually("the command to be gone", || {
-        children_of(sent.id).is_empty().then_some(())
-    })
-    .await;
+    kill_with_warden(sent.id).await;
     let _agent = field.agent("ship1").start();
     assert_eq!(station.over(&sent).await.state, State::Succeeded);
     assert_eq!(lines(&ran), 2);

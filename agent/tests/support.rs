@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::broker::{self, Broker};
 
 pub(crate) mod station;
+pub(crate) mod ward;
 
 pub(crate) use self::station::{Request, Station};
 
@@ -76,6 +77,25 @@ impl Field {
         let agent = self.agent(node).start();
         station.met(node).await;
         (agent, station)
+    }
+}
+
+impl Drop for Field {
+    /// Commands live on without their agent; not without their field.
+    fn drop(&mut self) {
+        let dir = self.dir.path().to_string_lossy().into_owned();
+        let deadline = Instant::now() + DEADLINE;
+        let mut signal = Signal::TERM;
+        loop {
+            let left = wardens_of(&dir);
+            if left.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            signal_all(&left, signal);
+            // Once: it is asked, not hurried.
+            signal = Signal::CONT;
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -216,6 +236,37 @@ pub(crate) async fn eventually<T>(awaited: &str, mut look: impl FnMut() -> Optio
 /// Returns how often a command ran, by the lines it wrote itself.
 pub(crate) fn lines(path: &Path) -> usize {
     fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// Returns the wardens whose command line has these words in it: a message's id, or a directory.
+pub(crate) fn wardens_of(words: &str) -> Vec<i32> {
+    let listing = fs::read_dir("/proc").expect("/proc is there");
+    listing
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.split('\0').nth(1) == Some("child") && line.contains(words)
+        })
+        .collect()
+}
+
+/// Sends a signal to processes; those that have ended meanwhile do not matter.
+pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        kill_process(pid, signal).ok();
+    }
+}
+
+/// Kills the warden of a message and all of its command, as nobody but a person would.
+pub(crate) async fn kill_with_warden(id: steward_protocol::MessageId) {
+    signal_all(&wardens_of(&id.to_string()), Signal::KILL);
+    eventually("warden and command to be gone", || {
+        let left = children_of(id);
+        signal_all(&left, Signal::KILL);
+        (left.is_empty() && wardens_of(&id.to_string()).is_empty()).then_some(())
+    })
+    .await;
 }
 
 /// Returns the processes whose environment names this message.

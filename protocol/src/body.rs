@@ -91,7 +91,10 @@ impl Body {
                 | Method::Confirm
                 | Method::Fault
                 | Method::Cancel
-                | Method::Report,
+                | Method::Report
+                | Method::Output
+                | Method::Want
+                | Method::Content,
             ) => Self::Shell(typed(text)?),
             // The rules of a method that is not known here are not known either.
             None => return typed(text).map(Self::Shell),
@@ -119,7 +122,10 @@ impl Body {
                 | Method::Confirm
                 | Method::Fault
                 | Method::Cancel
-                | Method::Report,
+                | Method::Report
+                | Method::Output
+                | Method::Want
+                | Method::Content,
             )
             | None => ShellBody::FIELDS,
         }

@@ -21,6 +21,7 @@ pub mod output;
 pub mod retry;
 pub mod state;
 pub mod subject;
+pub mod transfer;
 pub mod version;
 
 pub use crate::{

@@ -43,11 +43,17 @@ pub enum Method {
     Textlogging,
     /// What came of an order that a node gave itself: of a schedule, or at its start.
     Report,
+    /// Chunks of what a node sends: outputs and files.
+    Output,
+    /// What a receiver of chunks wants.
+    Want,
+    /// Chunks of what a station sends: files.
+    Content,
 }
 
 impl Method {
     /// Every method, in the order of their introduction.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Shellcommand,
         Self::Hello,
         Self::Welcome,
@@ -66,6 +72,9 @@ impl Method {
         Self::Schedule,
         Self::Textlogging,
         Self::Report,
+        Self::Output,
+        Self::Want,
+        Self::Content,
     ];
 
     /// The methods an operator may ask a node for.
@@ -105,6 +114,9 @@ impl Method {
             Self::Schedule => "schedule",
             Self::Textlogging => "textlogging",
             Self::Report => "report",
+            Self::Output => "output",
+            Self::Want => "want",
+            Self::Content => "content",
         }
     }
 

@@ -2,4 +2,5 @@
 
 mod facts;
 mod laws;
+mod transfer;
 mod wire;

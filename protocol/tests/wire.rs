@@ -10,7 +10,13 @@ use steward_protocol::{
     Ack, Budget, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, Facts,
     FaultEvent, Frame, Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome,
     Output, ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, checksum,
-    envelope::Body, limits::MAX_FRAME, version,
+    envelope::Body,
+    limits::MAX_FRAME,
+    transfer::{
+        Ask, Chunk, CommandEnd, End, Extent, Failed, Failure, Packet, Passage, Transfer, Want,
+        What, Whole,
+    },
+    version,
 };
 use uuid::Uuid;
 
@@ -294,6 +300,110 @@ fn version_1_cancel() {
         by: "uid:1000".to_owned(),
     };
     check_body("cancel.json", envelope().send, cancel);
+}
+
+fn transfer(what: What) -> Transfer {
+    Transfer {
+        id: MESSAGE,
+        digest: envelope().body.digest(),
+        what,
+    }
+}
+
+fn passage() -> Passage {
+    Passage {
+        v: version::CURRENT,
+        ledger_id: LEDGER,
+        epoch: 3,
+    }
+}
+
+#[test]
+fn version_1_want() {
+    let want = Want {
+        transfer: transfer(What::Output),
+        attempt: Some(1),
+        offset: 131_072,
+        credit: 1_048_576,
+        ask: Ask::More,
+        reason: None,
+    };
+    check_body("want.json", passage(), want.clone());
+    let first = Want {
+        attempt: None,
+        offset: 0,
+        ask: Ask::Again,
+        transfer: transfer(What::File),
+        ..want.clone()
+    };
+    check_body("want-first.json", origin(), first);
+    let given_up = Want {
+        ask: Ask::GiveUp,
+        reason: Some("there is no room".to_owned()),
+        ..want
+    };
+    check_body("want-give-up.json", passage(), given_up);
+}
+
+#[test]
+fn version_1_chunk() {
+    let bytes = b"\x01\x00\x00\x00\x06Linux\n";
+    let plain = Chunk {
+        transfer: transfer(What::Output),
+        attempt: 1,
+        offset: 131_072,
+        bytes: 11,
+        blake3: Digest::of(bytes),
+        end: None,
+    };
+    check_packet("chunk.bin", plain.clone(), bytes);
+    let extent = |bytes: &[u8]| Extent {
+        bytes: bytes.len() as u64,
+        blake3: Digest::of(bytes),
+    };
+    let whole = Whole {
+        bytes: 11,
+        blake3: Digest::of(bytes),
+        command: Some(CommandEnd {
+            exit_code: Some(0),
+            signal: None,
+            stdout: extent(b"Linux\n"),
+            stderr: extent(b""),
+        }),
+    };
+    let last = Chunk {
+        offset: 0,
+        end: Some(End::Whole(whole)),
+        ..plain.clone()
+    };
+    check_packet("chunk-end.bin", last, bytes);
+    let failed = Chunk {
+        transfer: transfer(What::File),
+        bytes: 0,
+        blake3: Digest::of(b""),
+        end: Some(End::Failed(Failed::new(
+            Failure::Changed,
+            "the file changed while it was read",
+        ))),
+        ..plain
+    };
+    check_packet("chunk-failed.bin", failed, b"");
+}
+
+fn check_packet(name: &str, chunk: Chunk, bytes: &[u8]) {
+    let written = Packet::encode(origin(), chunk.clone(), bytes).expect("small enough");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/wire/v1")
+        .join(name);
+    let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(
+        written.escape_ascii().to_string(),
+        golden.escape_ascii().to_string(),
+        "the bytes of {name} changed; do not edit the file"
+    );
+    let read = Packet::<Origin>::decode(&golden).expect("the golden bytes are understood");
+    assert_eq!((read.send, read.chunk), (origin(), chunk), "{name}");
+    assert_eq!(read.bytes, bytes, "{name}");
 }
 
 #[test]

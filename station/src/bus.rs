@@ -27,7 +27,7 @@ use async_nats::{Client, ConnectOptions, Event, Subscriber, connection::State};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use steward_protocol::{NodeName, SubjectFilter, broker, limits, retry::Backoff};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use uuid::Uuid;
 
 use crate::{
@@ -57,6 +57,9 @@ const SUBSCRIPTION: usize = 1;
 
 /// A dead link is seen after three of these.
 const PING: Duration = Duration::from_secs(10);
+
+/// How long a frame of bulk may take to leave before it is given up.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// Waits between attempts to connect.
 const RECONNECT: Backoff = Backoff {
@@ -151,6 +154,8 @@ pub struct Bus {
     waiting: Arc<AtomicUsize>,
     view: watch::Receiver<BrokerView>,
     client: Client,
+    /// Held while bulk leaves.
+    bulk: Arc<Mutex<()>>,
     /// Connections between the client and the broker, one number per configured address.
     open: Vec<watch::Receiver<usize>>,
 }
@@ -165,6 +170,27 @@ impl Bus {
             return false;
         }
         true
+    }
+
+    /// Hands over bulk, one frame at a time, and waits until it has left: whatever else is said
+    /// waits for one of them at most. Returns whether it left; nobody need know that it arrived.
+    pub async fn bulk(&self, outgoing: Outgoing) -> bool {
+        let _turn = self.bulk.lock().await;
+        if !self.view.borrow().connected {
+            return false;
+        }
+        let left = async {
+            let published = self
+                .client
+                .publish(outgoing.subject, outgoing.payload.into());
+            published.await.is_ok() && self.client.flush().await.is_ok()
+        };
+        tokio::time::timeout(LEAVE, left).await.unwrap_or(false)
+    }
+
+    /// Returns what is known of the connection, to be watched.
+    pub fn watch(&self) -> watch::Receiver<BrokerView> {
+        self.view.clone()
     }
 
     /// Returns what is known of the connection.
@@ -255,6 +281,7 @@ pub async fn connect(address: Address) -> Result<(Bus, Hearing), BusError> {
         waiting,
         view,
         client,
+        bulk: Arc::default(),
         open: doors.gates.into_iter().map(|gate| gate.open).collect(),
     };
     Ok((bus, Hearing::new(ears, changed)))

@@ -56,6 +56,8 @@ pub struct Config {
     pub inbox: InboxConfig,
     /// What is kept, and for how long.
     pub retention: RetentionConfig,
+    /// Most bytes of outputs kept.
+    pub outputs_bytes: u64,
     /// Most deliveries that may be open before submissions are refused.
     pub max_open_deliveries: u64,
     /// What is logged, and how.
@@ -235,6 +237,7 @@ impl Reader<'_> {
         let give_up = self.required("inbox.give_up", duration);
         let age = self.required("retention.age", duration);
         let size = self.required("retention.bytes", bytes);
+        let outputs_bytes = self.required("outputs.bytes", bytes);
         let max_open_deliveries = self.required("max_open_deliveries", values::count);
         let filter = self.required("log.filter", values::log_filter);
         let format = self.required("log.format", values::log_format);
@@ -263,6 +266,7 @@ impl Reader<'_> {
                 age: age?,
                 bytes: size?,
             },
+            outputs_bytes: outputs_bytes?,
             max_open_deliveries: max_open_deliveries?,
             log: LogConfig {
                 filter: filter?,

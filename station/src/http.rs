@@ -7,6 +7,7 @@ mod changes;
 mod error;
 mod extract;
 mod log;
+mod output;
 mod routes;
 
 use std::{
@@ -35,6 +36,7 @@ use tokio::{
 
 use crate::{
     bus::Bus, http::error::ApiError, inbox::InboxTiming, signals::Stop, station::StationHandle,
+    transfer::Transfers,
 };
 
 /// Ledger queries at once; more wait their turn.
@@ -53,7 +55,16 @@ pub struct Api {
     pub inbox: watch::Receiver<Option<String>>,
     /// The end.
     pub stop: Stop,
+    /// The way to what nodes send.
+    pub(crate) outputs: Option<Outputs>,
     readers: Arc<Semaphore>,
+}
+
+/// The way to what nodes send.
+#[derive(Debug, Clone)]
+pub(crate) struct Outputs {
+    pub(crate) transfers: Transfers,
+    pub(crate) state_dir: PathBuf,
 }
 
 impl Api {
@@ -72,8 +83,19 @@ impl Api {
             about: Arc::new(about),
             inbox,
             stop,
+            outputs: None,
             readers,
         }
+    }
+
+    /// Adds the way to what nodes send.
+    #[must_use]
+    pub fn with_transfers(self, transfers: Transfers, state_dir: PathBuf) -> Self {
+        let outputs = Some(Outputs {
+            transfers,
+            state_dir,
+        });
+        Self { outputs, ..self }
     }
 }
 

@@ -15,5 +15,6 @@ pub mod signals;
 pub mod sole;
 pub mod station;
 pub mod store;
+pub mod transfer;
 pub mod view;
 pub mod why;

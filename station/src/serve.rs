@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use steward_protocol::{transfer::Passage, version};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use crate::{
     sole::{Sole, SoleError},
     station::{Cut, Settings, Station},
     store::{Store, StoreError},
+    transfer::{self, Ground},
 };
 
 /// How long the parts may take to end before the program ends without them.
@@ -32,6 +34,14 @@ pub enum ServeError {
     /// The broker.
     #[error("use the broker")]
     Bus(#[source] BusError),
+    /// The directory of files to be sent.
+    #[error("make the directory {} for files to be sent", path.display())]
+    Files {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The API.
     #[error("serve the API")]
     Http(#[source] HttpError),
@@ -74,11 +84,30 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         creds: config.creds.clone(),
     };
     let (bus, heard) = bus::connect(address).await.map_err(ServeError::Bus)?;
+    let passage = Passage {
+        v: version::CURRENT,
+        ledger_id: store.ledger_id(),
+        epoch: store.epoch(),
+    };
+    let mut ground = Ground::new(
+        bus.clone(),
+        passage,
+        store.path().to_owned(),
+        config.state_dir.clone(),
+    );
+    ground.outputs_bytes = config.outputs_bytes;
+    transfer::files::prepare(&config.state_dir).map_err(|source| ServeError::Files {
+        path: config.state_dir.join(transfer::files::FILES),
+        source,
+    })?;
+    let (desk, transfers) = transfer::open(ground);
     let settings = Settings {
         name: config.name.clone(),
         max_open: usize::try_from(config.max_open_deliveries).unwrap_or(usize::MAX),
         keep_for: config.retention.age,
         keep_bytes: config.retention.bytes,
+        transfers: transfers.clone(),
+        state_dir: config.state_dir.clone(),
     };
     let (station, handle) =
         Station::new(settings, store, bus.clone(), heard).map_err(ServeError::Store)?;
@@ -93,7 +122,8 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let mut feeders = JoinSet::new();
     let loop_stop = Stop::new();
     let mut looping = tokio::spawn(station.run(loop_stop.clone()));
-    let api = Api::new(handle.clone(), bus, about, inbox.health(), stop.clone());
+    let api = Api::new(handle.clone(), bus, about, inbox.health(), stop.clone())
+        .with_transfers(transfers, config.state_dir.clone());
     feeders.spawn(http::serve_socket(socket, api.clone()));
     if let Some(port) = port {
         feeders.spawn(http::serve_port(port, api));
@@ -102,7 +132,9 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         let handle = handle.clone();
         async move { handle.submit(submission).await }
     };
+    // Told only once it is known here that all is to end: whoever ends before that has failed.
     let inbox_stop = CancellationToken::new();
+    feeders.spawn(desk.run(inbox_stop.clone()));
     feeders.spawn(inbox.run(accept, inbox_stop.clone()));
     ready(&ready_line(&config));
 

@@ -16,6 +16,7 @@ pub use change::{Change, Insight};
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +33,7 @@ use crate::{
     signals::Stop,
     station::offenders::Offenders,
     store::{Store, StoreError},
+    transfer::{Transfers, files},
     view::{CancelAsk, CancelReceipt, NodeView, OffenderView, Receipt, RetryAsk},
 };
 
@@ -72,6 +74,10 @@ pub struct Settings {
     pub keep_for: Duration,
     /// Up to how many bytes of ledger.
     pub keep_bytes: u64,
+    /// Where frames of transfers go.
+    pub transfers: Transfers,
+    /// Where the station keeps its state.
+    pub state_dir: PathBuf,
 }
 
 /// Whether the station's parts work, for readiness.
@@ -142,6 +148,7 @@ pub struct StationHandle {
     requests: mpsc::Sender<Request>,
     changes: watch::Receiver<u64>,
     health: watch::Receiver<Health>,
+    state_dir: PathBuf,
 }
 
 impl StationHandle {
@@ -150,7 +157,17 @@ impl StationHandle {
     /// # Errors
     ///
     /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
-    pub async fn submit(&self, submission: Submission) -> Result<Receipt, AcceptError> {
+    pub async fn submit(&self, mut submission: Submission) -> Result<Receipt, AcceptError> {
+        let state_dir = self.state_dir.clone();
+        // Files are read here, not in the loop.
+        let pinned = tokio::task::spawn_blocking(move || {
+            files::pin(&state_dir, &mut submission.messages).map(|()| submission)
+        });
+        let submission = match pinned.await {
+            Ok(Ok(submission)) => submission,
+            Ok(Err(problems)) => return Err(AcceptError::Rejected(problems)),
+            Err(error) => return Err(AcceptError::Unavailable(error.to_string())),
+        };
         self.change(|answer| Request::Submit {
             submission: Box::new(submission),
             answer,
@@ -303,6 +320,7 @@ impl Station {
         heard: Hearing,
     ) -> Result<(Self, StationHandle), StoreError> {
         let born = Instant::now();
+        let state_dir = settings.state_dir.clone();
         let courier = Courier::load(settings.name.clone(), store.load()?, moment(born));
         let (request_sender, requests) = mpsc::channel(REQUESTS);
         let (changes, changes_receiver) = watch::channel(0);
@@ -325,6 +343,7 @@ impl Station {
             requests: request_sender,
             changes: changes_receiver,
             health: health_receiver,
+            state_dir,
         };
         Ok((station, handle))
     }

@@ -3,6 +3,7 @@
 //! The ledger is an append-only list of events; every other table is derived from it in the same
 //! transaction and could be built again from it. Nothing outside `store` knows SQL.
 
+mod carriage;
 mod deliveries;
 mod ledger;
 mod load;
@@ -12,6 +13,7 @@ mod retry;
 mod row;
 mod schema;
 
+pub use carriage::Carriage;
 pub use ledger::Known;
 pub use log::{LogFilter, LogScope};
 pub use query::{Depth, MessageFilter, Named, Reader};

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steward_protocol::{
     Budget, Digest, Facts, InstanceId, JournalId, LedgerId, MessageId, NodeName, Output,
-    ProcessView, State, Subject,
+    ProcessView, State, Subject, transfer::Extent,
 };
 
 /// One message and everything known of it.
@@ -85,6 +85,26 @@ pub struct DeliveryView {
     /// What happened to it without changing its state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<NoteView>,
+}
+
+/// How an output that was shown in full ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputEnd {
+    /// Why not all of it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The exit code, if it ended with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// All it wrote to standard output, kept or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<Extent>,
+    /// All it wrote to standard error, kept or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<Extent>,
 }
 
 /// A request to cancel.

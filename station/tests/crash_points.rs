@@ -445,7 +445,8 @@ fn identity_of(start: &Start<'_>) -> Option<String> {
     id
 }
 
-const LEDGER_NAMES: [&str; 7] = [
+const LEDGER_NAMES: [&str; 8] = [
+    "files",
     "inbox",
     "ledger.sqlite3",
     "ledger.sqlite3-shm",
@@ -455,8 +456,9 @@ const LEDGER_NAMES: [&str; 7] = [
     "steward.sock",
 ];
 
-const JOURNAL_NAMES: [&str; 4] = [
+const JOURNAL_NAMES: [&str; 5] = [
     "agent.lock",
+    "children",
     "journal.db",
     "journal.db-shm",
     "journal.db-wal",

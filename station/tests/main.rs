@@ -15,3 +15,4 @@ mod poison;
 mod support;
 mod thousand;
 mod tracer;
+mod transfer;

@@ -6,15 +6,6 @@ use steward_protocol::{
     Output,
     limits::{OUTPUT_HEAD, OUTPUT_TAIL},
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
-
-/// Bytes read at a time: the size of a Linux pipe.
-const CHUNK: usize = 64 * 1024;
-
 /// A stream being captured.
 #[derive(Debug)]
 pub(super) struct Capture {
@@ -62,65 +53,6 @@ impl Capture {
             tail,
             bytes: self.bytes,
             blake3,
-        }
-    }
-}
-
-/// A task that reads a stream to its end, or until it is told that nobody waits any longer.
-#[derive(Debug)]
-pub(super) struct Reader {
-    task: JoinHandle<Capture>,
-    enough: CancellationToken,
-}
-
-impl Reader {
-    pub(super) fn start(stream: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
-        let enough = CancellationToken::new();
-        let stop = enough.clone();
-        let task = tokio::spawn(async move {
-            let mut capture = Capture::new();
-            if let Some(stream) = stream {
-                read(stream, &mut capture, &stop).await;
-            }
-            capture
-        });
-        Self { task, enough }
-    }
-
-    /// Tells whether the stream has ended.
-    pub(super) fn is_done(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// Returns what was read, without waiting for the end of the stream.
-    pub(super) async fn collect(self) -> Output {
-        self.enough.cancel();
-        match self.task.await {
-            Ok(capture) => capture.finish(),
-            Err(error) => match error.try_into_panic() {
-                // A panic belongs to the process that runs this command.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Capture::new().finish(),
-            },
-        }
-    }
-}
-
-async fn read(mut stream: impl AsyncRead + Unpin, capture: &mut Capture, stop: &CancellationToken) {
-    let mut buffer = vec![0_u8; CHUNK];
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = stream.read(&mut buffer) => read,
-            () = stop.cancelled() => return,
-        };
-        match read {
-            Ok(0) | Err(_) => return,
-            Ok(length) => capture.push(buffer.get(..length).unwrap_or_default()),
-        }
-        // Told to stop while a grandchild goes on writing: what is there now was read.
-        if stop.is_cancelled() {
-            return;
         }
     }
 }

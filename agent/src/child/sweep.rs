@@ -1,6 +1,7 @@
-//! Finds and ends what a command leaves behind: every descendant, however it tried to get away.
+//! Finds and ends what a command leaves behind whose warden is gone: every descendant, however it
+//! tried to get away.
 //!
-//! The agent is a sub-reaper, so whatever loses its parent becomes the agent's own child. A
+//! A warden that lives ends its command's descendants itself ([`super::kin`]). The agent is a sub-reaper, so whatever loses its parent becomes the agent's own child. A
 //! descendant is recognised by its process group, by its ancestors, or by the node's name and the
 //! message's id in its environment (both: one host may be several nodes, and one message is for
 //! many); one that dropped all three is ended when no other command runs. Signals go through a pidfd
@@ -9,7 +10,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, process,
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +24,7 @@ use rustix::process::{
 };
 use steward_protocol::{MessageId, NodeName};
 
-use super::{MESSAGE_ID, NODE};
+use super::{MESSAGE_ID, NODE, VERB};
 use crate::journal::ChildMark;
 
 /// No process has this number.
@@ -31,16 +36,16 @@ const ROUNDS: u32 = 100;
 /// Time between two rounds: long enough for a killed process to be gone.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The commands whose end the runtime waits for. Reaping one of them here would steal its exit code.
+/// The wardens whose end the runtime waits for. Neither they nor theirs are for anybody's sweep.
 static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// What every process of a command carries in its environment, unless it took care not to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Label {
+pub struct Label {
     /// The node it runs on.
-    pub(crate) node: NodeName,
+    pub node: NodeName,
     /// The message it runs for.
-    pub(crate) id: MessageId,
+    pub id: MessageId,
 }
 
 /// Holds still the set of running commands; nobody spawns while a sweep looks.
@@ -62,6 +67,13 @@ impl Leaders {
     }
 }
 
+impl Leader {
+    /// Keeps it out of reach for as long as this program runs: nobody waits for it any more.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Leader {
     fn drop(&mut self) {
         Leaders::hold().0.remove(&self.0);
@@ -70,15 +82,15 @@ impl Drop for Leader {
 
 /// What `/proc/PID/stat` says of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    parent: i32,
-    group: i32,
-    session: i32,
-    start_time: u64,
-    zombie: bool,
+pub(super) struct Seen {
+    pub(super) parent: i32,
+    pub(super) group: i32,
+    pub(super) session: i32,
+    pub(super) start_time: u64,
+    pub(super) zombie: bool,
 }
 
-fn look(pid: i32) -> Option<Seen> {
+pub(super) fn look(pid: i32) -> Option<Seen> {
     // The kernel writes a name as it is, and that need not be UTF-8.
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     parse(&String::from_utf8_lossy(&stat))
@@ -109,23 +121,31 @@ pub(super) fn mark(pid: i32) -> Option<ChildMark> {
 }
 
 /// Tells whether this very process still runs.
-pub(crate) fn is_alive(child: ChildMark) -> bool {
+pub(super) fn is_alive(child: ChildMark) -> bool {
     look(child.pid).is_some_and(|seen| seen.start_time == child.start_time && !seen.zombie)
 }
 
-/// Finds the process a command was started as, by the id in its environment.
-pub(crate) fn find_leader(label: &Label) -> Option<ChildMark> {
+/// Finds the warden of a command by its command line.
+pub(super) fn find_warden(dir: &Path) -> Option<ChildMark> {
     let all = snapshot();
-    let leader = all.iter().find(|(pid, seen)| {
-        seen.group == **pid && !seen.zombie && tag(**pid).is_some_and(|tag| tag.is(label))
-    })?;
+    let mut living = all.iter().filter(|(_, seen)| !seen.zombie);
+    let (pid, seen) = living.find(|(pid, _)| warded(**pid).is_some_and(|words| words == dir))?;
     Some(ChildMark {
-        pid: *leader.0,
-        start_time: leader.1.start_time,
+        pid: *pid,
+        start_time: seen.start_time,
     })
 }
 
-fn snapshot() -> BTreeMap<i32, Seen> {
+/// Returns the directory in the command line of a warden: `…/steward-agent child DIR`.
+fn warded(pid: i32) -> Option<PathBuf> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    let is_warden = words.next() == Some(VERB.as_bytes());
+    let dir = words.next().filter(|_| is_warden)?;
+    Some(PathBuf::from(OsStr::from_bytes(dir)))
+}
+
+pub(super) fn snapshot() -> BTreeMap<i32, Seen> {
     let Ok(listing) = fs::read_dir("/proc") else {
         return BTreeMap::new();
     };
@@ -192,7 +212,7 @@ fn family(
             let stray = seen.parent == me && !leaders.0.contains(pid) && seen.start_time >= born;
             // Nothing older can be its descendant; this spares a look at most of the system.
             let younger = seen.start_time >= command.start_time;
-            (heir && stray && tag(**pid).is_none())
+            (heir && stray && tag(**pid).is_none() && warded(**pid).is_none())
                 || younger
                     && (**pid == leader
                         || seen.group == leader
@@ -216,24 +236,14 @@ fn family(
     found
 }
 
-fn own_pid() -> i32 {
+pub(super) fn own_pid() -> i32 {
     i32::try_from(process::id()).unwrap_or(i32::MAX)
 }
 
-/// Sends a signal to every living process of a command.
-pub(super) fn signal_all(leader: ChildMark, label: &Label, signal: Signal) {
-    let leaders = Leaders::hold();
-    let all = snapshot();
-    let known = all
-        .get(&leader.pid)
-        .is_none_or(|seen| seen.start_time == leader.start_time);
-    if !known {
-        return;
-    }
-    for pid in family(&all, leader, label, &leaders) {
-        if let Some(seen) = all.get(&pid) {
-            send(pid, seen, signal);
-        }
+/// Sends a signal to exactly this process, if it still runs.
+pub(super) fn signal(child: ChildMark, signal: Signal) {
+    if let Some(seen) = look(child.pid).filter(|seen| seen.start_time == child.start_time) {
+        send(child.pid, &seen, signal);
     }
 }
 

@@ -39,9 +39,13 @@ const KEYS: &[Key] = &[
     key("commands_at_once", "", "STEWARD_COMMANDS_AT_ONCE"),
     key("queue", "", "STEWARD_QUEUE"),
     key("results_budget", "", "STEWARD_RESULTS_BUDGET"),
+    key("shell", "", "STEWARD_SHELL"),
+    key("limits", "", "STEWARD_LIMITS"),
+    key("output_cap", "", "STEWARD_OUTPUT_CAP"),
     key("wedged_after", "", "STEWARD_WEDGED_AFTER"),
     key("idle_after", "", "STEWARD_IDLE_AFTER"),
     key("drain", "", "STEWARD_DRAIN"),
+    key("transfer_rate", "", "STEWARD_TRANSFER_RATE"),
     key(
         "allow_unsigned",
         "--allow-unsigned",

@@ -52,6 +52,7 @@ fn open(ticket: u64, ordered: bool, started: Option<Started>) -> OpenOrder {
         id: MessageId(Uuid::from_u128(u128::from(ticket))),
         ordered,
         timeout_ms: 1000,
+        starts: 1,
         started,
     }
 }

@@ -49,6 +49,8 @@ pub enum Welcomed {
     Stale,
     /// Meant for another start of this agent.
     OtherInstance,
+    /// The same, and this start had been welcomed: it is not any more, and has to introduce itself.
+    Superseded,
 }
 
 impl Journal {
@@ -60,7 +62,10 @@ impl Journal {
                 // The station takes another start for this node: a clone of this journal, or what
                 // replaced this node while it was away. Nothing begins here before it is welcomed
                 // again, or what both have received would run on both.
-                self.welcomed = false;
+                // It may also be a welcome that was under way for long; so this start speaks up at once.
+                if std::mem::take(&mut self.welcomed) {
+                    return Welcomed::Superseded;
+                }
             }
             return Welcomed::OtherInstance;
         }

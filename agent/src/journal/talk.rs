@@ -102,7 +102,8 @@ impl Offer {
             ledger_id: self.send.ledger_id,
             pos: self.send.pos,
             seq: self.lane().map(|(seq, _)| seq),
-            idempotent: order.idempotent,
+            // A transfer goes on where it was; it does nothing twice.
+            idempotent: order.idempotent || crate::transfer::carries(&order.subject.method),
             timeout_ms: order.timeout_ms,
             expires_at: order.expires_at,
             deadline: super::deadline(now, self.send.ttl_left_ms),
@@ -155,6 +156,8 @@ pub enum Ask {
     Begin(Ticket),
     /// The child exists.
     Spawned(Ticket, ChildMark),
+    /// How an order stands that is at work here.
+    Standing(Ticket),
     /// An order is over.
     Finish(Ticket, Box<Finish>),
     /// An order was started and its end cannot be known; says why.
@@ -176,6 +179,21 @@ pub enum Ask {
     OpenSubjects,
     /// What does a hello say about the journal?
     Snapshot,
+    /// How far are the orders with these ids?
+    Fates(Vec<MessageId>),
+}
+
+/// How far an order is, for whoever keeps something because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// The journal does not know it, or not any more.
+    Forgotten,
+    /// Its end is confirmed by the station.
+    Confirmed,
+    /// Its end is in the journal.
+    Over,
+    /// It is not over.
+    Open,
 }
 
 /// What becomes of an order that arrived.
@@ -243,6 +261,8 @@ pub struct OpenOrder {
     pub ordered: bool,
     /// How long it may run.
     pub timeout_ms: u64,
+    /// How often it has been started.
+    pub starts: u32,
     /// When it was started, if it was.
     pub started: Option<Started>,
 }
@@ -316,6 +336,8 @@ pub enum Answer {
     OpenSubjects(BTreeSet<Subject>),
     /// To [`Ask::Snapshot`].
     Snapshot(Snapshot),
+    /// To [`Ask::Fates`], in the order of the ids.
+    Fates(Vec<Fate>),
     /// The question contradicts what the journal knows.
     Contradiction(Contradiction),
 }

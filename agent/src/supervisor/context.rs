@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::{ProcessView, Subject};
+use steward_protocol::{Domain, ProcessView, Subject};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, timeout},
@@ -18,6 +18,7 @@ use super::{
     view::Gauges,
 };
 use crate::{
+    child::Nursery,
     clock::Clock,
     config::Config,
     counters::{Counter, Counters},
@@ -25,6 +26,7 @@ use crate::{
     keeper::Keeper,
     method::hello::Introduction,
     signals::Stop,
+    transfer::Transfers,
     voice::{Footing, Voice},
 };
 
@@ -53,10 +55,14 @@ pub struct Context {
     pub last_hello: watch::Sender<Option<(Timestamp, Instant)>>,
     /// Round trip of the last hello and its welcome; the desk writes it.
     pub round_trip: watch::Sender<Option<Duration>>,
+    /// Where commands are started.
+    pub nursery: Nursery,
     /// As many as commands may run at once.
     pub permits: Arc<Semaphore>,
     /// Which of the orders at work are cancelled; the desk writes it.
     pub revocations: Revocations,
+    /// The transfers at work.
+    pub transfers: Transfers,
     /// What a hello says.
     pub introduction: Introduction,
     /// The way to the supervisor.
@@ -154,6 +160,18 @@ pub enum Mail {
     Welcome(Vec<u8>),
     /// The station's word that something is stored.
     Confirm(Vec<u8>),
+    /// What the station wants of a transfer.
+    Want {
+        /// The domain of its order.
+        domain: Domain,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+    /// A chunk of what the station sends.
+    Content {
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
 }
 
 /// What a process is born with.

@@ -40,6 +40,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
                 Mail::Cancel { subject, payload } => cancels.push((subject, payload)),
                 Mail::Welcome(frame) => welcome(&context, &born, &frame).await,
                 Mail::Confirm(frame) => confirm(&context, &born, &frame).await,
+                Mail::Want { .. } | Mail::Content { .. } => {}
             }
         }
         if let Some(error) = cancel::take(&context, cancels).await {
@@ -78,6 +79,16 @@ async fn welcome(context: &Context, born: &Born, frame: &[u8]) {
         }
         Welcomed::TakenOver(ledger_id) => {
             tracing::warn!(%ledger_id, "this ledger took over this node, as --accept-ledger allows");
+        }
+        Welcomed::Superseded => {
+            tracing::warn!(
+                "the station welcomed another start of this node: nothing begins here until it welcomes this one again"
+            );
+            // The heartbeat says hello at once, and frames wait for the answer.
+            context
+                .footing
+                .send_modify(|footing| footing.welcomed = None);
+            return;
         }
         Welcomed::Foreign(_) | Welcomed::Stale | Welcomed::OtherInstance => return,
     }
@@ -135,7 +146,9 @@ async fn hear(context: &Context, born: &Born, word: Word) -> Option<(Welcomed, I
             counters.note(Counter::ForeignLedger, &foreign(ledger_id, &identity));
         }
         Welcomed::Stale => counters.note(Counter::StaleReign, &"the station has a later reign"),
-        Welcomed::OtherInstance => counters.count(Counter::OtherInstance),
+        Welcomed::OtherInstance | Welcomed::Superseded => {
+            counters.count(Counter::OtherInstance);
+        }
     }
     Some((welcomed, identity))
 }

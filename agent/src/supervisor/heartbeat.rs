@@ -84,6 +84,7 @@ enum Answered {
 pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessError> {
     let mut link = context.voice.bus.link();
     let mut processes = context.introduction.processes.clone();
+    let mut footing = context.footing.subscribe();
     let mut beats = Beats::default();
     loop {
         let up = generation(&link.borrow_and_update());
@@ -109,6 +110,10 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
                     return Err(ProcessError::Cut("the list of processes"));
                 }
                 beats.changed();
+            },
+            // Whether the station has answered decides when hello is due.
+            changed = footing.changed() => if changed.is_err() {
+                return Err(ProcessError::Cut("the desk's word"));
             },
             closed = born.mailbox.recv() => if closed.is_none() {
                 return Ok(Quit::Stopping);

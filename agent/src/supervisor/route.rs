@@ -22,6 +22,13 @@ impl Supervisor {
             }),
             Route::Welcome => self.to_desk(Mail::Welcome(frame.payload)),
             Route::Confirm => self.to_desk(Mail::Confirm(frame.payload)),
+            Route::Want(domain) => self.to_transfers(Mail::Want {
+                domain,
+                payload: frame.payload,
+            }),
+            Route::Content => self.to_transfers(Mail::Content {
+                payload: frame.payload,
+            }),
             Route::Unwanted(subject) => self.to_desk(Mail::Order {
                 subject,
                 payload: frame.payload,
@@ -31,6 +38,13 @@ impl Supervisor {
             Route::Garbage(detail) => {
                 self.setup.counters.note(Counter::GarbageSubject, &detail);
             }
+        }
+    }
+
+    fn to_transfers(&self, mail: Mail) {
+        let config = &self.setup.config;
+        if let Some(subject) = Duty::Transfers.subject(&config.node, &config.station) {
+            self.post(&subject, mail);
         }
     }
 

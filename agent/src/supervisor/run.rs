@@ -8,19 +8,24 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Body, Method, Output, Sealed, ShellBody, State, Subject, limits, retry::Backoff,
+    Ack, Body, Method, Order, Outcome, Output, Sealed, ShellBody, State, Subject, limits,
+    retry::Backoff,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{context::Context, kernel::Fault, methods, process::Question, revocations::Attention};
 use crate::{
     bus::dice,
-    child::{self, Ended, Label, NotStarted, Spec, Stopped, Terms, WatchEnd},
+    child::{
+        self, End, Finished, Following, GRACE, How, Label, NotStarted, Place, Running, Spec,
+        Stopped, Terms, cgroup::Cgroups, nursery::Found,
+    },
     dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket},
     keeper::{BeginReply, KeeperError, LostReply, chain},
     method::{Work, hello::Presence},
     signals::Stop,
+    transfer::{self, job::Job, stream},
     work,
 };
 
@@ -52,11 +57,7 @@ impl Carrier {
             return Turn::Wait;
         };
         match self.context.keeper.begin(self.ticket).await {
-            Ok(BeginReply::Go { order, attempt, at }) => {
-                let finish = self.work(&order, attempt, at).await;
-                self.record(finish).await;
-                Turn::Over
-            }
+            Ok(BeginReply::Go { order, attempt, at }) => self.work(&order, attempt, at).await,
             Ok(BeginReply::Over(ack)) => {
                 self.answer(*ack).await;
                 Turn::Over
@@ -78,7 +79,12 @@ impl Carrier {
             return Some(None);
         }
         let mut stop = self.context.stop.clone();
-        let permits = Arc::clone(&self.context.permits);
+        // A transfer takes long and runs no command, so it takes no command's place.
+        let permits = Arc::clone(if transfer::carries(&self.subject.method) {
+            self.context.transfers.permits()
+        } else {
+            &self.context.permits
+        });
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop != Stop::No) => None,
@@ -87,63 +93,110 @@ impl Carrier {
         }
     }
 
-    async fn work(&self, order: &Sealed, attempt: u32, at: Timestamp) -> Finish {
-        match Work::read(order.order()) {
+    async fn work(&self, sealed: &Sealed, attempt: u32, at: Timestamp) -> Turn {
+        let order = sealed.order();
+        let finish = match Work::read(order) {
             Ok(Work {
                 body: Body::Shell(body),
                 ..
             }) => {
                 let spec = self.spec(order, body, attempt);
-                self.shell(order, spec, at).await
+                return self.shell(sealed, &spec, at).await;
             }
             Ok(Work {
                 method: Method::Hello,
                 ..
-            }) => self.hello(order, at).await,
+            }) => self.hello(at).await,
             Ok(Work {
                 method: Method::Ping,
                 ..
-            }) => self.ping(order.order(), at).await,
+            }) => self.ping(order, at).await,
             Ok(Work {
                 body: Body::Processes(body),
                 ..
-            }) => self.processes(order.order(), body, at).await,
+            }) => self.processes(order, body, at).await,
             Ok(Work { method, body }) if work::is_done_here(method) => {
                 match methods::builtin(method, &body) {
                     Ok(body) => {
                         let spec = self.spec(order, body, attempt);
-                        self.shell(order, spec, at).await
+                        return self.shell(sealed, &spec, at).await;
                     }
                     Err(error) => not_run(at, None, format!("this node cannot do it: {error}")),
                 }
             }
+            Ok(Work {
+                body: body @ (Body::Fetch(_) | Body::Send(_)),
+                ..
+            }) => match self.transfer(sealed, &body, at).await {
+                Some(finish) => finish,
+                None => return Turn::Left,
+            },
             Ok(Work { method, .. }) => {
                 let reason = format!("this node cannot do {} yet", method.as_str());
                 not_run(at, None, reason)
             }
             // It was understood when it was taken; a later version of this program may not.
             Err(refusal) => not_run(at, None, format!("this node cannot do it: {refusal}")),
+        };
+        self.record(finish).await;
+        Turn::Over
+    }
+
+    /// Carries out a transfer, which takes its time. Gives nothing when it goes on at the next start.
+    async fn transfer(&self, sealed: &Sealed, body: &Body, at: Timestamp) -> Option<Finish> {
+        // That it was started is durable; without this word the station learns it with the end.
+        if let Ok(ack) = self.context.keeper.standing(self.ticket).await {
+            self.answer(ack).await;
+        }
+        transfer::carry(self.job(sealed, at), body).await
+    }
+
+    fn job<'a>(&'a self, order: &'a Sealed, at: Timestamp) -> Job<'a> {
+        Job {
+            context: &self.context,
+            order,
+            at,
+            attention: &self.attention,
         }
     }
 
-    fn spec(&self, order: &Sealed, body: ShellBody, attempt: u32) -> Spec {
+    fn spec(&self, order: &Order, body: ShellBody, attempt: u32) -> Spec {
+        let config = &self.context.config;
+        let shell = body
+            .shell
+            .map(|text| [config.shell.clone(), vec![text]].concat());
         Spec {
-            body,
-            node: self.context.config.node.clone(),
-            message_id: order.order().id,
+            argv: shell.unwrap_or(body.data),
+            cwd: body.cwd,
+            env: body.env,
+            stdin: body.stdin,
+            user: body.user,
+            group: body.group,
+            nice: body.nice,
+            limits: body.limits.unwrap_or_default(),
+            insist: config.limits,
+            cgroups: Cgroups::default(),
+            timeout: timeout(order.timeout_ms),
+            grace: body.grace.map_or(GRACE, |grace| grace.0),
+            cap: config.output_cap,
+            following: match order.stream {
+                true => Following::Station,
+                false => Following::Nobody,
+            },
+            node: config.node.clone(),
+            message_id: order.id,
             attempt,
+            success_codes: order.success_codes.clone(),
         }
     }
 
-    async fn shell(&self, order: &Sealed, spec: Spec, at: Timestamp) -> Finish {
-        let running = match child::start(&spec) {
+    async fn shell(&self, sealed: &Sealed, spec: &Spec, at: Timestamp) -> Turn {
+        let running = match self.context.nursery.start(spec) {
             Ok(running) => running,
             Err(NotStarted { exit_code, reason }) => {
-                if exit_code.is_none() {
-                    let fault = Fault::NotStartable(reason.clone());
-                    self.context.raise(&self.subject, fault).await;
-                }
-                return not_run(at, exit_code, reason);
+                self.raise_not_startable(exit_code, &reason).await;
+                self.record(not_run(at, exit_code, reason)).await;
+                return Turn::Over;
             }
         };
         match self
@@ -153,50 +206,83 @@ impl Carrier {
             .await
         {
             Ok(ack) => self.answer(ack).await,
-            // That it was started is durable; without its number a restart finds it by its environment.
+            // That it was started is durable; without its number a restart finds it by its directory.
             Err(error) => self.storage(&error).await,
         }
-        let timeout = timeout(order.order().timeout_ms);
-        let ended = running.finish(self.terms(timeout)).await;
-        match ended {
-            Ok(ended) => {
-                let why = ended.stopped.map(|stopped| self.why(stopped, timeout));
-                finished(order, at, ended, why)
-            }
-            Err(error) => Finish {
-                state: State::Interrupted,
-                reason: Some(format!("the system could not say how it ended: {error}")),
-                outcome: None,
-            },
+        if spec.following == Following::Station {
+            let note = stream::Note::of(sealed, spec.attempt);
+            stream::stream(&self.context, running.place().dir(), note);
+        }
+        let asked = Asked {
+            at,
+            timeout: spec.timeout,
+        };
+        self.await_end(running, &asked).await
+    }
+
+    async fn raise_not_startable(&self, exit_code: Option<i32>, reason: &str) {
+        if exit_code.is_none() {
+            let fault = Fault::NotStartable(reason.to_owned());
+            self.context.raise(&self.subject, fault).await;
         }
     }
 
-    async fn hello(&self, order: &Sealed, at: Timestamp) -> Finish {
+    /// Waits for a command, and records what came of it.
+    async fn await_end(&self, running: Running, asked: &Asked) -> Turn {
+        let place = running.place().clone();
+        match running.finish(self.terms()).await {
+            Finished::Over(end) => self.ended(*end, asked).await,
+            Finished::Lost(reason) => {
+                let turn = self
+                    .lost(&format!("{reason}: how it ended is not known"))
+                    .await;
+                forget(&place);
+                turn
+            }
+            Finished::Left => Turn::Left,
+        }
+    }
+
+    /// Records the end that a warden wrote down.
+    async fn ended(&self, end: End, asked: &Asked) -> Turn {
+        if let How::NotStarted { exit_code, reason } = &end.how {
+            self.raise_not_startable(*exit_code, reason).await;
+        }
+        let stopped = match &end.how {
+            How::Ended { stopped, .. } => stopped.map(|stopped| self.why(stopped, asked.timeout)),
+            How::NotStarted { .. } => None,
+        };
+        self.record(finish_of(end, asked, stopped)).await;
+        self.context.nursery.note_change();
+        Turn::Over
+    }
+
+    async fn hello(&self, at: Timestamp) -> Finish {
         let hello = self.context.introduction.hello(Presence::Staying).await;
         let text = match hello {
             Ok(hello) => serde_json::to_vec(&hello).map_err(|error| error.to_string()),
             Err(error) => Err(chain(&error)),
         };
-        let (exit_code, stdout, reason) = match text {
-            Ok(json) => (0, Output::whole(&json), None),
-            Err(reason) => (1, Output::whole(b""), Some(reason)),
-        };
-        let ended = Ended {
-            exit_code: Some(exit_code),
-            signal: None,
-            stopped: None,
-            stdout,
-            stderr: Output::whole(b""),
+        let (state, exit_code, stdout, reason) = match text {
+            Ok(json) => (State::Succeeded, 0, json, None),
+            Err(reason) => (State::Failed, 1, Vec::new(), Some(reason)),
         };
         Finish {
+            state,
             reason,
-            ..finished(order, at, ended, None)
+            outcome: Some(Outcome {
+                exit_code: Some(exit_code),
+                signal: None,
+                started_at: at,
+                finished_at: Timestamp::now(),
+                stdout: Some(Output::whole(&stdout)),
+                stderr: Some(Output::whole(b"")),
+            }),
         }
     }
 
-    fn terms(&self, timeout: Duration) -> Terms {
+    fn terms(&self) -> Terms {
         Terms {
-            timeout,
             drain: self.context.config.drain,
             stop: self.context.stop.clone(),
             cancelled: Box::pin(self.attention.wait()),
@@ -205,17 +291,14 @@ impl Carrier {
 
     /// Returns what a stop makes of the order, and the words for it.
     fn why(&self, stopped: Stopped, timeout: Duration) -> (State, String) {
-        match stopped {
-            Stopped::TimedOut => (State::TimedOut, timed_out(timeout)),
-            Stopped::AgentStopping => (
+        match (stopped, self.attention.revoked()) {
+            (Stopped::TimedOut, _) => (State::TimedOut, timed_out(timeout)),
+            (Stopped::Told, Some(revoked)) => (State::Cancelled, revoked.to_string()),
+            (Stopped::Told, None) => (
                 State::Failed,
-                "the agent was stopping and ended it before it was done".to_owned(),
+                "it was stopped on this node: its warden was sent TERM, and not by a cancellation that is known"
+                    .to_owned(),
             ),
-            Stopped::Cancelled => {
-                let revoked = self.attention.revoked();
-                let words = revoked.map(|revoked| revoked.to_string());
-                (State::Cancelled, words.unwrap_or_default())
-            }
         }
     }
 
@@ -255,62 +338,53 @@ impl Carrier {
         self.context.voice.ack(&self.subject.domain, ack).await;
     }
 
-    /// Sees to an order that an earlier run left started (rule J3): watched while its child lives,
-    /// interrupted otherwise, and never run again unless it says that it may.
+    /// Sees to an order that an earlier run left started (rule J3): its true end where its warden wrote
+    /// one, waited for while that lives, interrupted otherwise, and never run again unless it says
+    /// that it may.
     pub(super) async fn recover(self, order: OpenOrder, started: Started) -> Turn {
-        let now = self.context.clock.now();
         let label = Label {
             node: self.context.config.node.clone(),
             id: order.id,
         };
-        let same_boot = started.boot_id == now.boot_id;
-        let child = match started.child {
-            _ if !same_boot => None,
-            Some(mark) => Some(mark).filter(|mark| child::is_alive(*mark)),
-            // It was cut short between the start and the note of its number.
-            None => child::find_leader(&label),
-        };
-        let Some(mark) = child else {
-            if same_boot {
-                child::clear_leftovers(started.child, &label).await;
-            }
-            let reason = if same_boot {
-                "the agent was restarted while it ran, and it is gone: how it ended is not known"
-            } else {
-                "the node was restarted while it ran: how it ended is not known"
-            };
-            return self.lost(reason).await;
-        };
-        tracing::info!(id = %order.id, pid = mark.pid, "a command of an earlier start still runs");
-        // It holds one of the places if there is one; it runs in any case.
-        let _permit = Arc::clone(&self.context.permits).try_acquire_owned();
+        let same_boot = started.boot_id == self.context.clock.now().boot_id;
         if let Some(revoked) = &started.revoked {
             self.context.revocations.revoke(self.ticket, revoked);
         }
-        let ran = Duration::from_millis(now.boot_ms.saturating_sub(started.boot_ms));
-        let timeout = timeout(order.timeout_ms);
-        let terms = self.terms(timeout.saturating_sub(ran));
-        match child::watch(mark, &label, terms).await {
-            WatchEnd::Stopped(stopped @ (Stopped::TimedOut | Stopped::Cancelled)) => {
-                let (state, words) = self.why(stopped, timeout);
-                let reason = format!(
-                    "{words}; the agent was restarted while it ran, so its output is lost"
-                );
-                let finish = Finish {
-                    state,
-                    reason: Some(reason),
-                    outcome: None,
-                };
-                self.record(finish).await;
-                Turn::Over
+        let asked = Asked {
+            at: started.at,
+            timeout: timeout(order.timeout_ms),
+        };
+        let (nursery, starts) = (&self.context.nursery, order.starts);
+        let found = if same_boot {
+            nursery.find(&label, starts, started.child)
+        } else {
+            // Whoever has its warden's number now is somebody else.
+            nursery.find_end(&label, starts)
+        };
+        match found {
+            Ok(Found::Over(end)) => return self.ended(*end, &asked).await,
+            Ok(Found::Running(running)) => {
+                let pid = running.mark().pid;
+                tracing::info!(id = %order.id, pid, "a command of an earlier start still runs");
+                // It holds one of the places if there is one; it runs in any case.
+                let _permit = Arc::clone(&self.context.permits).try_acquire_owned();
+                return self.await_end(*running, &asked).await;
             }
-            WatchEnd::Stopped(Stopped::AgentStopping) => {
-                self.lost("the agent was restarted while it ran, and stopped it when it was stopped itself: how it ended is not known").await
-            }
-            WatchEnd::ByItself => {
-                self.lost("the agent was restarted while it ran: it came to its end, but its exit code and output are not known").await
+            Ok(Found::Nothing) => {}
+            Err(error) => {
+                tracing::error!(id = %order.id, error = chain(&error), "an end is there and cannot be read")
             }
         }
+        if same_boot {
+            child::clear_leftovers(started.child, &label).await;
+        }
+        let what = if same_boot { "agent" } else { "node" };
+        let reason = format!(
+            "the {what} was restarted while it ran, and it is gone: how it ended is not known"
+        );
+        let turn = self.lost(&reason).await;
+        forget(&nursery.place(order.id, starts));
+        turn
     }
 
     async fn lost(&self, reason: &str) -> Turn {
@@ -371,7 +445,7 @@ fn not_run(at: Timestamp, exit_code: Option<i32>, reason: String) -> Finish {
     Finish {
         state: State::Failed,
         reason: Some(reason),
-        outcome: Some(steward_protocol::Outcome {
+        outcome: Some(Outcome {
             exit_code,
             signal: None,
             started_at: at,
@@ -382,32 +456,47 @@ fn not_run(at: Timestamp, exit_code: Option<i32>, reason: String) -> Finish {
     }
 }
 
-/// What came of a command that ran, and what stopping it made of that.
-fn finished(
-    order: &Sealed,
+/// What an order asked for, as far as its end is judged by it.
+struct Asked {
+    /// When it was started.
     at: Timestamp,
-    ended: Ended,
-    stopped: Option<(State, String)>,
-) -> Finish {
-    let success = ended
-        .exit_code
-        .is_some_and(|code| order.order().success_codes.contains(&code));
-    let (state, reason) = match stopped {
-        Some((state, reason)) => (state, Some(reason)),
-        None if success => (State::Succeeded, None),
-        None => (State::Failed, None),
+    /// How long it might run.
+    timeout: Duration,
+}
+
+/// What a warden wrote down, and what stopping made of that.
+fn finish_of(end: End, asked: &Asked, stopped: Option<(State, String)>) -> Finish {
+    let (exit_code, signal, never) = match end.how {
+        How::Ended {
+            exit_code, signal, ..
+        } => (exit_code, signal, None),
+        How::NotStarted { exit_code, reason } => (exit_code, None, Some(reason)),
     };
+    let (state, reason) = match (never, stopped) {
+        (Some(reason), _) => (State::Failed, Some(reason)),
+        (None, Some((state, reason))) => (state, Some(reason)),
+        (None, None) if end.success => (State::Succeeded, None),
+        (None, None) => (State::Failed, None),
+    };
+    let words: Vec<String> = reason.into_iter().chain(end.notes).collect();
     Finish {
         state,
-        reason,
-        outcome: Some(steward_protocol::Outcome {
-            exit_code: ended.exit_code,
-            signal: ended.signal,
-            started_at: at,
-            finished_at: Timestamp::now(),
-            stdout: Some(ended.stdout),
-            stderr: Some(ended.stderr),
+        reason: Some(words.join("; ")).filter(|words| !words.is_empty()),
+        outcome: Some(Outcome {
+            exit_code,
+            signal,
+            started_at: asked.at,
+            finished_at: end.finished_at,
+            stdout: Some(end.stdout),
+            stderr: Some(end.stderr),
         }),
+    }
+}
+
+/// Removes what is left of a start whose end nobody knows.
+fn forget(place: &Place) {
+    if let Err(error) = place.remove() {
+        tracing::warn!(error = chain(&error), "a command's directory stays");
     }
 }
 

@@ -214,11 +214,15 @@ impl World<'_> {
             Err(Trouble::Killed) => return Err(Killed),
         };
         self.note(Who::Host(host), || format!("hears a welcome: {welcomed:?}"));
-        if matches!(
-            welcomed,
-            Welcomed::Foreign(_) | Welcomed::Stale | Welcomed::OtherInstance
-        ) {
-            return Ok(());
+        match welcomed {
+            Welcomed::Heard | Welcomed::Pinned(_) | Welcomed::TakenOver(_) => {}
+            Welcomed::Superseded => {
+                if let Some(agent) = &mut self.hosts[host].agent {
+                    agent.footing.welcomed = None;
+                }
+                return Ok(());
+            }
+            Welcomed::Foreign(_) | Welcomed::Stale | Welcomed::OtherInstance => return Ok(()),
         }
         let generation = self.hosts[host].line.generation;
         let Some(agent) = &mut self.hosts[host].agent else {

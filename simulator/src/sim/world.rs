@@ -123,6 +123,9 @@ pub struct Report {
     pub trace: Vec<String>,
 }
 
+/// Most things that happen in a schedule; a usual one comes to rest after a few thousand.
+const RESTLESS: u64 = 1_000_000;
+
 /// The world of one schedule.
 #[derive(Debug)]
 pub struct World<'b> {
@@ -230,11 +233,17 @@ impl<'b> World<'b> {
 
     /// Lets everything happen, and judges it.
     pub fn run(mut self) -> Report {
+        let mut happenings = 0;
         while self.violation.is_none()
             && let Some((at, what)) = self.queue.take()
         {
             self.now = at;
             self.happen(what);
+            happenings += 1;
+            if happenings == RESTLESS {
+                let what = format!("{RESTLESS} things have happened and it goes on");
+                self.wrong(Wrong::NotFinal, what);
+            }
         }
         self.judge();
         let rows = self.station.ledger.messages.iter();

@@ -10,7 +10,12 @@ use std::{
 };
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
@@ -187,7 +192,48 @@ impl Client {
         }
     }
 
+    /// Asks for `path` under `/api/v1`, whose answer comes piece by piece and may take for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub(crate) async fn open(&self, path: &str) -> Result<Pieces, ClientError> {
+        let question = Question {
+            method: Method::GET,
+            path: format!("/api/v1{path}"),
+            body: Bytes::new(),
+            wait: Duration::ZERO,
+        };
+        let response = timeout(ANSWER_DEADLINE, self.send(question))
+            .await
+            .map_err(|_| self.lost("it did not begin in time"))??;
+        let status = response.status().as_u16();
+        if (200..300).contains(&status) {
+            let socket = self.socket.clone();
+            let body = response.into_body();
+            return Ok(Pieces { body, socket });
+        }
+        let lost = |error: hyper::Error| self.lost(&error.to_string());
+        let body = response.into_body().collect().await.map_err(lost)?;
+        match serde_json::from_slice(&body.to_bytes()) {
+            Ok(view) => Err(ClientError::Answer { status, view }),
+            Err(error) => Err(ClientError::Foreign {
+                socket: self.socket.clone(),
+                path: path.to_owned(),
+                what: error.to_string(),
+            }),
+        }
+    }
+
     async fn exchange(&self, question: Question) -> Result<(u16, Bytes), ClientError> {
+        let response = self.send(question).await?;
+        let status = response.status().as_u16();
+        let lost = |error: hyper::Error| self.lost(&error.to_string());
+        let body = response.into_body().collect().await.map_err(lost)?;
+        Ok((status, body.to_bytes()))
+    }
+
+    async fn send(&self, question: Question) -> Result<Response<Incoming>, ClientError> {
         let stream =
             UnixStream::connect(&self.socket)
                 .await
@@ -206,10 +252,7 @@ impl Client {
             .header(header::HOST, "localhost")
             .body(Full::new(question.body))
             .map_err(|error| self.lost(&error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(lost)?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map_err(lost)?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.map_err(lost)
     }
 
     /// Returns an error that says that the station cannot be asked.
@@ -217,6 +260,40 @@ impl Client {
         ClientError::Lost {
             socket: self.socket.clone(),
             what: what.to_owned(),
+        }
+    }
+}
+
+/// An answer that comes piece by piece.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    body: Incoming,
+    socket: PathBuf,
+}
+
+impl Pieces {
+    /// Returns the next piece, or nothing at the end.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the connection breaks.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    // What is no data is of no interest.
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(ClientError::Lost {
+                        socket: self.socket.clone(),
+                        what: error.to_string(),
+                    });
+                }
+            }
         }
     }
 }

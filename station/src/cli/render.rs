@@ -257,10 +257,12 @@ pub(crate) fn notice(line: &str) {
 
 /// Writes to standard error as it is.
 pub(crate) fn say(text: &str) {
+    say_bytes(text.as_bytes());
+}
+
+/// Writes to standard error, byte for byte.
+pub(crate) fn say_bytes(bytes: &[u8]) {
     let mut stderr = io::stderr().lock();
     // There is no third place to complain to.
-    stderr
-        .write_all(text.as_bytes())
-        .and_then(|()| stderr.flush())
-        .ok();
+    stderr.write_all(bytes).and_then(|()| stderr.flush()).ok();
 }

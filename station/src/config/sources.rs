@@ -104,6 +104,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         about: "how much of them is kept",
     },
     Setting {
+        key: "outputs.bytes",
+        flag: None,
+        environment: "STEWARD_OUTPUTS_BYTES",
+        default: Some("10GiB"),
+        about: "how much of the outputs that came in full is kept, in all and of one",
+    },
+    Setting {
         key: "max_open_deliveries",
         flag: None,
         environment: "STEWARD_MAX_OPEN_DELIVERIES",

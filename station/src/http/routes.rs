@@ -17,7 +17,7 @@ use super::{
     Api, Peer, changes,
     error::ApiError,
     extract::{Body, Path, Query},
-    log,
+    log, output,
 };
 use crate::{
     inbox::{self, AcceptError, Format, MAX_FILE, Submission},
@@ -63,6 +63,7 @@ pub(super) fn reading() -> Router<Api> {
         .route("/api/v1/events", get(events))
         .merge(changes::reading())
         .merge(log::reading())
+        .merge(output::reading())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_way)
 }

@@ -10,6 +10,7 @@ use crate::{
     bus::{self, Heard},
     courier::{self, Action, Record},
     roster::Moment,
+    transfer::Transfers,
     view::NodeView,
 };
 
@@ -36,6 +37,10 @@ impl Station {
                 } => {
                     *self.counters.entry(kind).or_default() += count;
                     self.offenders.note(sender.as_ref(), kind, count, now);
+                    continue;
+                }
+                Heard::Frame { subject, payload } if Transfers::concern(&subject) => {
+                    self.settings.transfers.hear(subject, payload);
                     continue;
                 }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {

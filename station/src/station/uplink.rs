@@ -159,7 +159,10 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             | Method::Processes
             | Method::Schedule
             | Method::Textlogging
-            | Method::Report,
+            | Method::Report
+            | Method::Output
+            | Method::Want
+            | Method::Content,
         )
         | (Kind::Command, _) => Err(unknown()),
     }

@@ -1,5 +1,7 @@
 //! `steward msg output`: what a command printed, byte for byte.
 
+use std::io::IsTerminal;
+
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use steward_protocol::NodeName;
@@ -7,12 +9,14 @@ use steward_protocol::NodeName;
 use crate::{
     cli::{
         Exit, Session,
-        client::encode,
+        client::{Query, encode},
         outcome::left_out,
         render::{emit_bytes, notice, text},
     },
-    view::DeliveryView,
+    view::{DeliveryView, MessageView},
 };
+
+mod follow;
 
 /// The arguments of `steward msg output`.
 #[derive(Debug, Args)]
@@ -20,11 +24,17 @@ pub(in crate::cli) struct OutputArgs {
     /// The message: its id, or as much of it as is unambiguous
     #[arg(value_parser = super::id)]
     id: String,
-    /// The node
-    node: NodeName,
-    /// Which of the two streams
-    #[arg(long, value_name = "STREAM", default_value = "stdout")]
-    stream: Stream,
+    /// The node; may be left out where the message goes to one only
+    node: Option<NodeName>,
+    /// Show it from the beginning and then as it comes, until the command has ended
+    #[arg(long)]
+    follow: bool,
+    /// Fetch all that the node has kept, and compare it with its digests
+    #[arg(long, conflicts_with = "follow")]
+    full: bool,
+    /// Which of the two streams [default: stdout; both with --follow and --full]
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<Stream>,
 }
 
 /// The streams a command writes to.
@@ -32,34 +42,95 @@ pub(in crate::cli) struct OutputArgs {
 enum Stream {
     Stdout,
     Stderr,
+    Both,
+}
+
+impl Stream {
+    fn has_stdout(self) -> bool {
+        matches!(self, Self::Stdout | Self::Both)
+    }
+
+    fn has_stderr(self) -> bool {
+        matches!(self, Self::Stderr | Self::Both)
+    }
 }
 
 pub(super) async fn output(session: &Session, args: &OutputArgs) -> Result<Exit> {
-    let path = format!("/messages/{}/nodes/{}", encode(&args.id), args.node);
-    let delivery: DeliveryView = session.client.get(&path).await?;
-    let stream = match args.stream {
-        Stream::Stdout => &delivery.stdout,
-        Stream::Stderr => &delivery.stderr,
+    let node = match &args.node {
+        Some(node) => node.clone(),
+        None => only_node(session, &args.id).await?,
     };
-    let Some(output) = stream else {
+    let path = format!("/messages/{}/nodes/{node}", encode(&args.id));
+    if args.follow || args.full {
+        let stream = args.stream.unwrap_or(Stream::Both);
+        if args.full {
+            let delivery: DeliveryView = session.client.get(&path).await?;
+            if !delivery.state.is_final() {
+                let state = delivery.state;
+                bail!(
+                    "fetch the whole output of {node}: the delivery is {state}; follow it with --follow, or wait with `steward msg watch {}`",
+                    args.id
+                );
+            }
+        }
+        return follow::follow(session, &format!("{path}/output"), stream).await;
+    }
+    let delivery: DeliveryView = session.client.get(&path).await?;
+    let stream = args.stream.unwrap_or(Stream::Stdout);
+    if stream.has_stdout() {
+        show(&node, &delivery, Stream::Stdout)?;
+    }
+    if stream.has_stderr() {
+        show(&node, &delivery, Stream::Stderr)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Returns the node of a message that goes to one only.
+async fn only_node(session: &Session, id: &str) -> Result<NodeName> {
+    let query = Query::new().with("brief", "true");
+    let path = query.on(&format!("/messages/{}", encode(id)));
+    let message: MessageView = session.client.get(&path).await?;
+    match message.deliveries.as_slice() {
+        [only] => Ok(only.node.clone()),
+        several => {
+            let names: Vec<&str> = several
+                .iter()
+                .take(20)
+                .map(|delivery| delivery.node.as_str())
+                .collect();
+            bail!(
+                "tell whose output is meant: the message goes to {} nodes; name one of {}",
+                several.len(),
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn show(node: &NodeName, delivery: &DeliveryView, stream: Stream) -> Result<()> {
+    let (name, output) = match stream {
+        Stream::Stderr => ("stderr", &delivery.stderr),
+        Stream::Stdout | Stream::Both => ("stdout", &delivery.stdout),
+    };
+    let Some(output) = output else {
         let state = delivery.state;
         bail!(
-            "show the output of {}: the node has reported none, the delivery is {state}{}",
-            args.node,
+            "show the output of {node}: the node has reported none, the delivery is {state}{}",
             delivery
                 .reason
-                .map(|reason| format!(" ({})", text::escape(&reason)))
+                .as_ref()
+                .map(|reason| format!(" ({})", text::escape(reason)))
                 .unwrap_or_default()
         );
     };
     emit_bytes(&output.head)?;
     emit_bytes(&output.tail)?;
-    let name = match args.stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-    };
     if let Some(line) = left_out(name, output) {
         notice(&line);
+        if std::io::stderr().is_terminal() {
+            notice("--full fetches what the node has kept of it");
+        }
     }
-    Ok(Exit::Success)
+    Ok(())
 }

@@ -1,0 +1,116 @@
+//! `filesend`: a file of the station comes to the node. It is received beside its place and put there
+//! only when all of it is here, durable and right.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use steward_protocol::{
+    body::SendBody,
+    transfer::{Failed, Failure, Whole},
+};
+use tokio::{sync::watch, task::spawn_blocking};
+
+use super::{
+    install::{self, Wish},
+    job::{Cut, Job},
+    receive::Receive,
+    sink::Sink,
+};
+use crate::journal::Finish;
+
+/// Receives the file and puts it in its place. Returns nothing when the agent ends first: its next
+/// start goes on with what is here.
+pub(super) async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
+    let target = PathBuf::from(&body.path);
+    let part = part(&target, &job);
+    let stuck = watch::Sender::new(None);
+    let result = job.within(carry(job, body, &part, stuck.clone())).await;
+    if !matches!(result, Ok(Ok(_)) | Err(Cut::Stopping)) {
+        discard(&part);
+    }
+    match result {
+        Ok(Ok(words)) => Some(job.succeeded(&words)),
+        Ok(Err(failed)) => Some(job.failed(failed.reason)),
+        Err(cut) => {
+            let trouble = stuck.borrow().clone();
+            let trouble =
+                trouble.map(|error| format!("{} could not be written: {error}", part.display()));
+            job.cut(&cut, trouble.as_deref())
+        }
+    }
+}
+
+/// Returns where the file is until it is complete: beside its place, so that it can be renamed.
+fn part(target: &Path, job: &Job<'_>) -> PathBuf {
+    let id = job.order.order().id;
+    target.with_file_name(format!(".steward-{id}.part"))
+}
+
+fn discard(part: &Path) {
+    if let Err(error) = fs::remove_file(part)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %part.display(), %error, "what was received of a file was not removed");
+    }
+}
+
+async fn carry(
+    job: Job<'_>,
+    body: &SendBody,
+    part: &Path,
+    stuck: watch::Sender<Option<String>>,
+) -> Result<String, Failed> {
+    let (Some(bytes), Some(blake3)) = (body.bytes, body.blake3) else {
+        let reason = "the order does not say how long the file is and what its digest is";
+        return Err(Failed::new(Failure::Refused, reason));
+    };
+    let lane = job
+        .context
+        .transfers
+        .open(job.transfer())
+        .map_err(|taken| Failed::new(Failure::Other, format!("begin the transfer: {taken}")))?;
+    let wish = Wish {
+        target: PathBuf::from(&body.path),
+        mode: body.mode,
+        owner: body.owner.clone(),
+        if_match: body.if_match,
+        parents: body.parents,
+    };
+    let (beside, before) = (part.to_owned(), wish.clone());
+    let sink = blocking(move || {
+        install::prepare(&before)?;
+        Sink::open(&beside).map_err(|error| storage("open", &beside, &error))
+    })
+    .await?;
+    let receive = Receive {
+        context: job.context,
+        lane,
+        domain: job.order.order().subject.domain.clone(),
+        sink,
+        expected: Whole {
+            bytes,
+            blake3,
+            command: None,
+        },
+        stuck,
+    };
+    let sink = receive.run().await?;
+    blocking(move || install::install(&sink, &wish)).await?;
+    Ok(format!("{}: {bytes} bytes, blake3 {blake3}\n", body.path))
+}
+
+pub(super) fn storage(doing: &str, path: &Path, error: &io::Error) -> Failed {
+    let shown = path.display();
+    Failed::new(Failure::Storage, format!("{doing} {shown}: {error}"))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
+) -> Result<T, Failed> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Failed::new(Failure::Storage, error.to_string())),
+    }
+}
