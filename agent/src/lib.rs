@@ -22,7 +22,7 @@ use crate::{
     counters::Counters,
     journal::Limits,
     keeper::{Keeper, KeeperError, Opening, chain},
-    method::hello::{Introduction, Presence},
+    method::hello::{Allowances, Introduction, Presence},
     signals::{Signals, Stop},
     status::serve::Door,
     store::{Owner, StoreError},
@@ -58,6 +58,7 @@ pub mod store;
 pub mod supervisor;
 pub mod transfer;
 pub mod voice;
+pub mod work;
 
 /// How long the first connection may take before the agent says that it is ready without it.
 const FIRST_LINK: Duration = Duration::from_secs(2);
@@ -285,6 +286,7 @@ fn context(
 ) -> Context {
     let footing = watch::Sender::new(Footing::default());
     let round_trip = watch::Sender::new(None);
+    let permits = Arc::new(Semaphore::new(config.commands_at_once));
     Context {
         config: config.clone(),
         keeper: parts.keeper.clone(),
@@ -306,6 +308,13 @@ fn context(
             clock: parts.clock.clone(),
             processes: listed.subscribe(),
             labels: config.labels.clone(),
+            allowances: Allowances {
+                state_dir: config.state_dir.clone(),
+                results_bytes: config.results_budget,
+                queue: config.queue,
+                commands: config.commands_at_once,
+                permits: Arc::clone(&permits),
+            },
             interval: config.heartbeat,
             started_at: Timestamp::now(),
             round_trip: round_trip.subscribe(),
@@ -316,7 +325,7 @@ fn context(
         revocations: Revocations::default(),
         transfers: Transfers::new(config.transfer_rate),
         nursery: parts.nursery.clone(),
-        permits: Arc::new(Semaphore::new(config.commands_at_once)),
+        permits,
         supervisor: calls,
     }
 }

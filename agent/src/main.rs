@@ -16,6 +16,7 @@ use steward_agent::{
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
     status::{self, Format},
+    work,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -63,10 +64,15 @@ const STATUS_CODES: &str = "Exit codes: 0 it runs and its station has welcomed i
 const LEAST_WORKERS: usize = 4;
 
 fn main() -> ExitCode {
-    // Before anything else: a warden is started for every command and must cost next to nothing.
+    // Before anything else: a warden is started for every command and must cost next to nothing, and so
+    // must what it runs of ours.
     let mut words = env::args_os().skip(1);
-    if words.next().is_some_and(|verb| verb == child::VERB) {
+    let verb = words.next().unwrap_or_default();
+    if verb == child::VERB {
         return ward(&words.next().unwrap_or_default());
+    }
+    if verb == work::VERB {
+        return ExitCode::from(work::run(&words.next().unwrap_or_default()));
     }
     match Arguments::parse().verb {
         Verb::Run { flags, config, log } => run_verb(flags, config, log),

@@ -48,6 +48,7 @@ mod faults;
 pub mod heartbeat;
 mod intake;
 pub mod kernel;
+mod methods;
 pub mod operate;
 pub mod process;
 pub mod pulse;

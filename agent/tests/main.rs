@@ -13,6 +13,7 @@ mod children;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
 mod faults;
+mod methods;
 mod redelivery;
 mod restart;
 mod shell;
@@ -20,3 +21,4 @@ mod shutdown;
 mod status;
 mod supervision;
 mod support;
+mod work;

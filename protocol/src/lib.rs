@@ -29,7 +29,7 @@ pub use crate::{
     body::{Body, BodyError, ShellBody},
     cancel::Cancel,
     envelope::{DecodeError, Envelope, Frame, Order, Origin, Reign, Sealed, Send},
-    event::{Confirm, FaultEvent, Hello, ProcessState, ProcessView, Welcome},
+    event::{Budget, Confirm, Facts, FaultEvent, Hello, ProcessState, ProcessView, Welcome},
     filter::SubjectFilter,
     id::{Digest, EventId, InstanceId, JournalId, LedgerId, MessageId},
     message::{Message, Options, Reply, ReplyTo, Target},

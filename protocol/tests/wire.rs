@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, FaultEvent, Frame,
-    Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome, Output,
-    ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, checksum,
+    Ack, Budget, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, Facts,
+    FaultEvent, Frame, Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome,
+    Output, ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, checksum,
     envelope::Body,
     limits::MAX_FRAME,
     transfer::{
@@ -145,6 +145,35 @@ fn hello() -> Hello {
         }],
         counters: BTreeMap::from([("garbage".to_owned(), 2)]),
         leaving: false,
+        facts: None,
+        budgets: BTreeMap::new(),
+    }
+}
+
+fn hello_with_facts() -> Hello {
+    Hello {
+        facts: Some(Facts {
+            os: Some("Debian GNU/Linux 13 (trixie)".to_owned()),
+            kernel: Some("6.12.48".to_owned()),
+            arch: Some("x86_64".to_owned()),
+            cpus: Some(4),
+            memory_bytes: Some(4_123_181_056),
+            memory_available_bytes: Some(2_061_590_528),
+            disk_bytes: Some(31_000_000_000),
+            disk_free_bytes: Some(12_500_000_000),
+            uptime_s: Some(86_400),
+        }),
+        budgets: BTreeMap::from([
+            ("commands".to_owned(), Budget { used: 1, limit: 4 }),
+            (
+                "results_bytes".to_owned(),
+                Budget {
+                    used: 2048,
+                    limit: 64 << 20,
+                },
+            ),
+        ]),
+        ..hello()
     }
 }
 
@@ -218,6 +247,7 @@ fn version_1_acks() {
 #[test]
 fn version_1_hello_and_welcome() {
     check_body("hello.json", origin(), hello());
+    check_body("hello-facts.json", origin(), hello_with_facts());
     let welcome = Welcome {
         at: at("2026-11-21T08:00:00.25Z"),
         hello_at: at("2026-11-21T08:00:00Z"),

@@ -6,7 +6,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::{Hello, InstanceId, JournalId, LedgerId, NodeName, Origin, ProcessView};
+use steward_protocol::{
+    Budget, Facts, Hello, InstanceId, JournalId, LedgerId, NodeName, Origin, ProcessView,
+};
 
 use crate::view::{NodeView, Presence};
 
@@ -74,6 +76,8 @@ pub struct Node {
     round_trip_us: Option<u64>,
     conflict: Option<Conflict>,
     processes: Vec<ProcessView>,
+    facts: Option<Facts>,
+    budgets: BTreeMap<String, Budget>,
     /// Starts of the agent that a later one took over from, the latest last.
     superseded: Vec<InstanceId>,
 }
@@ -305,6 +309,8 @@ impl Node {
             round_trip_us: None,
             conflict: None,
             processes: Vec::new(),
+            facts: None,
+            budgets: BTreeMap::new(),
             superseded: Vec::new(),
         }
     }
@@ -348,6 +354,8 @@ impl Node {
             conflict: self.conflict.as_ref().map(|conflict| conflict.text.clone()),
             open,
             processes: self.processes.clone(),
+            facts: self.facts.clone(),
+            budgets: self.budgets.clone(),
             garbage: BTreeMap::new(),
             fault_count: 0,
             faults: Vec::new(),
@@ -436,6 +444,8 @@ impl Node {
         self.skew_ms = Some(hello.at.as_millisecond() - now.wall.as_millisecond());
         self.round_trip_us = hello.round_trip_us.or(self.round_trip_us);
         self.processes.clone_from(&hello.processes);
+        self.facts.clone_from(&hello.facts);
+        self.budgets.clone_from(&hello.budgets);
         self.mark_heard(now);
         if hello.leaving {
             self.enter(

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steward_protocol::{
-    Digest, InstanceId, JournalId, LedgerId, MessageId, NodeName, Output, ProcessView, State,
-    Subject, transfer::Extent,
+    Budget, Digest, Facts, InstanceId, JournalId, LedgerId, MessageId, NodeName, Output,
+    ProcessView, State, Subject, transfer::Extent,
 };
 
 /// One message and everything known of it.
@@ -219,6 +219,12 @@ pub struct NodeView {
     pub open: u64,
     /// Its processes.
     pub processes: Vec<ProcessView>,
+    /// What it says that it is; absent before its first hello, and for an older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
+    /// What its agent has used of what it may use, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<String, Budget>,
     /// Frames under its name that were not believed since the station started, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub garbage: BTreeMap<String, u64>,

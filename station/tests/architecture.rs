@@ -44,9 +44,14 @@ const RULES: &[Rule] = &[
         only_in: &["agent/src/bus", "station/src/bus"],
     },
     Rule {
-        why: "what is secret on the way to the broker has one home",
+        why: "TLS has one home in each program",
         words: &["tokio_rustls", "rustls_native_certs"],
-        only_in: &["station/src/bus/dial"],
+        only_in: &["station/src/bus/dial", "agent/src/work/httpget"],
+    },
+    Rule {
+        why: "addresses are fetched in one place",
+        words: &["ureq"],
+        only_in: &["agent/src/work/httpget"],
     },
     Rule {
         why: "the database has one home in each program",
@@ -60,8 +65,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "signals of the operating system have one home in each program",
-        words: &["tokio::signal", "unix::signal"],
-        only_in: &["agent/src/signals", "station/src/signals"],
+        words: &["tokio::signal", "unix::signal", "signal_hook"],
+        only_in: &[
+            "agent/src/signals",
+            "agent/src/child",
+            "station/src/signals",
+        ],
     },
     Rule {
         why: "children of the operating system have one home in each program",

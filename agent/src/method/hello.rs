@@ -1,17 +1,20 @@
 //! What a hello says: gathered from the journal, the supervisor's list and the counters.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::{Hello, limits};
-use tokio::sync::watch;
+use steward_protocol::{Budget, Hello, limits};
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     clock::Clock,
     counters::Counters,
+    journal::{Snapshot, spool},
     keeper::{Keeper, KeeperError},
     supervisor::view::Listed,
 };
+
+mod facts;
 
 /// Gathers hellos.
 #[derive(Debug, Clone)]
@@ -26,12 +29,29 @@ pub struct Introduction {
     pub processes: watch::Receiver<Vec<Listed>>,
     /// Labels from the config.
     pub labels: BTreeMap<String, String>,
+    /// What there is to use.
+    pub allowances: Allowances,
     /// Time between two hellos.
     pub interval: Duration,
     /// When this start of the agent began.
     pub started_at: Timestamp,
     /// Round trip of the last hello and its welcome, once measured.
     pub round_trip: watch::Receiver<Option<Duration>>,
+}
+
+/// What the agent may use, and where it keeps what it writes.
+#[derive(Debug, Clone)]
+pub struct Allowances {
+    /// The directory with its state.
+    pub state_dir: PathBuf,
+    /// Most bytes of output kept until confirmed.
+    pub results_bytes: u64,
+    /// Most orders taken but not started.
+    pub queue: usize,
+    /// Most commands that run at once.
+    pub commands: usize,
+    /// As many as may run still.
+    pub permits: Arc<Semaphore>,
 }
 
 /// Whether the agent is about to end.
@@ -59,6 +79,7 @@ impl Introduction {
             .map(Listed::view)
             .collect();
         let round_trip = *self.round_trip.borrow();
+        let budgets = self.budgets(&journal);
         Ok(Hello {
             counter: journal.counter,
             boot_id: self.clock.boot_id().to_owned(),
@@ -79,7 +100,41 @@ impl Introduction {
             processes,
             counters: self.counters.all(),
             leaving: presence == Presence::Leaving,
+            facts: Some(facts::gather(&self.allowances.state_dir)),
+            budgets,
         })
+    }
+}
+
+impl Introduction {
+    fn budgets(&self, journal: &Snapshot) -> BTreeMap<String, Budget> {
+        let allowances = &self.allowances;
+        let free = allowances.permits.available_permits();
+        let rows = [
+            (
+                "results_bytes",
+                journal.held.output_bytes,
+                allowances.results_bytes,
+            ),
+            (
+                "events",
+                journal.held.events as u64,
+                spool::MAX_EVENTS as u64,
+            ),
+            (
+                "queue",
+                journal.held.waiting as u64,
+                allowances.queue as u64,
+            ),
+            (
+                "commands",
+                allowances.commands.saturating_sub(free) as u64,
+                allowances.commands as u64,
+            ),
+        ];
+        rows.into_iter()
+            .map(|(name, used, limit)| (name.to_owned(), Budget { used, limit }))
+            .collect()
     }
 }
 

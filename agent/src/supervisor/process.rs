@@ -6,11 +6,11 @@
 //!
 //! It keeps no truth: after a restart it asks the keeper which orders are not over.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -35,6 +35,31 @@ use crate::{
 /// Most frames taken in with one commit.
 const BATCH: usize = 64;
 
+/// Questions waiting for the loop. Every order at work asks once at most, and waits for its turn.
+const QUESTIONS: usize = 8;
+
+/// Asks the loop of a process how it is.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// The order that asks.
+    pub(super) ticket: Ticket,
+    /// Where the answer goes.
+    pub(super) answer: oneshot::Sender<Glance>,
+}
+
+/// What the loop of a process sees of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Glance {
+    /// Orders taken and not started.
+    pub(super) queued: usize,
+    /// Orders at work.
+    pub(super) running: usize,
+    /// Now.
+    pub(super) at: Timestamp,
+    /// How long ago the order that asks was taken in by this process.
+    pub(super) since_received: Option<Duration>,
+}
+
 /// Why a process failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -57,6 +82,8 @@ enum Wake {
     Turn(Ticket, Turn),
     /// The station welcomed this start, or the agent is ending.
     News,
+    /// An order asks how the loop is.
+    Question(Question),
     /// It is time to look again.
     Time,
 }
@@ -72,6 +99,11 @@ struct Process {
     /// Where the dispatch's time begins.
     epoch: Instant,
     running: JoinSet<(Ticket, Turn)>,
+    /// When orders were taken in that are not over.
+    received: BTreeMap<Ticket, Instant>,
+    questions: mpsc::Receiver<Question>,
+    /// Handed to whoever carries an order out.
+    ask: mpsc::Sender<Question>,
     /// What was handled before this process began.
     handled_before: u64,
     storage_raised: bool,
@@ -114,7 +146,11 @@ pub async fn run(context: Arc<Context>, born: Born) -> Result<Quit, ProcessError
 impl Process {
     fn new(context: Arc<Context>, born: Born) -> Self {
         let handled_before = born.gauges.borrow().handled;
+        let (ask, questions) = mpsc::channel(QUESTIONS);
         Self {
+            received: BTreeMap::new(),
+            questions,
+            ask,
             footing: context.footing.subscribe(),
             stop: context.stop.clone(),
             dispatch: Dispatch::new(context.config.idle_after, Duration::ZERO),
@@ -140,8 +176,14 @@ impl Process {
                     self.closed = true;
                     self.tell(Event::Stopping);
                 }
-                Wake::Turn(ticket, turn) => self.tell(Event::TurnOver { ticket, turn }),
+                Wake::Turn(ticket, turn) => {
+                    if turn == Turn::Over {
+                        self.received.remove(&ticket);
+                    }
+                    self.tell(Event::TurnOver { ticket, turn });
+                }
                 Wake::News => self.news(),
+                Wake::Question(question) => self.reply(question),
                 Wake::Time => self.tell(Event::Time),
             }
         }
@@ -174,6 +216,8 @@ impl Process {
                     _ => Wake::Mail(mail),
                 })
             }
+            // The process holds the other end itself, so it is never closed.
+            Some(question) = self.questions.recv() => Ok(Wake::Question(question)),
             () = pulse::rest() => Ok(Wake::Time),
             () = sleep_until(time.unwrap_or(self.epoch)), if time.is_some() => Ok(Wake::Time),
         }
@@ -211,7 +255,20 @@ impl Process {
             subject: self.born.subject.clone(),
             ticket,
             attention: self.context.revocations.attend(ticket),
+            process: self.ask.clone(),
         }
+    }
+
+    fn reply(&self, question: Question) {
+        let received = self.received.get(&question.ticket);
+        let glance = Glance {
+            queued: self.dispatch.queued(),
+            running: self.dispatch.running(),
+            at: Timestamp::now(),
+            since_received: received.map(Instant::elapsed),
+        };
+        // Whoever asked may have been cut off.
+        question.answer.send(glance).ok();
     }
 
     /// Passes on what the station and the signals say.
@@ -225,11 +282,13 @@ impl Process {
     }
 
     async fn take(&mut self, mail: Vec<Mail>) {
+        let now = Instant::now();
         self.tell(Event::Arrived);
         pulse::hold(intake::await_welcome(&self.context)).await;
         let intake = intake::take(&self.context, mail).await;
         for taken in intake.taken {
             let (ticket, ordered) = (taken.ticket, taken.ordered);
+            self.received.insert(ticket, now);
             self.tell(Event::Taken { ticket, ordered });
         }
         if intake.repeated {

@@ -11,9 +11,9 @@ use steward_protocol::{
     Ack, Body, Method, Order, Outcome, Output, Sealed, ShellBody, State, Subject, limits,
     retry::Backoff,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{context::Context, kernel::Fault, revocations::Attention};
+use super::{context::Context, kernel::Fault, methods, process::Question, revocations::Attention};
 use crate::{
     bus::dice,
     child::{
@@ -27,6 +27,7 @@ use crate::{
     method::{Work, hello::Presence},
     signals::Stop,
     transfer::{self, job::Job, stream},
+    work,
 };
 
 /// Wait between two tries to write down how an order ended.
@@ -46,6 +47,8 @@ pub(super) struct Carrier {
     pub(super) ticket: Ticket,
     /// Where its cancellation shows.
     pub(super) attention: Attention,
+    /// The loop of its process.
+    pub(super) process: mpsc::Sender<Question>,
 }
 
 impl Carrier {
@@ -71,8 +74,11 @@ impl Carrier {
         }
     }
 
-    /// Waits until one more command may run. Gives nothing when the agent ends first.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits until one more command may run, if the order runs one. Gives nothing when the agent ends first.
+    async fn permit(&self) -> Option<Option<OwnedSemaphorePermit>> {
+        if !methods::runs_commands(&self.subject) {
+            return Some(None);
+        }
         let mut stop = self.context.stop.clone();
         // A transfer takes long and runs no command, so it takes no command's place.
         let permits = Arc::clone(if transfer::carries(&self.subject.method) {
@@ -84,7 +90,7 @@ impl Carrier {
             biased;
             _ = stop.wait_for(|stop| *stop != Stop::No) => None,
             // The semaphore is never closed.
-            permit = permits.acquire_owned() => permit.ok(),
+            permit = permits.acquire_owned() => permit.ok().map(Some),
         }
     }
 
@@ -102,6 +108,23 @@ impl Carrier {
                 method: Method::Hello,
                 ..
             }) => self.hello(at).await,
+            Ok(Work {
+                method: Method::Ping,
+                ..
+            }) => self.ping(order, at).await,
+            Ok(Work {
+                body: Body::Processes(body),
+                ..
+            }) => self.processes(order, body, at).await,
+            Ok(Work { method, body }) if work::is_done_here(method) => {
+                match methods::builtin(method, &body) {
+                    Ok(body) => {
+                        let spec = self.spec(order, body, attempt);
+                        return self.shell(sealed, &spec, at).await;
+                    }
+                    Err(error) => not_run(at, None, format!("this node cannot do it: {error}")),
+                }
+            }
             Ok(Work {
                 body: body @ (Body::Fetch(_) | Body::Send(_)),
                 ..

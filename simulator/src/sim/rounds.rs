@@ -178,6 +178,8 @@ impl World<'_> {
             processes: Vec::new(),
             counters: BTreeMap::new(),
             leaving: false,
+            facts: None,
+            budgets: BTreeMap::new(),
         };
         self.say(host, Up::Hello(Box::new(hello)))
     }

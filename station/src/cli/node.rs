@@ -1,10 +1,10 @@
 //! `steward node …`: nodes and what is believed of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use clap::Subcommand;
-use steward_protocol::{NodeName, ProcessView};
+use steward_protocol::{Budget, Facts, NodeName, ProcessView};
 
 use super::{
     Exit, Session,
@@ -223,6 +223,12 @@ fn page(screen: &Screen, node: &NodeView) -> String {
         ("clock skew", milliseconds(node.skew_ms)),
         ("round trip", microseconds(node.round_trip_us)),
     ];
+    if let Some(facts) = &node.facts {
+        rows.extend(facts_rows(facts));
+    }
+    if !node.budgets.is_empty() {
+        rows.push(("in use", budgets(&node.budgets)));
+    }
     if let Some(conflict) = &node.conflict {
         rows.push(("conflict", escape(conflict)));
     }
@@ -241,6 +247,78 @@ fn page(screen: &Screen, node: &NodeView) -> String {
         page += &screen.table(FAULTS, &node.faults);
     }
     page
+}
+
+/// Returns what a node is, as rows.
+fn facts_rows(facts: &Facts) -> Vec<(&'static str, String)> {
+    let share = |of: Option<u64>, whole: Option<u64>| match (of, whole) {
+        (Some(of), Some(whole)) => format!("{} of {} free", size(of), size(whole)),
+        _ => "-".to_owned(),
+    };
+    let words = |parts: &[Option<String>]| {
+        let known: Vec<String> = parts.iter().flatten().map(|part| escape(part)).collect();
+        match known.is_empty() {
+            true => "-".to_owned(),
+            false => known.join(", "),
+        }
+    };
+    let kernel = facts
+        .kernel
+        .as_ref()
+        .map(|kernel| format!("kernel {kernel}"));
+    let cpus = facts.cpus.map(|cpus| match cpus {
+        1 => "1 processor".to_owned(),
+        _ => format!("{cpus} processors"),
+    });
+    let up = facts.uptime_s.map_or_else(
+        || "-".to_owned(),
+        |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    );
+    vec![
+        (
+            "system",
+            words(&[facts.os.clone(), kernel, facts.arch.clone(), cpus]),
+        ),
+        (
+            "memory",
+            share(facts.memory_available_bytes, facts.memory_bytes),
+        ),
+        ("disk", share(facts.disk_free_bytes, facts.disk_bytes)),
+        ("up", up),
+    ]
+}
+
+/// Returns what is used of what may be, in words.
+fn budgets(budgets: &BTreeMap<String, Budget>) -> String {
+    let words: Vec<String> = budgets
+        .iter()
+        .map(
+            |(name, Budget { used, limit })| match name.strip_suffix("_bytes") {
+                Some(name) => format!("{} {} of {}", escape(name), size(*used), size(*limit)),
+                None => format!("{} {used} of {limit}", escape(name)),
+            },
+        )
+        .collect();
+    words.join(", ")
+}
+
+/// Returns a number of bytes as people read it.
+#[expect(clippy::cast_precision_loss, reason = "shown to one place only")]
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
 }
 
 /// Says how many faults are kept, and how to see them all.

@@ -127,6 +127,8 @@ fn hello_of(counter: u64) -> Hello {
         processes: Vec::new(),
         counters: BTreeMap::new(),
         leaving: false,
+        facts: None,
+        budgets: BTreeMap::new(),
     }
 }
 

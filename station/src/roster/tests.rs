@@ -44,6 +44,8 @@ fn hello(counter: u64) -> Hello {
         processes: Vec::new(),
         counters: BTreeMap::new(),
         leaving: false,
+        facts: None,
+        budgets: BTreeMap::new(),
     }
 }
 

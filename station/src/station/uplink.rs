@@ -3,8 +3,8 @@
 //! Pure. Garbage is told apart by kind, so that it can be counted and logged once per kind.
 
 use steward_protocol::{
-    Ack, DecodeError, FaultEvent, Frame, Hello, Kind, Method, NodeName, Origin, SubjectError,
-    Uplink, envelope::Body, limits,
+    Ack, DecodeError, Facts, FaultEvent, Frame, Hello, Kind, Method, NodeName, Origin,
+    SubjectError, Uplink, envelope::Body, limits,
 };
 
 use crate::courier::Event;
@@ -60,6 +60,11 @@ const MAX_PROCESSES: usize = 128;
 /// Bytes of all texts of one hello, counters and lanes included, that are believed.
 const MAX_TEXT: usize = 128 * 1024;
 
+fn facts_text(facts: &Facts) -> usize {
+    let texts = [&facts.os, &facts.kernel, &facts.arch];
+    texts.into_iter().flatten().map(String::len).sum()
+}
+
 /// The roster keeps what a hello says, so that it is bounded here.
 fn check_size(node: &NodeName, hello: &Hello) -> Result<(), Garbage> {
     let labels = hello
@@ -72,6 +77,8 @@ fn check_size(node: &NodeName, hello: &Hello) -> Result<(), Garbage> {
         .map(|process| process.last_fault.as_ref().map_or(0, String::len));
     let counters = hello.counters.keys().map(String::len);
     let text: usize = labels.chain(faults).chain(counters).sum::<usize>()
+        + hello.budgets.keys().map(String::len).sum::<usize>()
+        + hello.facts.as_ref().map_or(0, facts_text)
         + hello.version.len()
         + hello.boot_id.len();
     for (what, found, limit) in [
@@ -201,6 +208,8 @@ mod tests {
             processes: Vec::new(),
             counters: BTreeMap::new(),
             leaving: false,
+            facts: None,
+            budgets: BTreeMap::new(),
         }
     }
 

@@ -61,6 +61,8 @@ impl World {
                 conflict: None,
                 open: 1,
                 processes: Vec::new(),
+                facts: None,
+                budgets: std::collections::BTreeMap::new(),
                 garbage: std::collections::BTreeMap::new(),
                 fault_count: 0,
                 faults: Vec::new(),

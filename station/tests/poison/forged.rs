@@ -75,6 +75,8 @@ pub(super) fn hello(sender: &str, counter: u64) -> Vec<u8> {
         processes: Vec::new(),
         counters: std::collections::BTreeMap::new(),
         leaving: false,
+        facts: None,
+        budgets: std::collections::BTreeMap::new(),
     };
     let send = origin(Uuid::new_v4(), Uuid::new_v4());
     let payload = Frame { send, body }.encode().expect("small");

@@ -1,0 +1,272 @@
+//! `filewrite` and `fileappend`: content for a path, there as a whole or not at all.
+//!
+//! ```text
+//! lock directory ─ clear leftovers ─ temporary ─ owner, mode ─ fsync ─ compare ─ rename ─ fsync directory
+//! ```
+//!
+//! Whatever moment the program is killed at, the path has its old content or its new one.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::PathBuf,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use steward_protocol::{
+    Digest,
+    body::{IfMatch, Mode, WriteBody},
+};
+
+use self::{
+    error::WriteError,
+    owner::Owner,
+    place::{Found, Place},
+    replace::{Attributes, Condition, Temporary},
+};
+
+mod error;
+mod owner;
+mod place;
+mod replace;
+
+/// Longest file that is appended to: all of it is copied for every `fileappend`.
+const MAX_REWRITTEN: u64 = 64 << 20;
+
+/// Tries to copy a file that somebody else is writing to.
+const COPIES: u32 = 5;
+
+/// Permissions of a file that was not there.
+const NEW_FILE: u32 = 0o644;
+
+/// What was done; printed as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// The path asked for.
+    path: String,
+    /// The file written, when the path is a symbolic link to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    /// What became of it.
+    result: Done,
+    /// Its length now.
+    bytes: u64,
+    /// Digest of its content now.
+    blake3: String,
+    /// Its permissions now.
+    mode: Mode,
+    /// Its owner and group now.
+    owner: String,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Done {
+    /// There was none.
+    Created,
+    /// It has other content, permissions or another owner than before.
+    Replaced,
+    /// It was like this already, and was not touched.
+    Unchanged,
+}
+
+/// Puts content at a path.
+pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
+    let content = content(body)?;
+    let wanted = Owner::wanted(body)?;
+    let place = Place::open(body)?;
+    let attributes = attributes(body, wanted, place.found());
+    let digest = Digest::of(&content);
+    if let Some(found) = place.found()
+        && body.if_match != Some(IfMatch::Absent)
+        && attributes.are_those_of(found)
+        && found.bytes == content.len() as u64
+        // What cannot be read is replaced.
+        && place.read().is_ok_and(|mut file| digest_of(&mut file).is_ok_and(|there| there == digest))
+    {
+        matches(&place, body.if_match, || Ok(digest))?;
+        return Ok(report(
+            body,
+            &place,
+            Done::Unchanged,
+            (content.len() as u64, digest),
+        ));
+    }
+    let mut temporary = Temporary::create(&place)?;
+    temporary
+        .write(&mut content.as_slice())
+        .map_err(|error| place.failed("write the new content beside", error))?;
+    temporary.finish(&attributes)?;
+    // As late as can be: from here to the rename it is microseconds.
+    matches(&place, body.if_match, || {
+        place
+            .read()
+            .and_then(|mut file| digest_of(&mut file).map_err(|error| place.failed("read", error)))
+    })?;
+    temporary.put(condition(body))?;
+    let done = done(&place);
+    Ok(report(body, &place, done, (content.len() as u64, digest)))
+}
+
+/// Adds content to the end of a file.
+pub(super) fn append(body: &WriteBody) -> Result<Report, WriteError> {
+    let content = content(body)?;
+    let wanted = Owner::wanted(body)?;
+    for _ in 0..COPIES {
+        let place = Place::open(body)?;
+        let attributes = attributes(body, wanted.clone(), place.found());
+        let before = place.found().map_or(0, |found| found.bytes);
+        let bytes = before.saturating_add(content.len() as u64);
+        if bytes > MAX_REWRITTEN {
+            return Err(WriteError::TooLong {
+                path: place.path.clone(),
+                bytes,
+            });
+        }
+        let mut temporary = Temporary::create(&place)?;
+        let old = copy_old(&place, &mut temporary, before)?;
+        temporary
+            .write(&mut content.as_slice())
+            .map_err(|error| place.failed("write the new content beside", error))?;
+        let digest = temporary.digest();
+        temporary.finish(&attributes)?;
+        matches(&place, body.if_match, || Ok(old))?;
+        if place.has_changed() {
+            // Somebody else wrote to it meanwhile, and that must not be lost.
+            continue;
+        }
+        let condition = match place.found() {
+            Some(_) => Condition::Any,
+            None => Condition::Absent,
+        };
+        match temporary.put(condition) {
+            Ok(()) => {}
+            // Somebody else has made it meanwhile.
+            Err(WriteError::There { .. }) if body.if_match.is_none() => continue,
+            Err(error) => return Err(error),
+        }
+        return Ok(report(body, &place, done(&place), (bytes, digest)));
+    }
+    Err(WriteError::Restless {
+        path: body.path.clone().into(),
+    })
+}
+
+/// Copies what is there, and returns its digest.
+fn copy_old(
+    place: &Place,
+    temporary: &mut Temporary<'_>,
+    bytes: u64,
+) -> Result<Digest, WriteError> {
+    if place.found().is_some() {
+        let old = place.read()?;
+        temporary
+            .write(&mut old.take(bytes))
+            .map_err(|error| place.failed("copy", error))?;
+    }
+    Ok(temporary.digest())
+}
+
+fn content(body: &WriteBody) -> Result<Vec<u8>, WriteError> {
+    match (&body.content, &body.base64) {
+        (Some(text), _) => Ok(text.clone().into_bytes()),
+        (None, Some(text)) => STANDARD.decode(text).map_err(|_| WriteError::Content),
+        (None, None) => Err(WriteError::Content),
+    }
+}
+
+/// Returns what the new file is to have: what was asked for, else what is there, else what is usual.
+fn attributes(body: &WriteBody, wanted: Owner, found: Option<&Found>) -> Attributes {
+    let mode = match (body.mode, found) {
+        (Some(Mode(mode)), _) => mode,
+        (None, Some(found)) => found.mode,
+        (None, None) => NEW_FILE,
+    };
+    Attributes {
+        mode,
+        uid: wanted.uid.or_else(|| found.map(|found| found.uid)),
+        gid: wanted.gid.or_else(|| found.map(|found| found.gid)),
+    }
+}
+
+fn condition(body: &WriteBody) -> Condition {
+    match body.if_match {
+        Some(IfMatch::Absent) => Condition::Absent,
+        Some(IfMatch::Content(_)) | None => Condition::Any,
+    }
+}
+
+/// Fails when something else is there than has to be; `present` is asked only when that matters.
+fn matches(
+    place: &Place,
+    wanted: Option<IfMatch>,
+    present: impl FnOnce() -> Result<Digest, WriteError>,
+) -> Result<(), WriteError> {
+    let path = place.path.clone();
+    match (wanted, place.found()) {
+        (None, _) | (Some(IfMatch::Absent), None) => Ok(()),
+        (Some(IfMatch::Absent), Some(found)) => Err(WriteError::There {
+            path,
+            bytes: found.bytes,
+        }),
+        (Some(IfMatch::Content(_)), None) => Err(WriteError::Missing { path }),
+        (Some(IfMatch::Content(wanted)), Some(found)) => {
+            let present = present()?;
+            if present == wanted {
+                return Ok(());
+            }
+            let bytes = found.bytes;
+            Err(WriteError::Other {
+                path,
+                bytes,
+                present,
+                wanted,
+            })
+        }
+    }
+}
+
+fn digest_of(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    io::copy(file, &mut Hashing(&mut hasher))?;
+    Ok(hasher.finalize().into())
+}
+
+/// Takes bytes for a digest only.
+struct Hashing<'a>(&'a mut blake3::Hasher);
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn done(place: &Place) -> Done {
+    match place.found() {
+        Some(_) => Done::Replaced,
+        None => Done::Created,
+    }
+}
+
+fn report(body: &WriteBody, place: &Place, result: Done, new: (u64, Digest)) -> Report {
+    let (bytes, digest) = new;
+    // Said as it is now, and not as it was meant.
+    let now = place.look().ok().flatten();
+    let asked = PathBuf::from(&body.path);
+    Report {
+        path: body.path.clone(),
+        file: Some(place.path.clone()).filter(|path| *path != asked),
+        result,
+        bytes,
+        blake3: digest.to_string(),
+        mode: Mode(now.as_ref().map_or(0, |now| now.mode)),
+        owner: now.map_or_else(String::new, |now| owner::words(now.uid, now.gid)),
+    }
+}
