@@ -49,6 +49,11 @@ impl PlaceError {
     pub fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AlreadyExists
     }
+
+    /// Tells whether the node ran out of something other than room.
+    pub fn is_shortage(&self) -> bool {
+        super::is_shortage(&self.source)
+    }
 }
 
 /// One command's directory.
@@ -92,8 +97,9 @@ impl Place {
         let path = self.dir.join(SPEC);
         let text = json(spec).map_err(failed("write", &path))?;
         fs::write(&path, text).map_err(|error| {
-            // Ours a moment ago, and of no use like that.
-            self.remove().ok();
+            // Ours a moment ago, and of no use like that. Without descriptors it cannot be listed.
+            fs::remove_file(&path).ok();
+            fs::remove_dir(&self.dir).ok();
             failed("write", &path)(error)
         })
     }

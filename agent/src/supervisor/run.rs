@@ -228,7 +228,9 @@ impl Carrier {
         let mut attempt = 0;
         loop {
             let error = match self.context.nursery.start(spec) {
-                Err(StartError::Place(error)) if !error.is_taken() => StartError::Place(error),
+                Err(StartError::Place(error)) if !(error.is_taken() || error.is_shortage()) => {
+                    StartError::Place(error)
+                }
                 started => return started,
             };
             if self.context.is_stopping() || self.attention.revoked().is_some() {
