@@ -9,16 +9,26 @@ use std::{
     time::Duration,
 };
 
-use steward_protocol::{Domain, LedgerId, Method, NodeName, Subject, limits, retry::Backoff};
+use steward_protocol::{Domain, LedgerId, Method, NodeName, Subject, limits};
 
 mod broker;
 mod layers;
+mod restart;
 
-pub use self::broker::Reach;
 use self::layers::{Found, Layers, Value};
+pub use self::{
+    broker::Reach,
+    restart::{GiveUp, Restart, Tolerance},
+};
 
 /// Where the file is looked for when none is given.
 pub const DEFAULT_FILE: &str = "/etc/steward/agent.toml";
+
+/// How long a process's loop may stand still when the config says nothing.
+const WEDGED_AFTER: Duration = Duration::from_secs(30);
+
+/// The shortest time a loop may be called standing still after: a busy machine is no fault.
+const LEAST_WEDGED_AFTER: Duration = Duration::from_secs(1);
 
 /// What was given on the command line; everything is optional there.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -63,17 +73,6 @@ pub struct Sources {
     pub file: Option<(PathBuf, String)>,
 }
 
-/// How often a process may be restarted, and how long to wait before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Restart {
-    /// Most restarts within `window`.
-    pub intensity: u32,
-    /// The time they are counted in.
-    pub window: Duration,
-    /// Wait before a restart.
-    pub backoff: Backoff,
-}
-
 /// The agent's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -111,6 +110,8 @@ pub struct Config {
     pub restart: Restart,
     /// The same, where a method has its own.
     pub restart_of: BTreeMap<Method, Restart>,
+    /// After this long without progress of its loop a process is replaced.
+    pub wedged_after: Duration,
     /// After this long without work a process ends.
     pub idle_after: Duration,
     /// How long running commands may go on when the agent ends.
@@ -152,6 +153,22 @@ pub fn resolve(sources: &Sources) -> Result<Config, ConfigError> {
     }
 }
 
+/// Returns the state directory alone, which is all that is needed to ask a running agent.
+///
+/// # Errors
+///
+/// Returns every problem on the way to it; what else may be wrong is not looked at.
+pub fn state_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
+    let mut layers = Layers::new(sources);
+    let found = layers.needed("state_dir", "--state-dir DIR", text);
+    match found {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => Err(ConfigError {
+            problems: layers.into_problems(),
+        }),
+    }
+}
+
 /// Reads every key; one that is missing or wrong has left its problem behind.
 fn read(layers: &mut Layers<'_>) -> Option<Config> {
     let node: Option<NodeName> = layers.needed("node", "--node NAME", token);
@@ -173,7 +190,8 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]),
     );
     let output_cap = layers.or("output_cap", bytes, Some(16 << 20));
-    let (restart, restart_of) = restarts(layers);
+    let (restart, restart_of) = restart::all(layers);
+    let wedged_after = layers.or("wedged_after", patience, Some(WEDGED_AFTER));
     let idle_after = layers.or("idle_after", duration, Some(Duration::from_secs(600)));
     let drain = layers.or("drain", duration, Some(Duration::from_secs(10)));
     let accept_ledger = layers.optional("accept_ledger", |value| {
@@ -207,57 +225,11 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         output_cap: output_cap?,
         restart,
         restart_of,
+        wedged_after: wedged_after?,
         idle_after: idle_after?,
         drain: drain?,
         accept_ledger,
     })
-}
-
-/// The restart policy when the config says nothing (design section 6).
-const RESTART: Restart = Restart {
-    intensity: 5,
-    window: Duration::from_secs(60),
-    backoff: Backoff {
-        base: Duration::from_millis(200),
-        cap: Duration::from_secs(10),
-    },
-};
-
-fn restarts(layers: &mut Layers<'_>) -> (Restart, BTreeMap<Method, Restart>) {
-    let common = restart(layers, "restart", RESTART);
-    let own = Method::ORDERABLE
-        .into_iter()
-        .filter(|method| layers.has_table(&format!("restart.{}", method.as_str())))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(|method| {
-            let key = format!("restart.{}", method.as_str());
-            (method, restart(layers, &key, common))
-        })
-        .collect();
-    (common, own)
-}
-
-fn restart(layers: &mut Layers<'_>, table: &str, default: Restart) -> Restart {
-    let key = |name: &str| format!("{table}.{name}");
-    let intensity = layers.or(
-        &key("intensity"),
-        number,
-        Some(u64::from(default.intensity)),
-    );
-    let window = layers.or(&key("window"), duration, Some(default.window));
-    let base = layers.or(&key("base"), duration, Some(default.backoff.base));
-    let cap = layers.or(&key("cap"), duration, Some(default.backoff.cap));
-    Restart {
-        intensity: intensity
-            .and_then(|intensity| u32::try_from(intensity).ok())
-            .unwrap_or(default.intensity),
-        window: window.unwrap_or(default.window),
-        backoff: Backoff {
-            base: base.unwrap_or(default.backoff.base),
-            cap: cap.unwrap_or(default.backoff.cap),
-        },
-    }
 }
 
 fn subjects(layers: &mut Layers<'_>, node: &NodeName, entries: &[String]) -> Option<Vec<Subject>> {
@@ -337,6 +309,16 @@ fn duration(value: &Value) -> Found<Duration> {
         Ok(time) if time.is_zero() => Err("is zero; write a time like \"30s\"".to_owned()),
         Ok(time) => Ok(time),
         Err(error) => Err(format!("{text:?} is not a time like \"30s\": {error}")),
+    }
+}
+
+fn patience(value: &Value) -> Found<Duration> {
+    match duration(value)? {
+        time if time < LEAST_WEDGED_AFTER => {
+            let least = humantime::format_duration(LEAST_WEDGED_AFTER);
+            Err(format!("is too short; write at least \"{least}\""))
+        }
+        time => Ok(time),
     }
 }
 

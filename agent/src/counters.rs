@@ -44,6 +44,10 @@ counters! {
     MailboxFull => "mailbox_full",
     /// A frame for a process that was waiting for its restart.
     Restarting => "restarting",
+    /// A process went on without the verdict on its fault, which did not come in time.
+    VerdictsLate => "verdicts_late",
+    /// A process that could not be ended, because it blocks its thread.
+    LeftBehind => "processes_left_behind",
     /// A welcome or confirmation from a ledger this agent does not belong to.
     ForeignLedger => "foreign_ledger",
     /// A welcome or confirmation from an earlier reign.

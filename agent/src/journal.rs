@@ -31,8 +31,8 @@ pub use self::{
     },
     reign::{Welcomed, What, Word},
     talk::{
-        Answer, Ask, Begun, Cancellation, Cancelled, Due, Finish, Identity, Image, Limits, Offer,
-        Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
+        Answer, Ask, Begun, Cancellation, Cancelled, Due, Finish, Held, Identity, Image, Limits,
+        Offer, Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
     },
 };
 use self::{
@@ -492,6 +492,13 @@ impl Journal {
             lanes: self.lanes.recent(limits::MAX_IDS),
             open: ids(&mut self.shelf.started().iter().chain(self.shelf.received())),
             unconfirmed: ids(&mut self.shelf.unconfirmed().iter()),
+            held: Held {
+                waiting: self.shelf.received().len(),
+                started: self.shelf.started().len(),
+                unconfirmed: self.shelf.unconfirmed().len(),
+                output_bytes: self.shelf.output_bytes(),
+                events: self.spool.count(),
+            },
         }
     }
 

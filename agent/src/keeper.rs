@@ -31,6 +31,7 @@ use crate::{
         Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
     },
     store::{Owner, Store, StoreError},
+    supervisor::pulse,
 };
 
 /// Jobs waiting for the keeper. Every process waits for its answer before it asks again, so this is
@@ -395,8 +396,12 @@ impl Keeper {
     async fn ask(&self, asks: Vec<Ask>) -> Result<Vec<Told>, KeeperError> {
         let (reply, answer) = oneshot::channel();
         let job = Job { asks, reply };
-        self.jobs.send(job).await.map_err(|_| KeeperError::Gone)?;
-        answer.await.map_err(|_| KeeperError::Gone)?
+        // A disk that hangs is no fault of whoever waits for it.
+        let answer = pulse::hold(async {
+            self.jobs.send(job).await.ok()?;
+            answer.await.ok()
+        });
+        answer.await.ok_or(KeeperError::Gone)?
     }
 }
 

@@ -7,7 +7,8 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use steward_protocol::{FaultEvent, InstanceId, JournalId, retry::Backoff};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    runtime::Handle,
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -23,6 +24,7 @@ use crate::{
     keeper::{Keeper, KeeperError, Opening, chain},
     method::hello::{Introduction, Presence},
     signals::{Signals, Stop},
+    status::serve::Door,
     store::{Owner, StoreError},
     supervisor::{
         Birth, CALLS, Call, Duty, Ending, Life, Setup,
@@ -49,6 +51,7 @@ pub mod journal;
 pub mod keeper;
 pub mod method;
 pub mod signals;
+pub mod status;
 pub mod store;
 pub mod supervisor;
 pub mod voice;
@@ -154,9 +157,11 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         nursery,
     };
     let (context, supervision) = assemble(&config, parts, inlet).await?;
+    let status_task = open_door(&config, &context);
     let result = live(&config, &bus, supervision, ready).await;
     farewell(&context, &bus).await;
     signal_task.abort();
+    shut_door(status_task).await;
     drop((context, keeper));
     close(keeper_thread).await;
     result
@@ -184,6 +189,26 @@ fn opening(
     }
 }
 
+/// Lets `steward-agent status` in. Without that the agent runs all the same.
+fn open_door(config: &Config, context: &Arc<Context>) -> Option<JoinHandle<()>> {
+    match Door::open(&config.state_dir) {
+        Ok(door) => Some(tokio::spawn(door.serve(Arc::clone(context)))),
+        Err(error) => {
+            let path = status::socket(&config.state_dir);
+            tracing::warn!(%error, path = %path.display(), "nobody can ask this agent for its status");
+            None
+        }
+    }
+}
+
+async fn shut_door(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
+        // It holds on to the journal until it is gone.
+        task.await.ok();
+    }
+}
+
 fn announce_policy(config: &Config) {
     tracing::warn!(
         station = %config.station,
@@ -196,6 +221,9 @@ fn announce_policy(config: &Config) {
         );
     }
 }
+
+/// The supervisor at work: how it ends; dropped, it ends it.
+type Supervision = oneshot::Receiver<Ending>;
 
 /// The parts everything else is made of.
 struct Parts {
@@ -214,7 +242,7 @@ async fn assemble(
     config: &Config,
     parts: Parts,
     inlet: Inlet,
-) -> Result<(Arc<Context>, JoinHandle<Ending>), RunError> {
+) -> Result<(Arc<Context>, Supervision), RunError> {
     let open = parts
         .keeper
         .open_subjects()
@@ -234,12 +262,15 @@ async fn assemble(
         reports,
         calls: inbox,
         stop: parts.stop,
+        runtime: Handle::current(),
         listed,
         open: open.into_iter().collect(),
     };
     tokio::spawn(report(parts.keeper, reported));
     tokio::spawn(pump(inlet, calls));
-    Ok((context, tokio::spawn(supervisor::supervise(setup))))
+    let supervision =
+        supervisor::supervise_apart(setup).map_err(system("start the thread of the supervisor"))?;
+    Ok((context, supervision))
 }
 
 fn context(
@@ -325,7 +356,7 @@ async fn report(keeper: Keeper, mut reported: mpsc::Receiver<FaultEvent>) {
 async fn live(
     config: &Config,
     bus: &Bus,
-    mut supervision: JoinHandle<Ending>,
+    mut supervision: Supervision,
     ready: impl FnOnce(&str),
 ) -> Result<(), RunError> {
     let urls = bus::without_secrets(&config.nats);
@@ -346,7 +377,6 @@ async fn live(
     let ending = tokio::select! {
         ending = &mut supervision => ending,
         refused = refused_first(first), if !connected => {
-            supervision.abort();
             return Err(RunError::Broker { sentence: refused });
         }
     };
@@ -354,8 +384,8 @@ async fn live(
         Ok(Ending::Drained) => Ok(()),
         Ok(Ending::Forced) => Err(RunError::Forced),
         Ok(Ending::Escalated(reason)) => Err(RunError::Escalated { reason }),
-        Err(error) => Err(RunError::Escalated {
-            reason: error.to_string(),
+        Err(_) => Err(RunError::Escalated {
+            reason: "the supervisor itself panicked".to_owned(),
         }),
     }
 }

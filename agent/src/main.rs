@@ -15,6 +15,7 @@ use steward_agent::{
     child,
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
+    status::{self, Format},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -39,7 +40,27 @@ enum Verb {
         #[arg(long, value_name = "FILTER")]
         log: Option<String>,
     },
+    /// Show how the agent running on this machine is
+    #[command(after_help = STATUS_CODES)]
+    Status {
+        /// Directory for the journal [env: STEWARD_STATE_DIR]
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<String>,
+        /// Config file [default: /etc/steward/agent.toml, if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// How the answer is written
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        output: Format,
+    },
 }
+
+/// Printed under the help of `status`.
+const STATUS_CODES: &str = "Exit codes: 0 it runs and its station has welcomed it, 3 it runs but is \
+    not connected or not welcomed, 6 it does not run, 1 it cannot be asked, 2 usage.";
+
+/// Fewest threads that processes share; idle ones cost a few pages each.
+const LEAST_WORKERS: usize = 4;
 
 fn main() -> ExitCode {
     // Before anything else: a warden is started for every command and must cost next to nothing.
@@ -47,8 +68,20 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|verb| verb == child::VERB) {
         return ward(&words.next().unwrap_or_default());
     }
-    let Verb::Run { flags, config, log } = Arguments::parse().verb;
-    let resolved = resolve(flags, config).and_then(|config| Ok((config, start_logging(log)?)));
+    match Arguments::parse().verb {
+        Verb::Run { flags, config, log } => run_verb(flags, config, log),
+        Verb::Status {
+            state_dir,
+            config,
+            output,
+        } => status_verb(state_dir, config, output),
+    }
+}
+
+fn run_verb(flags: Flags, config: Option<PathBuf>, log: Option<String>) -> ExitCode {
+    let resolved = sources(flags, config)
+        .and_then(|sources| config::resolve(&sources).map_err(|error| chain(&error)))
+        .and_then(|config| Ok((config, start_logging(log)?)));
     let config = match resolved {
         Ok((config, ())) => config,
         Err(problem) => {
@@ -76,14 +109,49 @@ fn ward(dir: &OsStr) -> ExitCode {
     }
 }
 
+fn status_verb(state_dir: Option<String>, config: Option<PathBuf>, output: Format) -> ExitCode {
+    let flags = Flags {
+        state_dir,
+        ..Flags::default()
+    };
+    let dir = sources(flags, config)
+        .and_then(|sources| config::state_dir(&sources).map_err(|error| chain(&error)));
+    let dir = match dir {
+        Ok(dir) => dir,
+        Err(problem) => {
+            complain(&problem);
+            return ExitCode::from(2);
+        }
+    };
+    match status::answer(&dir, output) {
+        Ok((text, code)) => {
+            // Nobody need be reading.
+            drop(io::stdout().write_all(text.as_bytes()));
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            complain(&chain(&error));
+            ExitCode::from(error.code())
+        }
+    }
+}
+
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .build()?;
     let result = runtime.block_on(steward_agent::run(config, ready));
     // A command that cannot be ended must not keep the agent from ending.
     runtime.shutdown_background();
     Ok(result?)
+}
+
+/// Returns how many threads processes share: one that blocks its own must leave some to the others,
+/// also on a machine with a single core.
+fn workers() -> usize {
+    std::thread::available_parallelism()
+        .map_or(LEAST_WORKERS, |cores| cores.get().max(LEAST_WORKERS))
 }
 
 /// Says on standard output that the agent is ready; nothing else is ever written there.
@@ -97,7 +165,8 @@ fn complain(problem: &str) {
     drop(writeln!(io::stderr(), "steward-agent: failed to {problem}"));
 }
 
-fn resolve(flags: Flags, given: Option<PathBuf>) -> Result<Config, String> {
+/// Gathers everything a configuration is made of.
+fn sources(flags: Flags, given: Option<PathBuf>) -> Result<Sources, String> {
     let standard = PathBuf::from(DEFAULT_FILE);
     let path = given.or_else(|| standard.exists().then_some(standard));
     let file = match path {
@@ -110,8 +179,7 @@ fn resolve(flags: Flags, given: Option<PathBuf>) -> Result<Config, String> {
     let env: BTreeMap<String, String> = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let sources = Sources { flags, env, file };
-    config::resolve(&sources).map_err(|error| chain(&error))
+    Ok(Sources { flags, env, file })
 }
 
 fn start_logging(given: Option<String>) -> Result<(), String> {

@@ -3,56 +3,60 @@
 //!
 //! ```text
 //! bus ─ Call::Frame ─▶ supervisor ─ Mail ─▶ process     (one bounded mailbox each)
-//! process ─ Call::Fault ─▶ supervisor ─ judge ─▶ Verdict ─▶ event for the station
+//! process ─ Call::Fault ─▶ supervisor ─ judge ─▶ Verdict ─▶ process, event for the station
 //! process ends or panics ─ JoinSet ─▶ supervisor ─ judge ─▶ restart, stop, escalate
+//! process ─ pulse ─▶ watchdog ─ none for too long ─▶ aborted, then judged
+//! operator ─ Call::Operate ─▶ supervisor ─▶ list, stop, start
 //! ```
 
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    io,
     pin::Pin,
+    thread,
     time::Duration,
 };
 
-use jiff::Timestamp;
-use steward_protocol::{Deferral, EventId, FaultEvent, Kind, Method, NodeName, Subject};
+use steward_protocol::{FaultEvent, Kind, Method, NodeName, ProcessView, Subject};
 use tokio::{
-    sync::{mpsc, watch},
-    task::{Id, JoinError, JoinSet},
+    runtime::{Builder, Handle},
+    sync::{mpsc, oneshot, watch},
+    task::{Id, JoinSet},
     time::{Instant, sleep_until},
 };
-use uuid::Uuid;
 
 use self::{
-    context::{Born, Mail},
-    kernel::{Fault, History, Policy, Verdict, Weight, judge},
+    context::Born,
+    faults::{End, end_of},
+    kernel::{Fault, Verdict},
+    operate::{Action, OperateError},
     process::{ProcessError, Quit},
-    view::{Lifecycle, Listed},
+    pulse::Pulse,
+    slot::Slot,
+    view::Listed,
 };
 use crate::{
-    bus::Arrived,
-    check::{self, Route},
-    clock::Clock,
-    config::Config,
-    counters::{Counter, Counters},
-    journal::{Stance, entry::brief},
-    keeper::chain,
-    method,
-    signals::Stop,
-    voice::fixed,
+    bus::Arrived, clock::Clock, config::Config, counters::Counters, signals::Stop, voice::fixed,
 };
 
 mod cancel;
 pub mod context;
 pub mod courier;
 pub mod desk;
+mod faults;
 pub mod heartbeat;
 mod intake;
 pub mod kernel;
+pub mod operate;
 pub mod process;
+pub mod pulse;
 pub mod revocations;
+mod route;
 mod run;
+mod slot;
 pub mod view;
+mod watchdog;
 
 /// Frames waiting for one process. It takes them in batches with one commit each; beyond this the
 /// frame is dropped and counted, and the station sends it again.
@@ -81,6 +85,17 @@ pub enum Call {
         subject: Subject,
         /// What it saw.
         fault: Fault,
+        /// Where the verdict goes; whoever asked may have gone on without it.
+        answer: oneshot::Sender<Verdict>,
+    },
+    /// An operator wants something of the processes.
+    Operate {
+        /// What.
+        action: Action,
+        /// Of which one.
+        subject: Option<Subject>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Vec<ProcessView>, OperateError>>,
     },
     /// The subscription on the broker is lost.
     SubscriptionLost,
@@ -141,6 +156,8 @@ pub struct Setup {
     pub calls: mpsc::Receiver<Call>,
     /// Whether the agent is ending.
     pub stop: watch::Receiver<Stop>,
+    /// Where processes live; the supervisor need not live there itself.
+    pub runtime: Handle,
     /// The list of processes, for the hello.
     pub listed: watch::Sender<Vec<Listed>>,
     /// Subjects that have orders in the journal that are not over.
@@ -161,23 +178,10 @@ pub enum Ending {
 /// What wakes the supervisor.
 enum Wake {
     Call(Call),
-    Joined(Id, Result<Quit, Fault>),
-    Restart,
+    Joined(Id, End),
+    Time,
     Stop,
     TimeOver,
-}
-
-/// One process and its past.
-struct Slot {
-    duty: Duty,
-    mailbox: Option<mpsc::Sender<Mail>>,
-    lifecycle: Lifecycle,
-    since: Timestamp,
-    restarts: u32,
-    history: History,
-    last_fault: Option<String>,
-    gauges: watch::Sender<view::Gauges>,
-    restart_at: Option<Instant>,
 }
 
 struct Supervisor {
@@ -186,19 +190,52 @@ struct Supervisor {
     tasks: JoinSet<Result<Quit, ProcessError>>,
     subjects: HashMap<Id, Subject>,
     desk: Option<Subject>,
+    /// Where the time of the histories begins.
+    epoch: Instant,
+    /// When the pulses are felt next.
+    feel_at: Instant,
     /// Once the agent is ending: when what still runs is left behind.
     deadline: Option<Instant>,
     escalated: Option<String>,
 }
 
+/// Supervises on a thread of its own, so that a process that blocks its thread does not block the
+/// supervisor. Dropping what is returned ends it.
+///
+/// # Errors
+///
+/// Fails when the system gives no thread.
+pub fn supervise_apart(setup: Setup) -> io::Result<oneshot::Receiver<Ending>> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let (mut ending, ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("supervisor".to_owned())
+        .spawn(move || {
+            let end = runtime.block_on(async {
+                tokio::select! {
+                    end = supervise(setup) => Some(end),
+                    () = ending.closed() => None,
+                }
+            });
+            if let Some(end) = end {
+                // Nobody need be waiting for it.
+                ending.send(end).ok();
+            }
+        })?;
+    Ok(ended)
+}
+
 /// Supervises until the agent ends.
 pub async fn supervise(setup: Setup) -> Ending {
+    let epoch = Instant::now();
     let mut supervisor = Supervisor {
+        feel_at: epoch + Pulse::interval(setup.config.wedged_after),
         setup,
         slots: BTreeMap::new(),
         tasks: JoinSet::new(),
         subjects: HashMap::new(),
         desk: None,
+        epoch,
         deadline: None,
         escalated: None,
     };
@@ -239,14 +276,9 @@ impl Supervisor {
                 return Ending::Drained;
             }
             match self.wake().await {
-                Wake::Call(Call::Frame(frame)) => self.sort(frame),
-                Wake::Call(Call::Fault { subject, fault }) => self.fault(Some(subject), fault),
-                Wake::Call(Call::SubscriptionLost) => {
-                    let detail = "the client ended the subscription".to_owned();
-                    self.fault(None, Fault::Subscription(detail));
-                }
+                Wake::Call(call) => self.call(call),
                 Wake::Joined(id, end) => self.joined(id, end),
-                Wake::Restart => self.restart_due(),
+                Wake::Time => self.time(),
                 Wake::Stop => self.stop(),
                 Wake::TimeOver => return Ending::Forced,
             }
@@ -254,15 +286,18 @@ impl Supervisor {
     }
 
     async fn wake(&mut self) -> Wake {
-        let far = Instant::now() + Duration::from_secs(3600);
-        let restart = self.slots.values().filter_map(|slot| slot.restart_at).min();
+        let time = self.next_time();
+        let deadline = self.deadline;
         tokio::select! {
             biased;
             // A sender that is gone means the same as a signal: there is nobody to stay for.
             _ = self.setup.stop.changed() => Wake::Stop,
-            Some(joined) = self.tasks.join_next_with_id() => end_of(joined),
-            () = sleep_until(self.deadline.unwrap_or(far)), if self.deadline.is_some() => Wake::TimeOver,
-            () = sleep_until(restart.unwrap_or(far)), if restart.is_some() => Wake::Restart,
+            Some(joined) = self.tasks.join_next_with_id() => {
+                let (id, end) = end_of(joined);
+                Wake::Joined(id, end)
+            }
+            () = sleep_until(deadline.unwrap_or(time)), if deadline.is_some() => Wake::TimeOver,
+            () = sleep_until(time) => Wake::Time,
             call = self.setup.calls.recv() => match call {
                 Some(call) => Wake::Call(call),
                 None => Wake::Stop,
@@ -270,11 +305,37 @@ impl Supervisor {
         }
     }
 
+    fn call(&mut self, call: Call) {
+        match call {
+            Call::Frame(frame) => self.sort(frame),
+            Call::Fault {
+                subject,
+                fault,
+                answer,
+            } => {
+                let verdict = self.fault(Some(subject), fault);
+                // Whoever asked has waited long enough and gone on, or is gone.
+                answer.send(verdict).ok();
+            }
+            Call::Operate {
+                action,
+                subject,
+                answer,
+            } => {
+                answer.send(self.operate(action, subject)).ok();
+            }
+            Call::SubscriptionLost => {
+                let detail = "the client ended the subscription".to_owned();
+                self.fault(None, Fault::Subscription(detail));
+            }
+        }
+    }
+
     /// Tells whether a process for orders is still at work.
     fn has_work(&self) -> bool {
         self.slots
             .values()
-            .any(|slot| slot.duty == Duty::Orders && slot.lifecycle == Lifecycle::Alive)
+            .any(|slot| slot.duty == Duty::Orders && slot.task.is_some())
     }
 
     fn stop(&mut self) {
@@ -289,267 +350,12 @@ impl Supervisor {
         }
     }
 
-    /// Gives a frame to the process it is for.
-    fn sort(&mut self, frame: Arrived) {
-        match check::route(&frame.subject, &self.setup.config.node) {
-            Route::Order(subject) => self.order(subject, frame.payload),
-            Route::Cancel(subject) => self.to_desk(Mail::Cancel {
-                subject,
-                payload: frame.payload,
-            }),
-            Route::Welcome => self.to_desk(Mail::Welcome(frame.payload)),
-            Route::Confirm => self.to_desk(Mail::Confirm(frame.payload)),
-            Route::Unwanted(subject) => self.to_desk(Mail::Order {
-                subject,
-                payload: frame.payload,
-                // The desk's own check refuses it.
-                stance: Stance::Serve,
-            }),
-            Route::Garbage(detail) => {
-                self.setup.counters.note(Counter::GarbageSubject, &detail);
-            }
-        }
-    }
-
-    fn order(&mut self, subject: Subject, payload: Vec<u8>) {
-        let desk = |stance| Mail::Order {
-            subject: subject.clone(),
-            payload: payload.clone(),
-            stance,
-        };
-        match self.slots.get(&subject).map(|slot| slot.lifecycle) {
-            Some(Lifecycle::Alive) => {}
-            Some(Lifecycle::Restarting) => {
-                let detail = format!("a frame on {subject}");
-                return self.setup.counters.note(Counter::Restarting, &detail);
-            }
-            Some(Lifecycle::Stopped) => {
-                return self.to_desk(desk(Stance::Hold(Deferral::Stopped)));
-            }
-            // The desk refuses what is not offered here.
-            None if !self.serves(&subject) => return self.to_desk(desk(Stance::Serve)),
-            None if self.deadline.is_some() => {
-                return self.to_desk(desk(Stance::Hold(Deferral::Stopping)));
-            }
-            None if self.order_slots() >= MAX_PROCESSES => {
-                return self.to_desk(desk(Stance::Hold(Deferral::Busy)));
-            }
-            None => {
-                self.spawn(&subject, Duty::Orders);
-                self.publish();
-            }
-        }
-        let mail = desk(Stance::Serve);
-        self.post(&subject, mail);
-    }
-
-    fn serves(&self, subject: &Subject) -> bool {
-        let domains = self.setup.config.domains.as_ref();
-        method::is_offered(&subject.method)
-            && domains.is_none_or(|allowed| allowed.contains(&subject.domain))
-    }
-
-    fn order_slots(&self) -> usize {
-        let orders = |slot: &&Slot| slot.duty == Duty::Orders;
-        self.slots.values().filter(orders).count()
-    }
-
-    fn to_desk(&self, mail: Mail) {
-        if let Some(desk) = &self.desk {
-            self.post(desk, mail);
-        }
-    }
-
-    fn post(&self, subject: &Subject, mail: Mail) {
-        let mailbox = self
-            .slots
-            .get(subject)
-            .and_then(|slot| slot.mailbox.as_ref());
-        let sent = mailbox.map(|mailbox| mailbox.try_send(mail));
-        if !matches!(sent, Some(Ok(()))) {
-            let detail = format!("a frame for {subject}");
-            self.setup.counters.note(Counter::MailboxFull, &detail);
-        }
-    }
-
-    /// Spawns the process of a subject, unless it is there already.
-    fn spawn(&mut self, subject: &Subject, duty: Duty) {
-        let slot = self.slots.entry(subject.clone()).or_insert_with(|| Slot {
-            duty,
-            mailbox: None,
-            lifecycle: Lifecycle::Restarting,
-            since: Timestamp::now(),
-            restarts: 0,
-            history: History::default(),
-            last_fault: None,
-            gauges: watch::Sender::new(process::at_rest()),
-            restart_at: None,
-        });
-        if slot.lifecycle == Lifecycle::Alive {
-            return;
-        }
-        let (mailbox, inbox) = mpsc::channel(MAILBOX);
-        slot.mailbox = Some(mailbox);
-        slot.lifecycle = Lifecycle::Alive;
-        slot.since = Timestamp::now();
-        slot.restart_at = None;
-        let born = Born {
-            subject: subject.clone(),
-            mailbox: inbox,
-            gauges: slot.gauges.clone(),
-        };
-        let task = self.tasks.spawn((self.setup.birth)(duty, born));
-        self.subjects.insert(task.id(), subject.clone());
-        tracing::debug!(%subject, "a process was spawned");
-    }
-
-    fn joined(&mut self, id: Id, end: Result<Quit, Fault>) {
-        let Some(subject) = self.subjects.remove(&id) else {
-            return;
-        };
-        match end {
-            Ok(quit) => {
-                tracing::debug!(%subject, ?quit, "a process ended");
-                self.slots.remove(&subject);
-                self.publish();
-            }
-            Err(fault) => self.fault(Some(subject), fault),
-        }
-    }
-
-    /// Has a fault judged, carries out the verdict and reports both.
-    fn fault(&mut self, subject: Option<Subject>, fault: Fault) {
-        let now = self.setup.clock.now();
-        let policy = self.policy(subject.as_ref());
-        let slot = subject.as_ref().and_then(|subject| self.slots.get(subject));
-        let none = History::default();
-        let history = slot.map_or(&none, |slot| &slot.history);
-        let verdict = judge(&fault, history, &policy, now.boot_ms);
-        let shown = subject.as_ref().map(Subject::to_string).unwrap_or_default();
-        tracing::error!(
-            subject = shown,
-            kind = fault.kind(),
-            detail = fault.detail(),
-            verdict = %verdict,
-            "a fault was judged"
-        );
-        let event = FaultEvent {
-            id: EventId(Uuid::now_v7()),
-            at: now.wall,
-            kind: fault.kind().to_owned(),
-            subject: subject.clone(),
-            detail: brief(fault.detail().to_owned()),
-            verdict: verdict.to_string(),
-        };
-        if self.setup.reports.try_send(event).is_err() {
-            self.setup.counters.count(Counter::EventsDropped);
-        }
-        if verdict == Verdict::Escalate {
-            self.escalated = Some(format!("{}: {}", fault.kind(), fault.detail()));
-        }
-        if let Some(slot) = subject.and_then(|subject| self.slots.get_mut(&subject)) {
-            slot.suffer(fault.detail(), verdict, &policy, now.boot_ms);
-        }
-        if self.deadline.is_some() {
-            // A process that fails while the agent ends is not needed again.
-            for slot in self.slots.values_mut() {
-                slot.restart_at = None;
-            }
-        }
-        self.publish();
-    }
-
-    fn policy(&self, subject: Option<&Subject>) -> Policy {
-        let duty = subject.and_then(|subject| Some(self.slots.get(subject)?.duty));
-        let method = subject.and_then(|subject| Method::from_name(&subject.method));
-        let config = &self.setup.config;
-        let own = method.and_then(|method| config.restart_of.get(&method));
-        Policy {
-            restart: *own.unwrap_or(&config.restart),
-            weight: match duty {
-                Some(Duty::Orders) => Weight::Ordinary,
-                Some(Duty::Desk | Duty::Heartbeat | Duty::Courier) | None => Weight::Vital,
-            },
-        }
-    }
-
-    fn restart_due(&mut self) {
-        let now = Instant::now();
-        let due: Vec<(Subject, Duty)> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.restart_at.is_some_and(|at| at <= now))
-            .map(|(subject, slot)| (subject.clone(), slot.duty))
-            .collect();
-        for (subject, duty) in due {
-            if let Some(slot) = self.slots.get_mut(&subject) {
-                slot.restarts = slot.restarts.saturating_add(1);
-            }
-            self.spawn(&subject, duty);
-        }
-        self.publish();
-    }
-
     /// Shows the list of processes.
     fn publish(&self) {
-        let list = self
-            .slots
-            .iter()
-            .map(|(subject, slot)| Listed {
-                subject: subject.clone(),
-                lifecycle: slot.lifecycle,
-                since: slot.since,
-                restarts: slot.restarts,
-                last_fault: slot.last_fault.clone(),
-                gauges: slot.gauges.subscribe(),
-            })
-            .collect();
+        let listed = self.slots.iter();
+        let list = listed.map(|(subject, slot)| slot.listed(subject)).collect();
         self.setup.listed.send_replace(list);
     }
-}
-
-impl Slot {
-    /// Takes a verdict on a fault of its process.
-    fn suffer(&mut self, detail: &str, verdict: Verdict, policy: &Policy, now_ms: u64) {
-        self.last_fault = Some(brief(detail.to_owned()));
-        match verdict {
-            Verdict::Continue | Verdict::Escalate => {}
-            Verdict::RestartAfter(wait) => {
-                self.history.note(now_ms, policy.restart.window);
-                self.restart_at = Some(Instant::now() + wait);
-                self.rest(Lifecycle::Restarting);
-            }
-            Verdict::Stop => self.rest(Lifecycle::Stopped),
-        }
-    }
-
-    fn rest(&mut self, lifecycle: Lifecycle) {
-        self.mailbox = None;
-        self.lifecycle = lifecycle;
-        self.since = Timestamp::now();
-    }
-}
-
-fn end_of(joined: Result<(Id, Result<Quit, ProcessError>), JoinError>) -> Wake {
-    match joined {
-        Ok((id, Ok(quit))) => Wake::Joined(id, Ok(quit)),
-        Ok((id, Err(error))) => Wake::Joined(id, Err(Fault::Failed(chain(&error)))),
-        Err(error) => {
-            let id = error.id();
-            let fault = match error.try_into_panic() {
-                Ok(panic) => Fault::Panicked(words_of(panic.as_ref())),
-                Err(error) => Fault::Failed(error.to_string()),
-            };
-            Wake::Joined(id, Err(fault))
-        }
-    }
-}
-
-/// Returns what a panic said, if it said anything.
-fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without words").to_owned()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::{
     bus::{Bus, SendError},
     counters::{Counter, Counters},
+    supervisor::pulse,
 };
 
 /// Whom this start of the agent obeys, as far as it knows.
@@ -75,7 +76,10 @@ impl Voice {
     }
 
     async fn say<B: Body>(&self, method: Method, domain: Domain, body: B) {
-        if let Err(error) = self.try_say(method, domain, body).await {
+        let said = self.try_say(method, domain, body).await;
+        // Many answers one after the other are progress, however slow the link.
+        pulse::beat();
+        if let Err(error) = said {
             self.counters.count(Counter::NotSent);
             tracing::debug!(%error, "not said now");
         }

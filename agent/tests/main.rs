@@ -16,5 +16,6 @@ mod redelivery;
 mod restart;
 mod shell;
 mod shutdown;
+mod status;
 mod supervision;
 mod support;

@@ -39,6 +39,7 @@ const KEYS: &[Key] = &[
     key("commands_at_once", "", "STEWARD_COMMANDS_AT_ONCE"),
     key("queue", "", "STEWARD_QUEUE"),
     key("results_budget", "", "STEWARD_RESULTS_BUDGET"),
+    key("wedged_after", "", "STEWARD_WEDGED_AFTER"),
     key("idle_after", "", "STEWARD_IDLE_AFTER"),
     key("drain", "", "STEWARD_DRAIN"),
     key(
@@ -210,12 +211,21 @@ impl<'a> Layers<'a> {
             .chain(["restart"])
             .filter(|name| *name != "allow_unsigned")
             .collect();
+        let known = known.join(", ");
         for key in self.file.keys().filter(|key| !self.used.contains(*key)) {
-            self.problems.push(Problem {
-                place: self.in_file(key),
-                problem: format!("is not a key; known are {}", known.join(", ")),
-            });
+            let problem = if key.starts_with("restart.") {
+                format!("is not a key; {}", super::restart::known())
+            } else {
+                format!("is not a key; known are {known}")
+            };
+            let place = self.in_file(key);
+            self.problems.push(Problem { place, problem });
         }
+        self.problems
+    }
+
+    /// Returns the problems found with the keys that were asked for.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 }

@@ -37,10 +37,15 @@ fn what_nobody_says_has_the_defaults_of_the_design() {
     assert_eq!(config.results_budget, 64 * 1024 * 1024);
     assert_eq!(config.idle_after, Duration::from_secs(600));
     assert_eq!(config.drain, Duration::from_secs(10));
+    assert_eq!(config.wedged_after, Duration::from_secs(30));
     assert_eq!(
         (config.restart.intensity, config.restart.window.as_secs()),
         (5, 60)
     );
+    assert_eq!(config.restart.give_up, GiveUp::Stop);
+    for borne in [config.restart.storage, config.restart.not_startable] {
+        assert_eq!(borne.give_up, GiveUp::Continue);
+    }
     assert_eq!(
         (config.domains, config.subjects, config.reach),
         (None, Vec::new(), Reach::Loopback)
@@ -91,9 +96,16 @@ fn every_key_of_the_file_is_read() {
         [restart]
         intensity = 2
         window = "5s"
+        [restart.storage]
+        give_up = "escalate"
         [restart.shellcommand]
         intensity = 9
         base = "1s"
+        give_up = "escalate"
+        [restart.shellcommand.not_startable]
+        intensity = 1
+        window = "2s"
+        give_up = "stop"
         "#,
     ))
     .expect("fine");
@@ -121,6 +133,14 @@ fn every_key_of_the_file_is_read() {
         ),
         (9, 5, 1)
     );
+    assert_eq!(config.restart.give_up, GiveUp::Stop);
+    assert_eq!(own.give_up, GiveUp::Escalate);
+    // A method that says nothing of it has what every process has.
+    assert_eq!(own.storage.give_up, GiveUp::Escalate);
+    assert_eq!(config.restart.not_startable.give_up, GiveUp::Continue);
+    let borne = own.not_startable;
+    assert_eq!((borne.intensity, borne.window.as_secs()), (1, 2));
+    assert_eq!(borne.give_up, GiveUp::Stop);
 }
 
 #[test]
@@ -172,6 +192,23 @@ fn what_is_wrong_in_the_file_is_told_with_its_key() {
             "agent.toml: results_budget",
         ),
         ("[restart]\nintensty = 1", "agent.toml: restart.intensty"),
+        ("wedged_after = \"999ms\"", "agent.toml: wedged_after"),
+        (
+            "[restart]\ngive_up = \"continue\"",
+            "agent.toml: restart.give_up",
+        ),
+        (
+            "[restart.shellcommand.storage]\ngive_up = \"pray\"",
+            "agent.toml: restart.shellcommand.storage.give_up",
+        ),
+        (
+            "[restart.storage]\nbase = \"1s\"",
+            "agent.toml: restart.storage.base",
+        ),
+        (
+            "[restart]\nintensity = 4294967296",
+            "agent.toml: restart.intensity",
+        ),
         (
             "[restart.teleport]\nintensity = 1",
             "agent.toml: restart.teleport.intensity",

@@ -147,6 +147,11 @@ impl Shelf {
         (*pos < low).then_some(*ticket)
     }
 
+    /// Returns how many bytes of output are kept.
+    pub(super) fn output_bytes(&self) -> u64 {
+        self.output_bytes
+    }
+
     /// Returns the entry whose output goes next when more than `budget` bytes are kept.
     pub(super) fn surplus(&self, budget: u64) -> Option<Ticket> {
         let (_, ticket) = self.outputs.first()?;

@@ -68,6 +68,11 @@ impl Spool {
         Self { events, last }
     }
 
+    /// Returns how many events are kept.
+    pub fn count(&self) -> usize {
+        self.events.len()
+    }
+
     /// Takes an event. Returns its rank and the rank of the one that had to go for it.
     pub fn push(&mut self, id: EventId) -> (u64, Option<u64>) {
         self.last += 1;

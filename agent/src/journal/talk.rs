@@ -271,6 +271,23 @@ pub struct Snapshot {
     pub open: Vec<MessageId>,
     /// Orders that are over without the station having confirmed it.
     pub unconfirmed: Vec<MessageId>,
+    /// How much is kept.
+    pub held: Held,
+}
+
+/// How much a journal keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Orders that wait for their turn.
+    pub waiting: usize,
+    /// Orders that are started and not over.
+    pub started: usize,
+    /// Orders that are over without the station having confirmed it.
+    pub unconfirmed: usize,
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// Events that the station has not stored.
+    pub events: usize,
 }
 
 /// An answer.

@@ -3,24 +3,35 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::Subject;
+use steward_protocol::{ProcessView, Subject};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    time::Instant,
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{Instant, timeout},
 };
 
-use super::{Call, kernel::Fault, revocations::Revocations, view::Gauges};
+use super::{
+    Call,
+    kernel::{Fault, Verdict},
+    operate::{Action, OperateError, PATIENCE},
+    pulse,
+    revocations::Revocations,
+    view::Gauges,
+};
 use crate::{
     child::Nursery,
     clock::Clock,
     config::Config,
-    counters::Counters,
+    counters::{Counter, Counters},
     journal::Stance,
     keeper::Keeper,
     method::hello::Introduction,
     signals::Stop,
     voice::{Footing, Voice},
 };
+
+/// How long a process waits for the verdict on its fault. The supervisor only sorts and answers in
+/// microseconds; whoever gets no answer goes on.
+const VERDICT: Duration = Duration::from_secs(5);
 
 /// What every process needs.
 #[derive(Debug)]
@@ -56,19 +67,70 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reports a fault that its process survived.
-    pub async fn raise(&self, subject: &Subject, fault: Fault) {
-        let call = Call::Fault {
-            subject: subject.clone(),
-            fault,
+    /// Reports a fault that its process survived and waits for the verdict, but not for ever. Anything
+    /// but [`Verdict::Continue`] is obeyed by leaving: the supervisor lets go of the mailbox, and ends
+    /// whoever does not.
+    pub async fn raise(&self, subject: &Subject, fault: Fault) -> Verdict {
+        verdict(&self.supervisor, &self.counters, subject.clone(), fault).await
+    }
+
+    /// Lists, stops or starts processes, and returns those meant as they are afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Says why it is not done.
+    pub async fn processes(
+        &self,
+        action: Action,
+        subject: Option<Subject>,
+    ) -> Result<Vec<ProcessView>, OperateError> {
+        let (answer, answered) = oneshot::channel();
+        let call = Call::Operate {
+            action,
+            subject,
+            answer,
         };
-        // The supervisor is gone only when the agent is.
-        self.supervisor.send(call).await.ok();
+        let asked = async {
+            self.supervisor.send(call).await.ok()?;
+            answered.await.ok()
+        };
+        match timeout(PATIENCE, asked).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => Err(OperateError::Silent),
+        }
     }
 
     /// Tells whether the agent is ending.
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow() != Stop::No
+    }
+}
+
+/// Asks the supervisor for its verdict on a fault.
+pub(super) async fn verdict(
+    supervisor: &mpsc::Sender<Call>,
+    counters: &Counters,
+    subject: Subject,
+    fault: Fault,
+) -> Verdict {
+    let (answer, verdict) = oneshot::channel();
+    let call = Call::Fault {
+        subject,
+        fault,
+        answer,
+    };
+    let told = async {
+        supervisor.send(call).await.ok()?;
+        verdict.await.ok()
+    };
+    match pulse::hold(timeout(VERDICT, told)).await {
+        Ok(Some(verdict)) => verdict,
+        // The supervisor is gone only when the agent is.
+        Ok(None) => Verdict::Continue,
+        Err(_) => {
+            counters.count(Counter::VerdictsLate);
+            Verdict::Continue
+        }
     }
 }
 

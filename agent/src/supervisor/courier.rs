@@ -8,6 +8,7 @@ use super::{
     context::{Born, Context},
     kernel::Fault,
     process::{ProcessError, Quit},
+    pulse,
 };
 use crate::{
     bus::{Link, dice},
@@ -47,7 +48,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
             match round(&context, back).await {
                 Ok(Rest::More) => {
                     // Not faster than the link takes it: hellos and new answers wait behind.
-                    context.voice.bus.flush(PACE).await;
+                    pulse::hold(context.voice.bus.flush(PACE)).await;
                     continue;
                 }
                 Ok(Rest::None) => raised = false,
@@ -57,7 +58,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
                         let fault = Fault::Storage(chain(&error));
                         context.raise(&born.subject, fault).await;
                     }
-                    sleep(STORAGE_PAUSE).await;
+                    pulse::hold(sleep(STORAGE_PAUSE)).await;
                 }
             }
         }
@@ -68,6 +69,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
             changed = link.changed() => if changed.is_err() {
                 return Err(ProcessError::Cut("the broker link"));
             },
+            () = pulse::rest() => {}
             closed = timeout(LOOK, born.mailbox.recv()) => if matches!(closed, Ok(None)) {
                 return Ok(Quit::Stopping);
             },

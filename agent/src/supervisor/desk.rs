@@ -12,6 +12,7 @@ use super::{
     intake,
     kernel::Fault,
     process::{ProcessError, Quit},
+    pulse,
 };
 use crate::{
     bus::Link,
@@ -31,7 +32,7 @@ const BATCH: usize = 64;
 /// Never by itself; a panic is the supervisor's business.
 pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessError> {
     let mut batch = Vec::new();
-    while born.mailbox.recv_many(&mut batch, BATCH).await > 0 {
+    while pulse::hold(born.mailbox.recv_many(&mut batch, BATCH)).await > 0 {
         let (mut orders, mut cancels) = (Vec::new(), Vec::new());
         for mail in batch.drain(..) {
             match mail {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     context::{Born, Context},
     process::{ProcessError, Quit},
+    pulse,
 };
 use crate::{bus::Link, keeper::KeeperError, method::hello::Presence};
 
@@ -113,6 +114,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
                 return Ok(Quit::Stopping);
             },
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {},
+            () = pulse::rest() => {},
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
     context::{Born, Context, Mail},
     intake,
     kernel::Fault,
+    pulse,
     run::Carrier,
     view::Gauges,
 };
@@ -74,6 +75,8 @@ struct Process {
     /// What was handled before this process began.
     handled_before: u64,
     storage_raised: bool,
+    /// Whether the supervisor has let go of the mailbox: what is at work comes to its end.
+    closed: bool,
 }
 
 /// Asks for the orders that are not over, until the journal can be read: a disk that is full for a
@@ -88,7 +91,7 @@ async fn open_orders(context: &Context, born: &Born) -> Result<Vec<OpenOrder>, P
                     let fault = Fault::Storage(detail.to_string());
                     context.raise(&born.subject, fault).await;
                 }
-                sleep(PAUSE).await;
+                pulse::hold(sleep(PAUSE)).await;
             }
             Err(error) => return Err(ProcessError::Keeper(error)),
         }
@@ -101,26 +104,30 @@ async fn open_orders(context: &Context, born: &Born) -> Result<Vec<OpenOrder>, P
 ///
 /// Fails when the keeper cannot be asked.
 pub async fn run(context: Arc<Context>, born: Born) -> Result<Quit, ProcessError> {
-    let open = open_orders(&context, &born).await?;
-    let handled_before = born.gauges.borrow().handled;
-    let dispatch = Dispatch::new(context.config.idle_after, Duration::ZERO);
-    let mut process = Process {
-        footing: context.footing.subscribe(),
-        stop: context.stop.clone(),
-        context,
-        born,
-        dispatch,
-        epoch: Instant::now(),
-        running: JoinSet::new(),
-        handled_before,
-        storage_raised: false,
-    };
+    let mut process = Process::new(context, born);
+    let open = open_orders(&process.context, &process.born).await?;
     process.tell(Event::Open(open));
     process.news();
     process.serve().await
 }
 
 impl Process {
+    fn new(context: Arc<Context>, born: Born) -> Self {
+        let handled_before = born.gauges.borrow().handled;
+        Self {
+            footing: context.footing.subscribe(),
+            stop: context.stop.clone(),
+            dispatch: Dispatch::new(context.config.idle_after, Duration::ZERO),
+            context,
+            handled_before,
+            born,
+            epoch: Instant::now(),
+            running: JoinSet::new(),
+            storage_raised: false,
+            closed: false,
+        }
+    }
+
     async fn serve(mut self) -> Result<Quit, ProcessError> {
         loop {
             self.show();
@@ -129,7 +136,10 @@ impl Process {
             }
             match self.wake().await? {
                 Wake::Mail(mail) => self.take(mail).await,
-                Wake::Closed => return Ok(Quit::Stopping),
+                Wake::Closed => {
+                    self.closed = true;
+                    self.tell(Event::Stopping);
+                }
                 Wake::Turn(ticket, turn) => self.tell(Event::TurnOver { ticket, turn }),
                 Wake::News => self.news(),
                 Wake::Time => self.tell(Event::Time),
@@ -158,10 +168,13 @@ impl Process {
                 Ok(()) => Ok(Wake::News),
                 Err(_) => Err(ProcessError::Cut("the desk's word")),
             },
-            taken = self.born.mailbox.recv_many(&mut mail, BATCH) => Ok(match taken {
-                0 => Wake::Closed,
-                _ => Wake::Mail(mail),
-            }),
+            taken = self.born.mailbox.recv_many(&mut mail, BATCH), if !self.closed => {
+                Ok(match taken {
+                    0 => Wake::Closed,
+                    _ => Wake::Mail(mail),
+                })
+            }
+            () = pulse::rest() => Ok(Wake::Time),
             () = sleep_until(time.unwrap_or(self.epoch)), if time.is_some() => Ok(Wake::Time),
         }
     }
@@ -213,7 +226,7 @@ impl Process {
 
     async fn take(&mut self, mail: Vec<Mail>) {
         self.tell(Event::Arrived);
-        intake::await_welcome(&self.context).await;
+        pulse::hold(intake::await_welcome(&self.context)).await;
         let intake = intake::take(&self.context, mail).await;
         for taken in intake.taken {
             let (ticket, ordered) = (taken.ticket, taken.ordered);
@@ -262,3 +275,6 @@ pub fn at_rest() -> Gauges {
         since: Timestamp::now(),
     }
 }
+
+#[cfg(test)]
+mod tests;

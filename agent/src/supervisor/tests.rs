@@ -5,8 +5,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::*;
+use super::{view::Lifecycle, *};
 use crate::config::{Flags, Sources, resolve};
+
+mod model;
 
 const GOOD: &str = "ship1.command.shellcommand.good";
 const BAD: &str = "ship1.command.shellcommand.bad";
@@ -85,6 +87,7 @@ fn bench(temper: Temper, desk_panics: bool) -> Bench {
         reports,
         calls: inbox,
         stop: stopping,
+        runtime: Handle::current(),
         listed: listed.clone(),
         open: Vec::new(),
     };
@@ -198,11 +201,14 @@ async fn what_a_process_survived_is_reported_and_changes_nothing() {
     bench.until(GOOD, Lifecycle::Alive).await;
     let fault = Fault::Storage("full".to_owned());
     let subject = GOOD.parse().expect("a subject");
-    bench
-        .calls
-        .send(Call::Fault { subject, fault })
-        .await
-        .expect("it is there");
+    let (answer, verdict) = oneshot::channel();
+    let call = Call::Fault {
+        subject,
+        fault,
+        answer,
+    };
+    bench.calls.send(call).await.expect("it is there");
+    assert_eq!(verdict.await, Ok(Verdict::Continue));
     assert_eq!(
         bench.verdict().await,
         ("storage".to_owned(), "continue".to_owned())
@@ -239,4 +245,93 @@ async fn the_agent_ends_when_its_processes_have() {
     bench.served(1).await;
     bench.stop.send_replace(Stop::Drain);
     assert_eq!(bench.supervision.await.expect("no panic"), Ending::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_verdict_in_time_a_process_goes_on_and_that_is_counted() {
+    let (calls, mut silent) = mpsc::channel(1);
+    let counters = Counters::default();
+    let ask = || {
+        let fault = Fault::Storage("full".to_owned());
+        context::verdict(&calls, &counters, GOOD.parse().expect("a subject"), fault)
+    };
+    // The first is never answered, the second not even taken.
+    for late in 1..=2 {
+        assert_eq!(ask().await, Verdict::Continue);
+        assert_eq!(counters.get(crate::counters::Counter::VerdictsLate), late);
+    }
+    silent.recv().await.expect("it was asked");
+    let answering = tokio::spawn(async move {
+        while let Some(Call::Fault { answer, .. }) = silent.recv().await {
+            answer.send(Verdict::Stop).ok();
+        }
+    });
+    assert_eq!(ask().await, Verdict::Stop);
+    assert_eq!(counters.get(crate::counters::Counter::VerdictsLate), 2);
+    drop(calls);
+    answering.await.expect("no panic");
+}
+
+/// A process that blocks its thread at the word, until it is let go; every life is counted.
+fn blocking(held: Arc<AtomicU32>, lives: Arc<AtomicU32>, served: Arc<AtomicU32>) -> Birth {
+    Box::new(move |_, mut born: Born| {
+        let (held, lives, served) = (Arc::clone(&held), Arc::clone(&lives), Arc::clone(&served));
+        Box::pin(async move {
+            let first =
+                born.subject.to_string() == BAD && lives.fetch_add(1, Ordering::SeqCst) == 0;
+            loop {
+                let mail = tokio::select! {
+                    mail = born.mailbox.recv() => mail,
+                    () = pulse::rest() => continue,
+                };
+                if mail.is_none() {
+                    return Ok(Quit::Stopping);
+                }
+                while first && held.load(Ordering::SeqCst) == 1 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                served.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_that_blocks_its_thread_is_left_behind_and_another_takes_its_place() {
+    let (calls, inbox) = mpsc::channel(CALLS);
+    let (reports, mut reported) = mpsc::channel(64);
+    let (_stop, stopping) = watch::channel(Stop::No);
+    let count = |number| Arc::new(AtomicU32::new(number));
+    let (held, lives, served) = (count(1), count(0), count(0));
+    let setup = Setup {
+        config: config("wedged_after = \"1s\"\n"),
+        clock: Clock::open().expect("the clocks are there"),
+        counters: Arc::new(Counters::default()),
+        birth: blocking(Arc::clone(&held), lives, Arc::clone(&served)),
+        reports,
+        calls: inbox,
+        stop: stopping,
+        runtime: Handle::current(),
+        listed: watch::Sender::new(Vec::new()),
+        open: Vec::new(),
+    };
+    let counters = Arc::clone(&setup.counters);
+    let _supervision = supervise_apart(setup).expect("a thread");
+    let send = async |subject: &str| {
+        let (subject, payload) = (subject.to_owned(), Vec::new());
+        let frame = Call::Frame(Arrived { subject, payload });
+        calls.send(frame).await.expect("the supervisor is there");
+    };
+    send(BAD).await;
+    let event = reported.recv().await.expect("a report");
+    assert_eq!(event.kind, "wedged");
+    assert!(event.detail.contains("blocks its thread"), "{event:?}");
+    assert!(event.verdict.starts_with("restart after"), "{event:?}");
+    assert_eq!(counters.get(crate::counters::Counter::LeftBehind), 1);
+    send(GOOD).await;
+    while served.load(Ordering::SeqCst) < 2 {
+        send(BAD).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    held.store(0, Ordering::SeqCst);
 }
