@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use steward_protocol::{Deferral, FaultEvent, InstanceId, Outcome, State, Subject, limits};
+use steward_protocol::{Deferral, InstanceId, Method, Outcome, State, Subject, limits};
 
 use crate::{
     check::{self, Bar, Standing},
@@ -19,7 +19,9 @@ mod cancel;
 mod due;
 pub mod entry;
 pub mod lanes;
+pub mod local;
 mod reign;
+pub mod schedule;
 mod shelf;
 pub mod spool;
 mod talk;
@@ -38,8 +40,9 @@ pub use self::{
 use self::{
     entry::{Fact, Timeliness},
     lanes::{Lanes, Turn},
+    local::Locals,
     shelf::Shelf,
-    spool::{Resend, Spool},
+    spool::{Notice, Resend, Spool},
 };
 
 /// Most entries kept. Entries are small and go once confirmed and below `low`; this bounds what a
@@ -55,6 +58,9 @@ pub struct Journal {
     shelf: Shelf,
     lanes: Lanes,
     spool: Spool,
+    /// Events that had to go since the journal was created.
+    dropped: u64,
+    locals: Locals,
     /// Plans for answers; one that is missing is due at once.
     resends: HashMap<Ticket, Resend>,
     welcomed: bool,
@@ -74,6 +80,8 @@ impl Journal {
             shelf: Shelf::default(),
             lanes: Lanes::default(),
             spool: Spool::default(),
+            dropped: 0,
+            locals: Locals::default(),
             resends: HashMap::new(),
             welcomed: false,
             wall: WallClock::Doubtful,
@@ -96,6 +104,8 @@ impl Journal {
         }
         self.lanes = Lanes::new(image.lanes);
         self.spool = Spool::new(image.events);
+        self.dropped = image.dropped;
+        self.locals.reload(image.locals, image.schedules);
         self.writes.clear();
     }
 
@@ -107,12 +117,22 @@ impl Journal {
             Ask::Unread(unread) => Answer::Offered(self.unread(unread, now)),
             Ask::Cancel(cancellation) => Answer::Cancelled(self.cancel(&cancellation, now)),
             Ask::Halt(cancellation) => Answer::Cancelled(self.halt(&cancellation)),
+            Ask::Begin(ticket) if ticket.is_local() => self.begin_local(ticket, now),
+            Ask::Spawned(ticket, child) if ticket.is_local() => {
+                self.fact_local(ticket, Fact::Spawn(child), now)
+            }
+            Ask::Finish(ticket, finish) if ticket.is_local() => {
+                self.finish_local(ticket, *finish, now)
+            }
+            Ask::Lost(ticket, reason) if ticket.is_local() => self.lost_local(ticket, reason, now),
+            Ask::Perform(ticket, deed) => self.perform(ticket, *deed, now),
+            Ask::Local(ask) => Answer::Local(self.local(*ask, now)),
             Ask::Begin(ticket) => self.begin(ticket, now),
             Ask::Spawned(ticket, child) => self.stands(ticket, Fact::Spawn(child), now),
             Ask::Finish(ticket, finish) => self.finish(ticket, *finish, now),
             Ask::Lost(ticket, reason) => self.lost(ticket, reason, now),
             Ask::Word(word) => Answer::Word(self.word(word, now)),
-            Ask::Report(event) => self.report(event),
+            Ask::Report(notice) => self.report(*notice),
             Ask::Due { all, dice } => Answer::Due(self.due(all, dice, now)),
             Ask::Open(subject) => Answer::Open(self.open(&subject)),
             Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
@@ -123,7 +143,10 @@ impl Journal {
 
     /// Returns what is kept of an order.
     pub fn entry(&self, ticket: Ticket) -> Option<&Entry> {
-        self.shelf.get(ticket)
+        match ticket.is_local() {
+            true => self.locals.get(ticket).map(|local| &local.entry),
+            false => self.shelf.get(ticket),
+        }
     }
 
     /// Returns who the journal is and whose.
@@ -350,7 +373,10 @@ impl Journal {
     fn lost(&mut self, ticket: Ticket, reason: String, now: &Moment) -> Answer {
         let entry = self.shelf.get(ticket);
         let started = entry.and_then(|entry| match &entry.phase {
-            Phase::Started(started) => Some((entry.idempotent, started.revoked.as_ref())),
+            Phase::Started(started) => {
+                let again = entry.idempotent || method_is_atomic(&entry.subject);
+                Some((again, started.revoked.as_ref()))
+            }
             Phase::Received | Phase::Final(_) => None,
         });
         let reason = match started {
@@ -446,15 +472,21 @@ impl Journal {
         }
     }
 
-    fn report(&mut self, event: Box<FaultEvent>) -> Answer {
-        let (rank, dropped) = self.spool.push(event.id);
-        self.writes.push(Write::Event(rank, event));
-        if let Some(oldest) = dropped {
-            self.writes.push(Write::ForgetEvent(oldest));
+    fn report(&mut self, notice: Notice) -> Answer {
+        self.keep(notice);
+        Answer::Reported
+    }
+
+    /// Keeps an event until the station has it. The oldest go when there are too many, and are counted.
+    fn keep(&mut self, notice: Notice) {
+        let (rank, dropped) = self.spool.push(notice.id(), notice.bytes());
+        self.writes.push(Write::Event(rank, Box::new(notice)));
+        if !dropped.is_empty() {
+            self.dropped += dropped.len() as u64;
+            self.writes.push(Write::Dropped(self.dropped));
         }
-        Answer::Reported {
-            dropped: dropped.is_some(),
-        }
+        let forgets = dropped.into_iter().map(Write::ForgetEvent);
+        self.writes.extend(forgets);
     }
 
     fn open(&self, subject: &Subject) -> Vec<OpenOrder> {
@@ -492,6 +524,7 @@ impl Journal {
             lanes: self.lanes.recent(limits::MAX_IDS),
             open: ids(&mut self.shelf.started().iter().chain(self.shelf.received())),
             unconfirmed: ids(&mut self.shelf.unconfirmed().iter()),
+            dropped: self.dropped,
             held: Held {
                 waiting: self.shelf.received().len(),
                 started: self.shelf.started().len(),
@@ -512,6 +545,15 @@ impl Journal {
     fn low(&self) -> u64 {
         self.identity.pinned.map_or(0, |pinned| pinned.low)
     }
+}
+
+/// Tells whether what a method does becomes durable with the end of its order, so that one without an
+/// end has done nothing and may be done again.
+fn method_is_atomic(subject: &Subject) -> bool {
+    matches!(
+        Method::from_name(&subject.method),
+        Some(Method::Textlogging | Method::Schedule)
+    )
 }
 
 /// The reason of an expired order.

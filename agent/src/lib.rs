@@ -29,7 +29,7 @@ use crate::{
     supervisor::{
         Birth, CALLS, Call, Duty, Ending, Life, Setup,
         context::{Born, Context},
-        courier, desk, heartbeat, process,
+        courier, desk, heartbeat, local, process,
         revocations::Revocations,
     },
     voice::{Footing, Voice},
@@ -51,6 +51,7 @@ pub mod journal;
 pub mod keeper;
 pub mod method;
 pub mod signals;
+pub mod startup;
 pub mod status;
 pub mod store;
 pub mod supervisor;
@@ -322,6 +323,7 @@ fn bear(context: Arc<Context>, duty: Duty, born: Born) -> Life {
         Duty::Desk => Box::pin(desk::run(context, born)),
         Duty::Heartbeat => Box::pin(heartbeat::run(context, born)),
         Duty::Courier => Box::pin(courier::run(context, born)),
+        Duty::Local => Box::pin(local::run(context, born)),
     }
 }
 

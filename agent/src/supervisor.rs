@@ -48,7 +48,9 @@ mod faults;
 pub mod heartbeat;
 mod intake;
 pub mod kernel;
+pub mod local;
 pub mod operate;
+mod perform;
 pub mod process;
 pub mod pulse;
 pub mod revocations;
@@ -112,11 +114,13 @@ pub enum Duty {
     Heartbeat,
     /// It says again what is not confirmed.
     Courier,
+    /// It carries out what this node gives itself: schedules, and what runs at every start.
+    Local,
 }
 
 impl Duty {
     /// The duties every agent has, in the order they are spawned.
-    const STANDING: [Self; 3] = [Self::Desk, Self::Heartbeat, Self::Courier];
+    const STANDING: [Self; 4] = [Self::Desk, Self::Heartbeat, Self::Courier, Self::Local];
 
     /// Returns the subject a standing duty serves.
     fn subject(self, node: &NodeName, station: &NodeName) -> Option<Subject> {
@@ -125,6 +129,7 @@ impl Duty {
             Self::Desk => (node, Method::Welcome),
             Self::Heartbeat => (station, Method::Hello),
             Self::Courier => (station, Method::Ack),
+            Self::Local => (node, Method::Schedule),
         };
         let domain = fixed("node");
         Some(Subject::new(who.clone(), Kind::Event, method, domain))
@@ -335,7 +340,7 @@ impl Supervisor {
     fn has_work(&self) -> bool {
         self.slots
             .values()
-            .any(|slot| slot.duty == Duty::Orders && slot.task.is_some())
+            .any(|slot| matches!(slot.duty, Duty::Orders | Duty::Local) && slot.task.is_some())
     }
 
     fn stop(&mut self) {

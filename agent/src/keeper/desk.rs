@@ -132,6 +132,9 @@ impl Desk {
         if !received {
             return Ok((Ask::Begin(ticket), None));
         }
+        if let Some(order) = self.journal.local_order(ticket) {
+            return Ok((Ask::Begin(ticket), Some(order.clone())));
+        }
         let read = match self.store.text(ticket)? {
             Some(text) => Sealed::open(&text).map_err(|error| error.to_string()),
             None => Err("it is missing".to_owned()),
@@ -184,12 +187,9 @@ impl Desk {
             },
             Answer::Again => Told::Again,
             Answer::Word(welcomed) => Told::Word(welcomed, self.journal.identity()),
-            Answer::Reported { dropped } => {
-                if dropped {
-                    self.counters.count(Counter::EventsDropped);
-                }
-                Told::Reported
-            }
+            Answer::Reported => Told::Reported,
+            Answer::Ack(ack) => Told::Ack(*ack),
+            Answer::Local(answer) => Told::Local(answer),
             Answer::Due(due) => Told::Due(self.due(due)?),
             Answer::Open(orders) => Told::Open(orders),
             Answer::OpenSubjects(subjects) => Told::OpenSubjects(subjects),
