@@ -4,13 +4,16 @@
 //! transaction and could be built again from it. Nothing outside `store` knows SQL.
 
 mod deliveries;
+mod errands;
 mod ledger;
 mod load;
 mod query;
 mod retry;
 mod row;
 mod schema;
+mod unasked;
 
+pub use errands::{Begun, Errand, Fact, How};
 pub use ledger::Known;
 pub use query::{Depth, MessageFilter, Named, Reader};
 pub use retry::Stored;

@@ -3,15 +3,20 @@
 //!
 //! It decides nothing about deliveries; that is the courier's.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Station, moment, uplink};
+use steward_protocol::{Digest, MessageId};
+
+use super::{Station, chain, moment, uplink};
 use crate::{
     bus::{self, Heard},
-    courier::{self, Action, Record},
+    courier::{self, Action, KnownReport, Record},
     roster::Moment,
     view::NodeView,
 };
+
+/// Counts text that is not taken because too much of it waits to be written.
+const NO_ROOM: &str = "text_no_room";
 
 /// Counts a fault beyond what one node may report.
 const FAULT_FLOOD: &str = "fault_flood";
@@ -20,6 +25,7 @@ impl Station {
     /// Lets the courier judge what was heard, and acts on it.
     pub(super) async fn on_heard(&mut self, heard: Vec<Heard>) {
         let mut actions = Vec::new();
+        let mut reports = BTreeMap::new();
         for heard in heard {
             let now = moment(self.born);
             let event = match heard {
@@ -39,7 +45,10 @@ impl Station {
                     continue;
                 }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
-                    Ok(event) => event,
+                    Ok(event) => match self.with_ledger(event, &mut reports) {
+                        Some(event) => event,
+                        None => continue,
+                    },
                     Err(garbage) => {
                         self.note_garbage(&subject, &garbage, now);
                         continue;
@@ -66,6 +75,39 @@ impl Station {
         }
         self.tell_of_offenders(&mut actions);
         self.carry_out(actions).await;
+    }
+
+    /// Adds what only the ledger knows. Nothing comes back when it cannot be taken now: the node says
+    /// it again.
+    fn with_ledger(
+        &mut self,
+        mut event: courier::Event,
+        reports: &mut BTreeMap<MessageId, Digest>,
+    ) -> Option<courier::Event> {
+        let answer = match &mut event {
+            courier::Event::Text { .. } => self.store.has_room_for_text(),
+            courier::Event::Report { report, .. } => {
+                let (id, digest) = (report.order.order().id, report.order.digest());
+                self.store.find_report(id, digest).map(|known| {
+                    // The same may have come twice since the last commit.
+                    report.known = match reports.insert(id, digest) {
+                        None => known,
+                        Some(earlier) if earlier == digest => KnownReport::Same,
+                        Some(_) => KnownReport::Other,
+                    };
+                    true
+                })
+            }
+            _ => Ok(true),
+        };
+        match answer {
+            Ok(true) => return Some(event),
+            Ok(false) => *self.counters.entry(NO_ROOM).or_default() += 1,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the ledger cannot be read");
+            }
+        }
+        None
     }
 
     /// Counts a frame that means nothing, and logs the first of each kind.
