@@ -42,7 +42,7 @@ use self::{
     lanes::{Lanes, Turn},
     local::Locals,
     shelf::Shelf,
-    spool::{Notice, Resend, Spool},
+    spool::{Kept, Notice, Resend, Spool},
 };
 
 /// Most entries kept. Entries are small and go once confirmed and below `low`; this bounds what a
@@ -147,6 +147,11 @@ impl Journal {
             true => self.locals.get(ticket).map(|local| &local.entry),
             false => self.shelf.get(ticket),
         }
+    }
+
+    /// Returns the text before the event of this rank that the station has not confirmed.
+    pub fn text_before(&self, rank: u64) -> Option<steward_protocol::EventId> {
+        self.spool.text_before(rank)
     }
 
     /// Returns who the journal is and whose.
@@ -479,7 +484,7 @@ impl Journal {
 
     /// Keeps an event until the station has it. The oldest go when there are too many, and are counted.
     fn keep(&mut self, notice: Notice) {
-        let (rank, dropped) = self.spool.push(notice.id(), notice.bytes());
+        let (rank, dropped) = self.spool.push(Kept::of(&notice));
         self.writes.push(Write::Event(rank, Box::new(notice)));
         if !dropped.is_empty() {
             self.dropped += dropped.len() as u64;

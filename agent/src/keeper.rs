@@ -329,7 +329,10 @@ impl Keeper {
     ///
     /// Fails when it could not be made durable.
     pub async fn report(&self, event: FaultEvent) -> Result<(), KeeperError> {
-        match self.one(Ask::Report(Box::new(Notice::Fault(event)))).await? {
+        match self
+            .one(Ask::Report(Box::new(Notice::Fault(event))))
+            .await?
+        {
             Told::Reported => Ok(()),
             other => Err(unexpected(&other)),
         }

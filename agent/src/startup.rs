@@ -126,10 +126,7 @@ pub fn read(dir: &Path, file: &str, node: &NodeName) -> Result<Vec<Given>, Start
 fn load(path: &Path) -> io::Result<Result<String, String>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let flags = i32::from_ne_bytes(flags.to_ne_bytes());
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Ok(Err("it is no regular file".to_owned()));
     }
@@ -199,7 +196,10 @@ impl Fields<'_> {
 fn message(value: Value, at: &str, node: &NodeName) -> Result<Given, Problem> {
     let Value::Object(left) = value else {
         let field = if at.is_empty() { "file" } else { at };
-        return Err((field.to_owned(), "is not a message: a JSON object".to_owned()));
+        return Err((
+            field.to_owned(),
+            "is not a message: a JSON object".to_owned(),
+        ));
     };
     let mut fields = Fields { at, left };
     drop(fields.left.shift_remove("$schema"));
@@ -220,9 +220,20 @@ fn message(value: Value, at: &str, node: &NodeName) -> Result<Given, Problem> {
     if let Some(field) = fields.left.keys().find(|field| !known.contains(&&***field)) {
         let problem = format!(
             "is no field of a message that a node gives itself; those of {method} are {}",
-            [&["name", "subject", "to", "method", "domain", "timeout", "success_codes"], known]
-                .concat()
-                .join(", ")
+            [
+                &[
+                    "name",
+                    "subject",
+                    "to",
+                    "method",
+                    "domain",
+                    "timeout",
+                    "success_codes"
+                ],
+                known
+            ]
+            .concat()
+            .join(", ")
         );
         return Err(fields.problem(field, problem));
     }
@@ -254,13 +265,18 @@ fn address(
         None => {
             let to: Option<Vec<NodeName>> = fields.take("to")?;
             if to.is_some_and(|to| to != [node.clone()]) {
-                let problem = format!("is not this node alone; leave it out, or write [\"{node}\"]");
+                let problem =
+                    format!("is not this node alone; leave it out, or write [\"{node}\"]");
                 return Err(fields.problem("to", problem));
             }
             let kind: Option<Kind> = fields.token("kind")?;
             let missing = |fields: &Fields<'_>, field| fields.problem(field, "is missing");
-            let method = fields.token("method")?.ok_or_else(|| missing(fields, "method"))?;
-            let domain = fields.token("domain")?.ok_or_else(|| missing(fields, "domain"))?;
+            let method = fields
+                .token("method")?
+                .ok_or_else(|| missing(fields, "method"))?;
+            let domain = fields
+                .token("domain")?
+                .ok_or_else(|| missing(fields, "domain"))?;
             (kind.unwrap_or(Kind::Command), method, domain)
         }
     };
@@ -296,7 +312,10 @@ mod tests {
             let given = check(text).expect(text);
             assert_eq!(given.len(), 1);
             assert_eq!(given[0].timeout, limits::DEFAULT_TIMEOUT);
-            assert_eq!(Value::Object(given[0].body.clone()).to_string(), r#"{"data":["true"]}"#);
+            assert_eq!(
+                Value::Object(given[0].body.clone()).to_string(),
+                r#"{"data":["true"]}"#
+            );
         }
         let event = check(r#"{"subject":"ship1.event.textlogging.app","data":["up"]}"#);
         assert_eq!(event.expect("an event")[0].kind, Kind::Event);
@@ -309,21 +328,39 @@ mod tests {
             ("", "file"),
             ("3", "file"),
             ("[3]", "[0]"),
-            (&format!(r#"[{{{run}}},{{{run},"tiemout":"1s"}}]"#), "[1].tiemout"),
+            (
+                &format!(r#"[{{{run}}},{{{run},"tiemout":"1s"}}]"#),
+                "[1].tiemout",
+            ),
             (&format!(r#"{{{run},"timeout":"1"}}"#), "timeout"),
             (&format!(r#"{{{run},"timeout":"25h"}}"#), "timeout"),
             (&format!(r#"{{{run},"to":["ship2"]}}"#), "to"),
             (&format!(r#"{{{run},"to":["ship1","ship2"]}}"#), "to"),
             (&format!(r#"{{{run},"reply":{{"to":"file"}}}}"#), "reply"),
-            (r#"{"subject":"ship2.command.shellcommand.os","data":["true"]}"#, "subject"),
+            (
+                r#"{"subject":"ship2.command.shellcommand.os","data":["true"]}"#,
+                "subject",
+            ),
             (r#"{"subject":"ship1.command","data":["true"]}"#, "subject"),
-            (r#"{"subject":"ship1.event.shellcommand.os","data":["true"]}"#, "method"),
+            (
+                r#"{"subject":"ship1.event.shellcommand.os","data":["true"]}"#,
+                "method",
+            ),
             (r#"{"method":"shellcommand","data":["true"]}"#, "domain"),
             (r#"{"domain":"os","data":["true"]}"#, "method"),
             (r#"{"method":"dance","domain":"os"}"#, "method"),
-            (r#"{"method":"filesend","domain":"os","source":"a","path":"/a"}"#, "method"),
-            (r#"{"method":"shellcommand","domain":"os","data":[]}"#, "data"),
-            (r#"{"method":"shellcommand","domain":"os","data":["ls",1]}"#, "data[1]"),
+            (
+                r#"{"method":"filesend","domain":"os","source":"a","path":"/a"}"#,
+                "method",
+            ),
+            (
+                r#"{"method":"shellcommand","domain":"os","data":[]}"#,
+                "data",
+            ),
+            (
+                r#"{"method":"shellcommand","domain":"os","data":["ls",1]}"#,
+                "data[1]",
+            ),
             (
                 r#"{"method":"schedule","domain":"os","schedule":"s","cron":"x","run":{}}"#,
                 "run[\"method\"]",

@@ -78,7 +78,8 @@ impl Voice {
                 self.say(Method::Fault, domain, fault).await;
             }
             Notice::Text(text) => {
-                self.say(Method::Textlogging, text.domain.clone(), text).await;
+                self.say(Method::Textlogging, text.domain.clone(), text)
+                    .await;
             }
             Notice::Report(report) => self.report(report).await,
         }
@@ -86,7 +87,10 @@ impl Voice {
 
     async fn report(&self, mut report: ReportEvent) {
         // The order takes its share of the frame; there is room for both.
-        let room = self.bus.answer_limit().saturating_sub(report.order.get().len());
+        let room = self
+            .bus
+            .answer_limit()
+            .saturating_sub(report.order.get().len());
         report.ack.fit(room);
         let domain = match serde_json::from_str::<Order>(report.order.get()) {
             Ok(order) => order.subject.domain,

@@ -27,7 +27,10 @@ fn ran(file: &Path) -> Vec<String> {
 async fn reports(station: &Station, least: usize, source: &str) -> Vec<ReportEvent> {
     eventually(&format!("{least} reports of {source}"), || {
         let world = station.world();
-        let found = world.reports.iter().filter(|report| report.source == source);
+        let found = world
+            .reports
+            .iter()
+            .filter(|report| report.source == source);
         let found: Vec<ReportEvent> = found.cloned().collect();
         (found.len() >= least).then_some(found)
     })
@@ -46,13 +49,24 @@ async fn a_schedule_runs_on_its_own_and_each_run_is_reported_once() {
         assert_eq!(report.ack.state, State::Succeeded, "{report:?}");
         assert_eq!(report.id.0, report.ack.id.0);
         assert!(ran(&file).contains(&report.ack.id.to_string()));
-        assert!(report.order.get().contains("\"submitted_by\":\"node:ship1\""));
+        assert!(
+            report
+                .order
+                .get()
+                .contains("\"submitted_by\":\"node:ship1\"")
+        );
     }
     let list = station.send(schedule(json!({ "action": "list" }))).await;
     let ack = station.over(&list).await;
-    let stdout = ack.outcome.and_then(|outcome| outcome.stdout).expect("output");
+    let stdout = ack
+        .outcome
+        .and_then(|outcome| outcome.stdout)
+        .expect("output");
     let list: Value = serde_json::from_slice(&stdout.head).expect("JSON");
-    assert_eq!((&list[0]["schedule"], &list[0]["every"]), (&json!("beat"), &json!("1s")));
+    assert_eq!(
+        (&list[0]["schedule"], &list[0]["every"]),
+        (&json!("beat"), &json!("1s"))
+    );
     assert!(list[0]["runs"].as_u64() >= Some(2), "{list}");
     let next: Timestamp = serde_json::from_value(list[0]["next_run"].clone()).expect("a time");
     assert!(next > found[0].at);
@@ -72,17 +86,26 @@ async fn a_schedule_goes_on_without_a_broker_and_over_a_restart() {
     station.over(&sent).await;
     field.cut();
     let before = lines(&file);
-    eventually("runs without a broker", || (lines(&file) >= before + 2).then_some(())).await;
+    eventually("runs without a broker", || {
+        (lines(&file) >= before + 2).then_some(())
+    })
+    .await;
     agent.kill();
     let before = lines(&file);
     let _agent = field.agent("ship1").start();
-    eventually("runs after a restart", || (lines(&file) >= before + 2).then_some(())).await;
+    eventually("runs after a restart", || {
+        (lines(&file) >= before + 2).then_some(())
+    })
+    .await;
     field.heal();
     let expected: BTreeSet<String> = ran(&file).into_iter().collect();
     eventually("a report of every run", || {
         let world = station.world();
-        let told: BTreeSet<String> =
-            world.reports.iter().map(|report| report.ack.id.to_string()).collect();
+        let told: BTreeSet<String> = world
+            .reports
+            .iter()
+            .map(|report| report.ack.id.to_string())
+            .collect();
         expected.is_subset(&told).then_some(())
     })
     .await;
@@ -104,7 +127,10 @@ async fn a_run_never_overlaps_itself() {
     let sent = station.send(schedule(body)).await;
     station.over(&sent).await;
     let skipped = |ack: steward_protocol::Ack| -> u64 {
-        let stdout = ack.outcome.and_then(|outcome| outcome.stdout).expect("output");
+        let stdout = ack
+            .outcome
+            .and_then(|outcome| outcome.stdout)
+            .expect("output");
         let list: Value = serde_json::from_slice(&stdout.head).expect("JSON");
         list[0]["skipped"].as_u64().expect("a number")
     };
@@ -114,7 +140,10 @@ async fn a_run_never_overlaps_itself() {
         if skipped(station.over(&list).await) >= 2 {
             break;
         }
-        assert!(Instant::now() < deadline, "in vain awaited: two skipped runs");
+        assert!(
+            Instant::now() < deadline,
+            "in vain awaited: two skipped runs"
+        );
     }
     assert_eq!(lines(&file), 1);
     fs::write(&gate, "").expect("the gate opens");
@@ -138,8 +167,16 @@ async fn startup_files_run_at_every_start_in_order_and_a_bad_one_is_told() {
     };
     startup(&field, "20-second.json", &write("second"));
     startup(&field, "10-first.json", &write("first"));
-    startup(&field, "15-bad.json", r#"{"method":"shellcommand","domain":"os","data":["true"],"tiemout":"1s"}"#);
-    startup(&field, "30-other.json", r#"{"subject":"ship1.command.shellcommand.secret","data":["true"]}"#);
+    startup(
+        &field,
+        "15-bad.json",
+        r#"{"method":"shellcommand","domain":"os","data":["true"],"tiemout":"1s"}"#,
+    );
+    startup(
+        &field,
+        "30-other.json",
+        r#"{"subject":"ship1.command.shellcommand.secret","data":["true"]}"#,
+    );
     let station = field.station().await;
     let config = field.path("agent.toml");
     for start in 1..=2 {
@@ -194,7 +231,10 @@ async fn killed_whenever_no_run_runs_twice_and_each_is_told_truly() {
         eventually("another run", || (lines(&file) > before).then_some(())).await;
         let wait = std::time::Duration::from_millis(37 * kill as u64 % 101);
         let until = Instant::now() + wait;
-        eventually("a moment in its run", || (Instant::now() >= until).then_some(())).await;
+        eventually("a moment in its run", || {
+            (Instant::now() >= until).then_some(())
+        })
+        .await;
         agent.kill();
         agent = field.agent("ship1").start();
     }
@@ -202,8 +242,11 @@ async fn killed_whenever_no_run_runs_twice_and_each_is_told_truly() {
     assert_eq!(expected.len(), lines(&file), "no run ran twice");
     eventually("a report of every run", || {
         let world = station.world();
-        let told: BTreeSet<String> =
-            world.reports.iter().map(|report| report.ack.id.to_string()).collect();
+        let told: BTreeSet<String> = world
+            .reports
+            .iter()
+            .map(|report| report.ack.id.to_string())
+            .collect();
         expected.is_subset(&told).then_some(())
     })
     .await;
@@ -228,7 +271,11 @@ async fn each_text_arrives_once_whenever_the_agent_is_killed() {
         let kind = if number % 2 == 0 { "command" } else { "event" };
         let subject = format!("ship1.{kind}.textlogging.app");
         let body = json!({ "data": [format!("line {number}")] });
-        sent.push(station.send(Request::body(&subject, body).unordered()).await);
+        sent.push(
+            station
+                .send(Request::body(&subject, body).unordered())
+                .await,
+        );
         if number % 10 == 5 {
             let old = station.met("ship1").await;
             agent.kill();
@@ -244,7 +291,10 @@ async fn each_text_arrives_once_whenever_the_agent_is_killed() {
         assert_eq!(station.over(sent).await.state, State::Succeeded);
     }
     let ids: BTreeSet<MessageId> = sent.iter().map(|sent| sent.id).collect();
-    eventually("every text", || (station.world().texts.len() >= 40).then_some(())).await;
+    eventually("every text", || {
+        (station.world().texts.len() >= 40).then_some(())
+    })
+    .await;
     let world = station.world();
     let orders: Vec<MessageId> = world.texts.iter().filter_map(|text| text.order).collect();
     assert_eq!(orders.len(), 40, "each once");
@@ -256,12 +306,18 @@ async fn a_schedule_is_refused_beyond_the_most_a_node_has() {
     let field = Field::new();
     let (_agent, station) = field.pair("ship1").await;
     let one = |number: usize| {
-        schedule(json!({ "schedule": format!("s{number}"), "cron": "0 4 * * *",
-            "run": { "method": "ping", "domain": "os" } }))
+        schedule(
+            json!({ "schedule": format!("s{number}"), "cron": "0 4 * * *",
+            "run": { "method": "ping", "domain": "os" } }),
+        )
     };
     for number in 0..64 {
         let sent = station.send(one(number)).await;
-        assert_eq!(station.over(&sent).await.state, State::Succeeded, "{number}");
+        assert_eq!(
+            station.over(&sent).await.state,
+            State::Succeeded,
+            "{number}"
+        );
     }
     let sent = station.send(one(64)).await;
     let ack = station.over(&sent).await;
@@ -272,5 +328,9 @@ async fn a_schedule_is_refused_beyond_the_most_a_node_has() {
     let sent = station.send(bad).await;
     let ack = station.over(&sent).await;
     assert_eq!(ack.state, State::Rejected);
-    assert!(ack.reason.expect("a reason").contains("cron: \"61\" is no minute"));
+    assert!(
+        ack.reason
+            .expect("a reason")
+            .contains("cron: \"61\" is no minute")
+    );
 }

@@ -132,7 +132,10 @@ impl FromStr for Cron {
     type Err = CronError;
 
     fn from_str(text: &str) -> Result<Self, CronError> {
-        let words: Vec<&str> = text.split_ascii_whitespace().take(FIELDS.len() + 1).collect();
+        let words: Vec<&str> = text
+            .split_ascii_whitespace()
+            .take(FIELDS.len() + 1)
+            .collect();
         let [minute, hour, day, month, weekday] = words[..] else {
             let found = text.split_ascii_whitespace().count();
             return Err(CronError::Fields { found });
@@ -242,9 +245,7 @@ impl Cron {
     /// A day counts by either of its two fields when both are restricted, as in every crontab.
     fn is_day(&self, date: Date) -> bool {
         let day = self.days.has(date.day());
-        let weekday = self
-            .weekdays
-            .has(date.weekday().to_sunday_zero_offset());
+        let weekday = self.weekdays.has(date.weekday().to_sunday_zero_offset());
         let meant = if self.days.star || self.weekdays.star {
             day && weekday
         } else {
@@ -282,7 +283,9 @@ impl Cron {
 /// Tells whether the clocks change on a day.
 fn changes(date: Date, zone: &TimeZone) -> bool {
     let offset = |date: Date| {
-        let midnight = zone.to_ambiguous_timestamp(date.at(0, 0, 0, 0)).compatible();
+        let midnight = zone
+            .to_ambiguous_timestamp(date.at(0, 0, 0, 0))
+            .compatible();
         midnight.ok().map(|midnight| zone.to_offset(midnight))
     };
     let tomorrow = date.tomorrow().ok().and_then(offset);
@@ -294,7 +297,9 @@ mod tests {
     use super::*;
 
     fn check(cron: &str, zone: &str, rows: &[(&str, &str)]) {
-        let cron: Cron = cron.parse().unwrap_or_else(|error| panic!("{cron}: {error}"));
+        let cron: Cron = cron
+            .parse()
+            .unwrap_or_else(|error| panic!("{cron}: {error}"));
         let zone = TimeZone::get(zone).expect("a zone of this machine");
         for (after, expected) in rows {
             let next = cron.next_after(after.parse().expect("a time"), &zone);
@@ -305,55 +310,97 @@ mod tests {
 
     #[test]
     fn the_next_run_is_found() {
-        check("* * * * *", "UTC", &[
-            ("2026-11-21T07:59:59.5Z", "2026-11-21T08:00:00Z"),
-            ("2026-11-21T08:00:00Z", "2026-11-21T08:01:00Z"),
-            ("2026-12-31T23:59:00Z", "2027-01-01T00:00:00Z"),
-        ]);
-        check("*/15 8-17 * * mon-fri", "UTC", &[
-            ("2026-11-20T17:45:00Z", "2026-11-23T08:00:00Z"),
-            ("2026-11-23T08:01:00Z", "2026-11-23T08:15:00Z"),
-        ]);
-        check("5/20 1,3 * * *", "UTC", &[
-            ("2026-11-21T01:45:00Z", "2026-11-21T03:05:00Z"),
-            ("2026-11-21T01:25:00Z", "2026-11-21T01:45:00Z"),
-        ]);
-        check("0 0 29 FEB *", "UTC", &[("2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z")]);
-        check("0 12 * * 7", "UTC", &[("2026-11-21T12:00:00Z", "2026-11-22T12:00:00Z")]);
-        check("0 12 * * */2", "UTC", &[
-            ("2026-11-21T00:00:00Z", "2026-11-21T12:00:00Z"),
-            ("2026-11-21T13:00:00Z", "2026-11-22T12:00:00Z"),
-            ("2026-11-22T13:00:00Z", "2026-11-24T12:00:00Z"),
-        ]);
+        check(
+            "* * * * *",
+            "UTC",
+            &[
+                ("2026-11-21T07:59:59.5Z", "2026-11-21T08:00:00Z"),
+                ("2026-11-21T08:00:00Z", "2026-11-21T08:01:00Z"),
+                ("2026-12-31T23:59:00Z", "2027-01-01T00:00:00Z"),
+            ],
+        );
+        check(
+            "*/15 8-17 * * mon-fri",
+            "UTC",
+            &[
+                ("2026-11-20T17:45:00Z", "2026-11-23T08:00:00Z"),
+                ("2026-11-23T08:01:00Z", "2026-11-23T08:15:00Z"),
+            ],
+        );
+        check(
+            "5/20 1,3 * * *",
+            "UTC",
+            &[
+                ("2026-11-21T01:45:00Z", "2026-11-21T03:05:00Z"),
+                ("2026-11-21T01:25:00Z", "2026-11-21T01:45:00Z"),
+            ],
+        );
+        check(
+            "0 0 29 FEB *",
+            "UTC",
+            &[("2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z")],
+        );
+        check(
+            "0 12 * * 7",
+            "UTC",
+            &[("2026-11-21T12:00:00Z", "2026-11-22T12:00:00Z")],
+        );
+        check(
+            "0 12 * * */2",
+            "UTC",
+            &[
+                ("2026-11-21T00:00:00Z", "2026-11-21T12:00:00Z"),
+                ("2026-11-21T13:00:00Z", "2026-11-22T12:00:00Z"),
+                ("2026-11-22T13:00:00Z", "2026-11-24T12:00:00Z"),
+            ],
+        );
     }
 
     #[test]
     fn two_restricted_days_mean_either_and_one_star_means_both() {
         // 13 November 2026 is a Friday.
-        check("0 0 13 * fri", "UTC", &[
-            ("2026-11-01T00:00:00Z", "2026-11-06T00:00:00Z"),
-            ("2026-11-06T00:00:00Z", "2026-11-13T00:00:00Z"),
-            ("2026-12-11T00:00:00Z", "2026-12-13T00:00:00Z"),
-        ]);
-        check("0 0 */2 * fri", "UTC", &[("2026-11-01T00:00:00Z", "2026-11-13T00:00:00Z")]);
+        check(
+            "0 0 13 * fri",
+            "UTC",
+            &[
+                ("2026-11-01T00:00:00Z", "2026-11-06T00:00:00Z"),
+                ("2026-11-06T00:00:00Z", "2026-11-13T00:00:00Z"),
+                ("2026-12-11T00:00:00Z", "2026-12-13T00:00:00Z"),
+            ],
+        );
+        check(
+            "0 0 */2 * fri",
+            "UTC",
+            &[("2026-11-01T00:00:00Z", "2026-11-13T00:00:00Z")],
+        );
     }
 
     #[test]
     fn an_hour_that_is_skipped_has_no_run_and_one_that_comes_twice_has_one() {
         // In Berlin 02:00 to 03:00 is skipped on 29 March 2026 and comes twice on 25 October.
-        check("30 2 * * *", "Europe/Berlin", &[
-            ("2026-03-28T12:00:00Z", "2026-03-30T00:30:00Z"),
-            ("2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"),
-            ("2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
-        ]);
-        check("30 * * * *", "Europe/Berlin", &[
-            ("2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
-            ("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
-            ("2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"),
-        ]);
-        check("0 12 * * *", "Europe/Berlin", &[
-            ("2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z"),
-        ]);
+        check(
+            "30 2 * * *",
+            "Europe/Berlin",
+            &[
+                ("2026-03-28T12:00:00Z", "2026-03-30T00:30:00Z"),
+                ("2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"),
+                ("2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
+            ],
+        );
+        check(
+            "30 * * * *",
+            "Europe/Berlin",
+            &[
+                ("2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
+                ("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+                ("2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"),
+            ],
+        );
+        check(
+            "0 12 * * *",
+            "Europe/Berlin",
+            &[("2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z")],
+        );
     }
 
     #[test]

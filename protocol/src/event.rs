@@ -156,6 +156,9 @@ pub struct TextEvent {
     /// The order it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<MessageId>,
+    /// The text before it that the station has not confirmed: it is not stored before that one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<EventId>,
     /// The lines; a line end is added where one is missing.
     pub data: Vec<String>,
 }

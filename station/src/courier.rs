@@ -32,8 +32,7 @@ use std::{
 };
 
 use steward_protocol::{
-    Ack, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, Sealed, State, Target,
-    TextEvent,
+    Ack, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, Sealed, State, Target, TextEvent,
 };
 
 use crate::{

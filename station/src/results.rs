@@ -121,7 +121,9 @@ impl Writer {
                 tokio::task::block_in_place(place).map(|()| vec![first.n])
             }
             How::Append => {
-                let appends = errands.iter().take_while(|errand| errand.how == How::Append);
+                let appends = errands
+                    .iter()
+                    .take_while(|errand| errand.how == How::Append);
                 self.append(path, &appends.collect::<Vec<_>>()).await?
             }
         };
@@ -219,8 +221,18 @@ mod tests {
     fn an_append_goes_where_it_was_begun_and_otherwise_to_the_end() {
         for (what, length, begun, expected) in [
             ("nothing begun", 10, [None, None], [10, 13]),
-            ("begun, nothing written", 10, [Some((7, 10)), Some((7, 13))], [10, 13]),
-            ("begun, half written", 11, [Some((7, 10)), Some((7, 13))], [10, 13]),
+            (
+                "begun, nothing written",
+                10,
+                [Some((7, 10)), Some((7, 13))],
+                [10, 13],
+            ),
+            (
+                "begun, half written",
+                11,
+                [Some((7, 10)), Some((7, 13))],
+                [10, 13],
+            ),
             ("all written", 16, [Some((7, 10)), Some((7, 13))], [10, 13]),
             ("the first begun", 13, [Some((7, 10)), None], [10, 13]),
             ("another file", 2, [Some((8, 10)), Some((8, 13))], [2, 5]),

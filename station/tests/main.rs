@@ -10,6 +10,7 @@ mod crash_points;
 mod end_to_end;
 mod identity;
 mod inbox_files;
+mod local;
 mod poison;
 mod support;
 mod tracer;

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::{Timestamp, tz::TimeZone};
 use steward_protocol::{
-    Ack, Domain, EventId, LedgerId, Outcome, Output, ReportEvent, Sealed, State, Subject, TextEvent,
+    Ack, Domain, EventId, LedgerId, Outcome, Output, ReportEvent, Sealed, State, Subject,
+    TextEvent,
     body::{ScheduleAction, ScheduleBody},
 };
 use uuid::Uuid;
@@ -383,12 +384,7 @@ impl Journal {
     }
 
     /// Ends a local order: its report takes its place, with one commit.
-    pub(super) fn finish_local(
-        &mut self,
-        ticket: Ticket,
-        finish: Finish,
-        now: &Moment,
-    ) -> Answer {
+    pub(super) fn finish_local(&mut self, ticket: Ticket, finish: Finish, now: &Moment) -> Answer {
         let Some(local) = self.locals.orders.get(&ticket) else {
             return Answer::Contradiction(unknown());
         };
@@ -534,7 +530,10 @@ impl Journal {
             ));
         }
         let schedule = Schedule::set(body, instant).ok_or("it says no time")?;
-        let text = format!("schedule {name} is set; it runs next at {:.0}\n", schedule.due);
+        let text = format!(
+            "schedule {name} is set; it runs next at {:.0}\n",
+            schedule.due
+        );
         let write = Write::Schedule(name.clone(), Box::new(schedule.clone()));
         self.writes.push(write);
         self.locals.schedules.insert(name, schedule);

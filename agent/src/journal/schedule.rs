@@ -307,9 +307,9 @@ impl Schedule {
         };
         let most = u64::try_from(jitter.0.as_millis()).unwrap_or(u64::MAX);
         let salt = self.body.schedule.as_ref().map_or(0, |name| {
-            name.as_str()
-                .bytes()
-                .fold(self.runs, |salt, byte| salt.rotate_left(8) ^ u64::from(byte))
+            name.as_str().bytes().fold(self.runs, |salt, byte| {
+                salt.rotate_left(8) ^ u64::from(byte)
+            })
         });
         Duration::from_millis(mix(instant.dice, salt) % most.saturating_add(1).max(1))
     }

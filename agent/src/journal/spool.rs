@@ -1,7 +1,7 @@
 //! What is still to be told to the station, and when to try again: answers and events.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -76,6 +76,20 @@ pub struct Kept {
     pub id: EventId,
     /// How many bytes it takes.
     pub bytes: u64,
+    /// Whether it is text, which must arrive in its order.
+    pub is_text: bool,
+}
+
+impl Kept {
+    /// Returns what the spool keeps of an event.
+    pub fn of(notice: &Notice) -> Self {
+        Self {
+            rank: 0,
+            id: notice.id(),
+            bytes: notice.bytes(),
+            is_text: matches!(notice, Notice::Text(_)),
+        }
+    }
 }
 
 /// When something was said and when it is to be said again.
@@ -116,6 +130,7 @@ pub fn mix(dice: u64, salt: u64) -> u64 {
 pub struct Spool {
     events: BTreeMap<u64, (Kept, Resend)>,
     ranks: HashMap<EventId, u64>,
+    texts: BTreeSet<u64>,
     bytes: u64,
     last: u64,
 }
@@ -144,6 +159,9 @@ impl Spool {
         self.last = self.last.max(kept.rank);
         self.bytes += kept.bytes;
         self.ranks.insert(kept.id, kept.rank);
+        if kept.is_text {
+            self.texts.insert(kept.rank);
+        }
         self.events.insert(kept.rank, (kept, Resend::default()));
     }
 
@@ -151,13 +169,14 @@ impl Spool {
         if let Some((kept, _)) = self.events.remove(&rank) {
             self.bytes -= kept.bytes;
             self.ranks.remove(&kept.id);
+            self.texts.remove(&rank);
         }
     }
 
     /// Takes an event. Returns its rank and the ranks of those that had to go for it.
-    pub fn push(&mut self, id: EventId, bytes: u64) -> (u64, Vec<u64>) {
+    pub fn push(&mut self, kept: Kept) -> (u64, Vec<u64>) {
         let rank = self.last + 1;
-        self.insert(Kept { rank, id, bytes });
+        self.insert(Kept { rank, ..kept });
         let mut dropped = Vec::new();
         while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some(oldest) = self.events.keys().next().copied() else {
@@ -183,14 +202,27 @@ impl Spool {
         }
     }
 
-    /// Takes up to `most` events that are due, and plans their repetition.
+    /// Returns the text before the one of this rank that the station has not confirmed.
+    pub fn text_before(&self, rank: u64) -> Option<EventId> {
+        let before = self.texts.range(..rank).next_back()?;
+        self.events.get(before).map(|(kept, _)| kept.id)
+    }
+
+    /// Takes up to `most` events that are due, and plans their repetition. The texts are repeated
+    /// together, when the oldest of them is due: none is stored before the one before it.
     pub fn due(&mut self, now_ms: u64, dice: u64, most: usize) -> Vec<u64> {
         let mut ranks = Vec::new();
-        for (rank, (_, resend)) in &mut self.events {
+        let oldest = self.texts.first().and_then(|rank| self.events.get(rank));
+        let texts_again = oldest.is_some_and(|(_, resend)| resend.due_ms <= now_ms);
+        for (rank, (kept, resend)) in &mut self.events {
             if ranks.len() == most {
                 break;
             }
-            if resend.due_ms <= now_ms {
+            let is_due = match kept.is_text && resend.attempt > 0 {
+                true => texts_again,
+                false => resend.due_ms <= now_ms,
+            };
+            if is_due {
                 *resend = resend.again(now_ms, mix(dice, *rank));
                 ranks.push(*rank);
             }
@@ -200,7 +232,12 @@ impl Spool {
 
     /// Returns when the next event is due.
     pub fn next_due(&self) -> Option<u64> {
-        self.events.values().map(|(_, resend)| resend.due_ms).min()
+        let oldest = self.texts.first();
+        let waits = |(rank, (kept, resend)): (&u64, &(Kept, Resend))| {
+            let follows = kept.is_text && resend.attempt > 0 && Some(rank) != oldest;
+            (!follows).then_some(resend.due_ms)
+        };
+        self.events.iter().filter_map(waits).min()
     }
 }
 
@@ -214,13 +251,43 @@ mod tests {
         EventId(Uuid::from_u128(number))
     }
 
+    fn kept(number: u128, bytes: u64) -> Kept {
+        Kept {
+            rank: 0,
+            id: id(number),
+            bytes,
+            is_text: false,
+        }
+    }
+
+    #[test]
+    fn texts_are_repeated_together_and_each_names_the_one_before() {
+        let mut spool = Spool::default();
+        for number in 1..=4 {
+            let is_text = number != 2;
+            spool.push(Kept {
+                is_text,
+                ..kept(number, 1)
+            });
+        }
+        assert_eq!(spool.due(0, 3, 9), [1, 2, 3, 4]);
+        let before: Vec<_> = [1, 3, 4].map(|rank| spool.text_before(rank)).to_vec();
+        assert_eq!(before, [None, Some(id(1)), Some(id(3))]);
+        // The oldest is due again: all of them go, also the one that is not due itself.
+        let first = spool.events[&1].1.due_ms;
+        let others = spool.due(first, 3, 9);
+        assert!(others.contains(&1) && others.contains(&3) && others.contains(&4));
+        assert_eq!(spool.confirm(id(1)), Some(1));
+        assert_eq!(spool.text_before(3), None);
+    }
+
     #[test]
     fn what_is_too_much_drops_the_oldest() {
         let mut spool = Spool::default();
         for number in 1..=MAX_EVENTS as u64 {
-            assert_eq!(spool.push(id(number.into()), 1), (number, Vec::new()));
+            assert_eq!(spool.push(kept(number.into(), 1)), (number, Vec::new()));
         }
-        let (rank, dropped) = spool.push(id(0), 1);
+        let (rank, dropped) = spool.push(kept(0, 1));
         assert_eq!((rank, dropped), (MAX_EVENTS as u64 + 1, vec![1]));
         assert_eq!(spool.confirm(id(1)), None);
     }
@@ -230,13 +297,12 @@ mod tests {
         let half = MAX_BYTES / 2;
         let mut spool = Spool::new([Kept {
             rank: 7,
-            id: id(7),
-            bytes: half,
+            ..kept(7, half)
         }]);
-        assert_eq!(spool.push(id(8), half - 1), (8, Vec::new()));
-        assert_eq!(spool.push(id(9), 1), (9, Vec::new()));
-        assert_eq!(spool.push(id(10), 1), (10, vec![7]));
-        assert_eq!(spool.push(id(11), MAX_BYTES), (11, vec![8, 9, 10]));
+        assert_eq!(spool.push(kept(8, half - 1)), (8, Vec::new()));
+        assert_eq!(spool.push(kept(9, 1)), (9, Vec::new()));
+        assert_eq!(spool.push(kept(10, 1)), (10, vec![7]));
+        assert_eq!(spool.push(kept(11, MAX_BYTES)), (11, vec![8, 9, 10]));
         assert_eq!(spool.confirm(id(11)), Some(11));
         assert_eq!(spool.bytes, 0);
     }

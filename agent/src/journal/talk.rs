@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Ack, Cancel, Deferral, Digest, Domain, Frame, JournalId, LedgerId, MessageId, Outcome,
-    Sealed, Send, State, Subject,
+    Ack, Cancel, Deferral, Digest, Domain, Frame, JournalId, LedgerId, MessageId, Outcome, Sealed,
+    Send, State, Subject,
 };
 
 use super::{

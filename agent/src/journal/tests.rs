@@ -630,11 +630,7 @@ fn the_spool_is_bounded_and_the_oldest_event_goes_first() {
     assert_eq!(bench.journal.snapshot().dropped, 1);
     assert!(matches!(
         writes.as_slice(),
-        [
-            Write::Event(..),
-            Write::Dropped(1),
-            Write::ForgetEvent(1)
-        ]
+        [Write::Event(..), Write::Dropped(1), Write::ForgetEvent(1)]
     ));
 }
 
@@ -984,9 +980,9 @@ impl Bench {
                 })
                 .collect(),
             events: Vec::new(),
-        dropped: 0,
-        locals: Vec::new(),
-        schedules: Vec::new(),
+            dropped: 0,
+            locals: Vec::new(),
+            schedules: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     counters::{Counter, Counters},
     journal::{
         Answer, Ask, Begun, Cancelled, Contradiction, Finish, Journal, Offered, Ticket, Write,
+        spool::Notice,
     },
     store::{Store, StoreError},
 };
@@ -268,7 +269,11 @@ impl Desk {
                 .extend(subject.zip(self.readable(self.ack(ticket))));
         }
         for rank in due.events {
-            reply.events.extend(self.readable(self.store.event(rank)));
+            let mut notice = self.readable(self.store.event(rank));
+            if let Some(Notice::Text(text)) = &mut notice {
+                text.after = self.journal.text_before(rank);
+            }
+            reply.events.extend(notice);
         }
         Ok(reply)
     }

@@ -109,7 +109,10 @@ fn last(row: &Reading<'_>) -> Result<Option<LastRun>, StoreError> {
         Ok(LastRun {
             id: MessageId(Uuid::from_bytes(id)),
             at: row.text("last_at")?,
-            state: state.is_some().then(|| row.text("last_state")).transpose()?,
+            state: state
+                .is_some()
+                .then(|| row.text("last_state"))
+                .transpose()?,
             exit_code: row.get("last_exit_code")?,
         })
     })

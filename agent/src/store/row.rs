@@ -13,8 +13,7 @@ use uuid::Uuid;
 use super::{StoreError, local, sql};
 use crate::journal::{
     ChildMark, Deadline, Ending, Entry, Identity, Phase, Pinned, Revoked, Started, Ticket, Write,
-    lanes::Lane,
-    spool::Kept,
+    lanes::Lane, spool::Kept,
 };
 
 /// Returns a number as the database keeps it. Ours stay far below its limit of 2^63.
@@ -49,7 +48,10 @@ pub(super) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    pub(super) fn get<T: rusqlite::types::FromSql>(&self, what: &'static str) -> Result<T, StoreError> {
+    pub(super) fn get<T: rusqlite::types::FromSql>(
+        &self,
+        what: &'static str,
+    ) -> Result<T, StoreError> {
         self.row
             .get(what)
             .map_err(|error| self.damaged(what, &error.to_string()))
@@ -204,12 +206,14 @@ pub(super) fn lanes(connection: &Connection) -> Result<Vec<(Subject, Lane)>, Sto
 }
 
 pub(super) fn events(connection: &Connection) -> Result<Vec<Kept>, StoreError> {
-    let query = "SELECT rank, id, length(CAST(event AS BLOB)) AS bytes FROM events";
+    let query = "SELECT rank, id, length(CAST(event AS BLOB)) AS bytes,
+        kind = 'text' AS is_text FROM events";
     all(connection, query, |row| {
         Ok(Kept {
             rank: count(row.number),
             id: EventId(row.uuid("id")?),
             bytes: row.count("bytes")?,
+            is_text: row.get("is_text")?,
         })
     })
 }
@@ -265,7 +269,12 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<(), StoreE
         Write::Event(rank, event) => run(
             connection,
             "INSERT INTO events (rank, id, event, kind) VALUES (?1, ?2, ?3, ?4)",
-            params![number(*rank), blob(event.id().0), written(&**event)?, event.kind()],
+            params![
+                number(*rank),
+                blob(event.id().0),
+                written(&**event)?,
+                event.kind()
+            ],
         ),
         Write::ForgetEvent(rank) => run(
             connection,

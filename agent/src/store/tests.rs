@@ -264,7 +264,10 @@ fn a_local_order_and_a_schedule_come_back() {
     assert_eq!((*found, &kept.source), (ticket, &local().source));
     assert_eq!(kept.entry.phase, local().entry.phase);
     assert_eq!(kept.order.digest(), local().order.digest());
-    assert_eq!((image.schedules[0].1.runs, image.schedules[0].1.skipped), (3, 2));
+    assert_eq!(
+        (image.schedules[0].1.runs, image.schedules[0].1.skipped),
+        (3, 2)
+    );
     let forgets = [Write::ForgetLocal(ticket), Write::ForgetSchedule(name)];
     store.commit(&forgets).expect("it writes");
     let image = store.image().expect("it reads");

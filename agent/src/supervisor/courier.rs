@@ -97,7 +97,8 @@ enum Rest {
 async fn round(context: &Context, back: Back) -> Result<Rest, KeeperError> {
     let due: DueReply = context.keeper.due(back, dice()).await?;
     let now_ms = context.clock.now().boot_ms;
-    let more = due.next_ms.is_some_and(|next| next <= now_ms) && !(due.acks.is_empty() && due.events.is_empty());
+    let more = due.next_ms.is_some_and(|next| next <= now_ms)
+        && !(due.acks.is_empty() && due.events.is_empty());
     for (subject, ack) in due.acks {
         context.voice.ack(&subject.domain, ack).await;
     }

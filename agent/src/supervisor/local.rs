@@ -144,7 +144,8 @@ impl Runner {
             match startup::read(&dir, &name, &self.context.config.node) {
                 Ok(messages) => {
                     let messages = messages.into_iter();
-                    self.rest.extend(messages.map(|given| (name.clone(), given)));
+                    self.rest
+                        .extend(messages.map(|given| (name.clone(), given)));
                 }
                 Err(error) => self.tell("startup file", &chain(&error)).await,
             }
@@ -260,7 +261,10 @@ impl Runner {
                 Some(given) => {
                     self.give(Source::Schedule(name), given, None).await;
                 }
-                None => self.tell("schedule", &format!("schedule {name} runs nothing")).await,
+                None => {
+                    self.tell("schedule", &format!("schedule {name} runs nothing"))
+                        .await
+                }
             }
             // What comes after this run is known only now.
             self.look_at = Instant::now() + Duration::from_millis(1);
@@ -284,16 +288,12 @@ impl Runner {
     }
 
     /// Gives an order; tells whether it was taken.
-    async fn give(
-        &mut self,
-        source: Source,
-        given: Given,
-        again: Option<(String, Given)>,
-    ) -> bool {
+    async fn give(&mut self, source: Source, given: Given, again: Option<(String, Given)>) -> bool {
         let order = match self.order(given) {
             Ok(order) => order,
             Err(problem) => {
-                self.tell("local order", &format!("{source}: {problem}")).await;
+                self.tell("local order", &format!("{source}: {problem}"))
+                    .await;
                 return true;
             }
         };

@@ -34,6 +34,7 @@ impl Carrier {
             at: Timestamp::now(),
             domain: order.subject.domain.clone(),
             order: Some(order.id),
+            after: None,
             data: body.data,
         })
     }

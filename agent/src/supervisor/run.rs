@@ -17,8 +17,8 @@ use super::{context::Context, kernel::Fault, perform::change, revocations::Atten
 use crate::{
     bus::dice,
     child::{
-        self, End, Finished, Following, GRACE, How, Label, NotStarted, Running, Spec, Stopped, Terms,
-        nursery::Found, Place,
+        self, End, Finished, Following, GRACE, How, Label, NotStarted, Place, Running, Spec,
+        Stopped, Terms, nursery::Found,
     },
     dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket, local::Deed},
@@ -116,7 +116,9 @@ impl Carrier {
 
     fn spec(&self, order: &Order, body: ShellBody, attempt: u32) -> Spec {
         let config = &self.context.config;
-        let shell = body.shell.map(|text| [config.shell.clone(), vec![text]].concat());
+        let shell = body
+            .shell
+            .map(|text| [config.shell.clone(), vec![text]].concat());
         Spec {
             argv: shell.unwrap_or(body.data),
             cwd: body.cwd,
@@ -179,7 +181,9 @@ impl Carrier {
         match running.finish(self.terms()).await {
             Finished::Over(end) => self.ended(*end, asked).await,
             Finished::Lost(reason) => {
-                let turn = self.lost(&format!("{reason}: how it ended is not known")).await;
+                let turn = self
+                    .lost(&format!("{reason}: how it ended is not known"))
+                    .await;
                 forget(&place);
                 turn
             }
@@ -322,13 +326,17 @@ impl Carrier {
                 return self.await_end(*running, &asked).await;
             }
             Ok(Found::Nothing) => {}
-            Err(error) => tracing::error!(id = %order.id, error = chain(&error), "an end is there and cannot be read"),
+            Err(error) => {
+                tracing::error!(id = %order.id, error = chain(&error), "an end is there and cannot be read")
+            }
         }
         if same_boot {
             child::clear_leftovers(started.child, &label).await;
         }
         let what = if same_boot { "agent" } else { "node" };
-        let reason = format!("the {what} was restarted while it ran, and it is gone: how it ended is not known");
+        let reason = format!(
+            "the {what} was restarted while it ran, and it is gone: how it ended is not known"
+        );
         let turn = self.lost(&reason).await;
         forget(&nursery.place(order.id, starts));
         turn

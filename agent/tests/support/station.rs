@@ -11,9 +11,9 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use steward_protocol::{
-    Ack, Cancel, Confirm, Digest, EventId, FaultEvent, Frame, Hello, InstanceId, LedgerId, MessageId,
-    NodeName, Order, Origin, Reign, ReportEvent, Sealed, Send, State, Subject, TextEvent, Welcome,
-    envelope::Envelope,
+    Ack, Cancel, Confirm, Digest, EventId, FaultEvent, Frame, Hello, InstanceId, LedgerId,
+    MessageId, NodeName, Order, Origin, Reign, ReportEvent, Sealed, Send, State, Subject,
+    TextEvent, Welcome, envelope::Envelope,
 };
 use uuid::Uuid;
 

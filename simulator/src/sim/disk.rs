@@ -130,8 +130,7 @@ impl Disk {
             events: events
                 .map(|(rank, event)| Kept {
                     rank: *rank,
-                    id: event.id(),
-                    bytes: event.bytes(),
+                    ..Kept::of(event)
                 })
                 .collect(),
             dropped: 0,

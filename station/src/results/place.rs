@@ -196,7 +196,11 @@ impl Place {
 }
 
 fn is_name(part: &str) -> bool {
-    !part.is_empty() && part.len() <= MAX_NAME && part != "." && part != ".." && !part.contains('\0')
+    !part.is_empty()
+        && part.len() <= MAX_NAME
+        && part != "."
+        && part != ".."
+        && !part.contains('\0')
 }
 
 /// A file that is appended to.
@@ -264,19 +268,39 @@ mod tests {
         symlink(outside.join("new"), root.join("d/ship1/dangling")).expect("a link");
         fs::create_dir(root.join("d/ship1/dir")).expect("a directory");
         fs::write(root.join("d/plain"), "").expect("a file");
-        for path in ["../outside/file", "d/../../outside/file", "", "/outside", "d//x", "d/./x", "d/.."] {
+        for path in [
+            "../outside/file",
+            "d/../../outside/file",
+            "",
+            "/outside",
+            "d//x",
+            "d/./x",
+            "d/..",
+        ] {
             let place = Place::below(&root, path);
-            assert!(matches!(place, Err(PlaceError::Name { .. })), "{path}: {place:?}");
+            assert!(
+                matches!(place, Err(PlaceError::Name { .. })),
+                "{path}: {place:?}"
+            );
         }
         for path in ["link/file", "d/plain/x"] {
             let place = Place::below(&root, path);
-            assert!(matches!(place, Err(PlaceError::Foreign { .. })), "{path}: {place:?}");
+            assert!(
+                matches!(place, Err(PlaceError::Foreign { .. })),
+                "{path}: {place:?}"
+            );
         }
         for path in ["d/ship1/link", "d/ship1/dangling", "d/ship1/dir"] {
             let place = Place::below(&root, path).expect("its directory is fine");
             let replaced = place.replace(b"x");
-            assert!(matches!(replaced, Err(PlaceError::Foreign { .. })), "{path}: {replaced:?}");
-            assert!(matches!(place.open(), Err(PlaceError::Foreign { .. })), "{path}");
+            assert!(
+                matches!(replaced, Err(PlaceError::Foreign { .. })),
+                "{path}: {replaced:?}"
+            );
+            assert!(
+                matches!(place.open(), Err(PlaceError::Foreign { .. })),
+                "{path}"
+            );
         }
         let untouched = fs::read_to_string(outside.join("file")).expect("still there");
         assert_eq!(untouched, "untouched");

@@ -3,9 +3,12 @@
 //!
 //! It decides nothing about deliveries; that is the courier's.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use steward_protocol::{Digest, MessageId};
+use steward_protocol::{Digest, EventId, MessageId};
 
 use super::{Station, chain, moment, uplink};
 use crate::{
@@ -15,8 +18,15 @@ use crate::{
     view::NodeView,
 };
 
-/// Counts text that is not taken because too much of it waits to be written.
-const NO_ROOM: &str = "text_no_room";
+/// Counts text that is not taken now: the text before it is missing, or too much waits to be written.
+const NOT_NOW: &str = "text_not_now";
+
+/// What has come since the last commit.
+#[derive(Default)]
+struct Fresh {
+    reports: BTreeMap<MessageId, Digest>,
+    texts: BTreeSet<EventId>,
+}
 
 /// Counts a fault beyond what one node may report.
 const FAULT_FLOOD: &str = "fault_flood";
@@ -25,7 +35,7 @@ impl Station {
     /// Lets the courier judge what was heard, and acts on it.
     pub(super) async fn on_heard(&mut self, heard: Vec<Heard>) {
         let mut actions = Vec::new();
-        let mut reports = BTreeMap::new();
+        let mut fresh = Fresh::default();
         for heard in heard {
             let now = moment(self.born);
             let event = match heard {
@@ -45,7 +55,7 @@ impl Station {
                     continue;
                 }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
-                    Ok(event) => match self.with_ledger(event, &mut reports) {
+                    Ok(event) => match self.with_ledger(event, &mut fresh) {
                         Some(event) => event,
                         None => continue,
                     },
@@ -82,15 +92,22 @@ impl Station {
     fn with_ledger(
         &mut self,
         mut event: courier::Event,
-        reports: &mut BTreeMap<MessageId, Digest>,
+        fresh: &mut Fresh,
     ) -> Option<courier::Event> {
         let answer = match &mut event {
-            courier::Event::Text { .. } => self.store.has_room_for_text(),
+            courier::Event::Text { text, .. } => {
+                let after = text.after.filter(|after| !fresh.texts.contains(after));
+                let takes = self.store.takes_text(after);
+                if let Ok(true) = takes {
+                    fresh.texts.insert(text.id);
+                }
+                takes
+            }
             courier::Event::Report { report, .. } => {
                 let (id, digest) = (report.order.order().id, report.order.digest());
                 self.store.find_report(id, digest).map(|known| {
                     // The same may have come twice since the last commit.
-                    report.known = match reports.insert(id, digest) {
+                    report.known = match fresh.reports.insert(id, digest) {
                         None => known,
                         Some(earlier) if earlier == digest => KnownReport::Same,
                         Some(_) => KnownReport::Other,
@@ -102,7 +119,7 @@ impl Station {
         };
         match answer {
             Ok(true) => return Some(event),
-            Ok(false) => *self.counters.entry(NO_ROOM).or_default() += 1,
+            Ok(false) => *self.counters.entry(NOT_NOW).or_default() += 1,
             Err(error) => {
                 tracing::error!(error = chain(&error), "the ledger cannot be read");
             }

@@ -188,8 +188,7 @@ fn report(node: &NodeName, event: ReportEvent) -> Result<Report, Garbage> {
         error,
     })?;
     let (asked, ack) = (order.order(), event.ack);
-    let from_source =
-        event.source.starts_with("schedule:") || event.source.starts_with("startup:");
+    let from_source = event.source.starts_with("schedule:") || event.source.starts_with("startup:");
     if asked.to != *node || asked.subject.node != *node {
         return Err(Garbage::Sender(node.to_string()));
     }

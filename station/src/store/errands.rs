@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Transaction, params};
-use steward_protocol::{Ack, NodeName, Output, Reply, ReplyTo};
+use steward_protocol::{Ack, EventId, NodeName, Output, Reply, ReplyTo};
 
 use super::{
     Reader, Store, StoreError,
@@ -133,7 +133,11 @@ pub(super) fn write_reply(
     node: &NodeName,
     ack: &Ack,
 ) -> Result<(), StoreError> {
-    if ack.outcome.as_ref().is_none_or(|outcome| outcome.stdout.is_none()) {
+    if ack
+        .outcome
+        .as_ref()
+        .is_none_or(|outcome| outcome.stdout.is_none())
+    {
         return Ok(());
     }
     let (options, id, domain): (String, String, String) = transaction
@@ -170,12 +174,23 @@ fn how(reply: &Reply) -> Option<How> {
 }
 
 impl Store {
-    /// Tells whether more text can be taken.
+    /// Tells whether text can be taken that comes after another: when that is stored, and not too much
+    /// waits to be written.
     ///
     /// # Errors
     ///
     /// Fails when the database does.
-    pub fn has_room_for_text(&self) -> Result<bool, StoreError> {
+    pub fn takes_text(&self, after: Option<EventId>) -> Result<bool, StoreError> {
+        if let Some(after) = after {
+            let known = self
+                .connection
+                .prepare_cached("SELECT 1 FROM text_event WHERE id = ?1")
+                .and_then(|mut statement| statement.exists([after.to_string()]))
+                .map_err(sql("look up a text"))?;
+            if !known {
+                return Ok(false);
+            }
+        }
         let bytes: i64 = self
             .connection
             .prepare_cached("SELECT coalesce(sum(length(content)), 0) FROM errand")

@@ -488,7 +488,10 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
     Ok(())
 }
 
-pub(super) fn write_fault(transaction: &Transaction<'_>, fault: &FaultRecord) -> Result<(), StoreError> {
+pub(super) fn write_fault(
+    transaction: &Transaction<'_>,
+    fault: &FaultRecord,
+) -> Result<(), StoreError> {
     let written = execute(
         transaction,
         "record a fault",

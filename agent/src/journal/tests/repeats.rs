@@ -9,10 +9,19 @@ fn event(number: usize) -> EventId {
     EventId(Uuid::from_u128(number as u128))
 }
 
+fn kept(id: EventId) -> Kept {
+    Kept {
+        rank: 0,
+        id,
+        bytes: 1,
+        is_text: false,
+    }
+}
+
 fn spool(events: usize) -> Spool {
     let mut spool = Spool::default();
     for number in 1..=events {
-        spool.push(event(number), 1);
+        spool.push(kept(event(number)));
     }
     spool
 }
@@ -68,28 +77,27 @@ fn a_full_spool_lets_the_oldest_event_go_for_the_newest() {
         (MAX_EVENTS + 1, vec![1]),
         (MAX_EVENTS + 2, vec![2]),
     ] {
-        let kept = (number as u64, expected);
-        assert_eq!(spool.push(event(number), 1), kept, "event {number}");
+        let pushed = (number as u64, expected);
+        assert_eq!(spool.push(kept(event(number))), pushed, "event {number}");
     }
     assert_eq!(spool.confirm(event(2)), None, "it is gone");
     assert_eq!(spool.confirm(event(3)), Some(3));
     let room = (MAX_EVENTS as u64 + 3, vec![]);
-    assert_eq!(spool.push(event(99_999), 1), room);
+    assert_eq!(spool.push(kept(event(99_999))), room);
 }
 
 #[test]
 fn events_kept_from_an_earlier_start_are_due_at_once_and_new_ones_rank_behind_them() {
-    let kept = |rank, number| Kept {
+    let old = |rank, number| Kept {
         rank,
-        id: event(number),
-        bytes: 1,
+        ..kept(event(number))
     };
-    let mut spool = Spool::new([kept(7, 1), kept(4, 2)]);
-    assert_eq!(spool.push(event(3), 1), (8, vec![]));
+    let mut spool = Spool::new([old(7, 1), old(4, 2)]);
+    assert_eq!(spool.push(kept(event(3))), (8, vec![]));
     assert_eq!(spool.next_due(), Some(0));
     assert_eq!(spool.due(1_000, 0, 10), [4, 7, 8], "in their order");
     assert_eq!(Spool::default().next_due(), None);
-    assert_eq!(Spool::default().push(event(1), 1), (1, vec![]));
+    assert_eq!(Spool::default().push(kept(event(1))), (1, vec![]));
 }
 
 #[test]
