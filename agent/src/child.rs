@@ -242,10 +242,7 @@ impl Running {
     fn start(nursery: &Nursery, place: Place, label: Label) -> io::Result<Self> {
         let mut command = Command::new(nursery.program());
         command.arg0("steward-agent").arg(VERB).arg(place.dir());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Held until the child is registered: a sweep must not take it for an orphan.
         let leaders = Leaders::hold();
         let child = command.spawn()?;

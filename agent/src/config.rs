@@ -299,9 +299,7 @@ fn program(value: &Value) -> Found<Vec<String>> {
     };
     match words.first() {
         Some(program) if program.starts_with('/') => Ok(words),
-        Some(_) | None => {
-            Err("is not a program with its whole path, like \"/bin/sh -c\"".to_owned())
-        }
+        Some(_) | None => Err("is not a program with its whole path, like \"/bin/sh -c\"".to_owned()),
     }
 }
 

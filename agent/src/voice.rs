@@ -81,7 +81,7 @@ impl Voice {
                 self.say(Method::Textlogging, text.domain.clone(), text)
                     .await;
             }
-            Notice::Report(report) => self.report(report).await,
+            Notice::Report(report) => self.report(*report).await,
         }
     }
 

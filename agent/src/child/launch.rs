@@ -126,11 +126,7 @@ fn become_user(command: &mut Command, spec: &Spec) -> Result<(), NotStarted> {
         let user = user(name).map_err(refuse)?;
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         let home = user.dir.to_string_lossy().into_owned();
-        for (variable, value) in [
-            ("HOME", &home),
-            ("USER", &user.name),
-            ("LOGNAME", &user.name),
-        ] {
+        for (variable, value) in [("HOME", &home), ("USER", &user.name), ("LOGNAME", &user.name)] {
             if !spec.env.contains_key(variable) {
                 command.env(variable, value);
             }

@@ -13,7 +13,10 @@ use std::{
 use steward_protocol::MessageId;
 
 use super::{End, Label, NotStarted, Place, Running, Spec, place::PlaceError, sweep};
-use crate::{journal::ChildMark, keeper::chain};
+use crate::{
+    journal::ChildMark,
+    keeper::chain,
+};
 
 /// This very program, also when its file was replaced since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -117,12 +120,7 @@ impl Nursery {
     /// # Errors
     ///
     /// Fails when its end is there and cannot be read.
-    pub fn find(
-        &self,
-        label: &Label,
-        attempt: u32,
-        mark: Option<ChildMark>,
-    ) -> Result<Found, PlaceError> {
+    pub fn find(&self, label: &Label, attempt: u32, mark: Option<ChildMark>) -> Result<Found, PlaceError> {
         let place = self.place(label.id, attempt);
         let mark = match mark {
             Some(mark) => Some(mark).filter(|mark| sweep::is_alive(*mark)),

@@ -26,7 +26,9 @@ use rustix::{
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use super::{
-    End, How, NotStarted, Spec, Stopped, adopt_orphans, kin, launch,
+    End, How, NotStarted, Spec, Stopped, adopt_orphans,
+    kin,
+    launch,
     log::{self, Stream},
     place::{Place, PlaceError},
     recorder::{Recorded, Recorder},

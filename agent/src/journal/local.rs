@@ -418,7 +418,7 @@ impl Journal {
         self.writes.push(Write::ForgetLocal(ticket));
         self.note_run(&local, ack.state, exit_code);
         match report_of(&local, &ack) {
-            Ok(report) => self.keep(Notice::Report(report)),
+            Ok(report) => self.keep(Notice::Report(Box::new(report))),
             // It was read from this very text.
             Err(error) => tracing::error!(%error, "an order cannot be reported"),
         }

@@ -39,7 +39,7 @@ pub enum Notice {
     /// Text for the station's log.
     Text(TextEvent),
     /// What came of an order this node gave itself.
-    Report(ReportEvent),
+    Report(Box<ReportEvent>),
 }
 
 impl Notice {
