@@ -28,9 +28,13 @@ use tokio::{
     time::sleep,
 };
 
-use self::sweep::{Leader, Leaders};
+use self::{
+    cgroup::{Cgroups, Insist},
+    sweep::{Leader, Leaders},
+};
 use crate::{journal::ChildMark, keeper::chain, signals::Stop};
 
+pub mod cgroup;
 mod kin;
 mod launch;
 pub mod log;
@@ -90,6 +94,11 @@ pub struct Spec {
     /// What it and its descendants may use together.
     #[serde(default)]
     pub limits: Limits,
+    /// What becomes of it when they cannot be held.
+    pub insist: Insist,
+    /// Where they are held; the nursery says it.
+    #[serde(default)]
+    pub cgroups: Cgroups,
     /// How long it may run.
     pub timeout: Duration,
     /// How long it may take to obey TERM.
@@ -242,7 +251,10 @@ impl Running {
     fn start(nursery: &Nursery, place: Place, label: Label) -> io::Result<Self> {
         let mut command = Command::new(nursery.program());
         command.arg0("steward-agent").arg(VERB).arg(place.dir());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // Held until the child is registered: a sweep must not take it for an orphan.
         let leaders = Leaders::hold();
         let child = command.spawn()?;

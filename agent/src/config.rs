@@ -20,6 +20,7 @@ pub use self::{
     broker::Reach,
     restart::{GiveUp, Restart, Tolerance},
 };
+use crate::child::cgroup::Insist;
 
 /// Where the file is looked for when none is given.
 pub const DEFAULT_FILE: &str = "/etc/steward/agent.toml";
@@ -104,6 +105,8 @@ pub struct Config {
     pub results_budget: u64,
     /// The program, and its first arguments, that runs a text.
     pub shell: Vec<String>,
+    /// What becomes of a command whose limits this node cannot hold.
+    pub limits: Insist,
     /// Most bytes of one command's output kept whole.
     pub output_cap: u64,
     /// Restarts of a process.
@@ -189,6 +192,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         program,
         Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]),
     );
+    let insist = layers.or("limits", insistence, Some(Insist::Require));
     let output_cap = layers.or("output_cap", bytes, Some(16 << 20));
     let (restart, restart_of) = restart::all(layers);
     let wedged_after = layers.or("wedged_after", patience, Some(WEDGED_AFTER));
@@ -222,6 +226,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         queue: queue?,
         results_budget: results_budget?,
         shell: shell?,
+        limits: insist?,
         output_cap: output_cap?,
         restart,
         restart_of,
@@ -299,7 +304,19 @@ fn program(value: &Value) -> Found<Vec<String>> {
     };
     match words.first() {
         Some(program) if program.starts_with('/') => Ok(words),
-        Some(_) | None => Err("is not a program with its whole path, like \"/bin/sh -c\"".to_owned()),
+        Some(_) | None => {
+            Err("is not a program with its whole path, like \"/bin/sh -c\"".to_owned())
+        }
+    }
+}
+
+fn insistence(value: &Value) -> Found<Insist> {
+    match text(value)?.as_str() {
+        "require" => Ok(Insist::Require),
+        "best_effort" => Ok(Insist::BestEffort),
+        other => Err(format!(
+            "{other:?} is neither \"require\" nor \"best_effort\""
+        )),
     }
 }
 

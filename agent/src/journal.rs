@@ -33,8 +33,8 @@ pub use self::{
     },
     reign::{Welcomed, What, Word},
     talk::{
-        Answer, Ask, Begun, Cancellation, Cancelled, Due, Finish, Held, Identity, Image, Limits,
-        Offer, Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
+        Answer, Ask, Begun, Cancellation, Cancelled, Due, Fate, Finish, Held, Identity, Image,
+        Limits, Offer, Offered, OpenOrder, Pinned, Snapshot, Stance, Unread, Write,
     },
 };
 use self::{
@@ -42,7 +42,7 @@ use self::{
     lanes::{Lanes, Turn},
     local::Locals,
     shelf::Shelf,
-    spool::{Kept, Notice, Resend, Spool},
+    spool::{Resend, Spool},
 };
 
 /// Most entries kept. Entries are small and go once confirmed and below `low`; this bounds what a
@@ -137,6 +137,9 @@ impl Journal {
             Ask::Open(subject) => Answer::Open(self.open(&subject)),
             Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
             Ask::Snapshot => Answer::Snapshot(self.snapshot()),
+            Ask::Fates(ids) => {
+                Answer::Fates(ids.into_iter().map(|id| self.fate(id)).collect())
+            }
         };
         (answer, std::mem::take(&mut self.writes))
     }
@@ -147,11 +150,6 @@ impl Journal {
             true => self.locals.get(ticket).map(|local| &local.entry),
             false => self.shelf.get(ticket),
         }
-    }
-
-    /// Returns the text before the event of this rank that the station has not confirmed.
-    pub fn text_before(&self, rank: u64) -> Option<steward_protocol::EventId> {
-        self.spool.text_before(rank)
     }
 
     /// Returns who the journal is and whose.
@@ -475,23 +473,6 @@ impl Journal {
             self.put(ticket, entry);
             self.writes.push(Write::DropOutput(ticket));
         }
-    }
-
-    fn report(&mut self, notice: Notice) -> Answer {
-        self.keep(notice);
-        Answer::Reported
-    }
-
-    /// Keeps an event until the station has it. The oldest go when there are too many, and are counted.
-    fn keep(&mut self, notice: Notice) {
-        let (rank, dropped) = self.spool.push(Kept::of(&notice));
-        self.writes.push(Write::Event(rank, Box::new(notice)));
-        if !dropped.is_empty() {
-            self.dropped += dropped.len() as u64;
-            self.writes.push(Write::Dropped(self.dropped));
-        }
-        let forgets = dropped.into_iter().map(Write::ForgetEvent);
-        self.writes.extend(forgets);
     }
 
     fn open(&self, subject: &Subject) -> Vec<OpenOrder> {

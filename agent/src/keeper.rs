@@ -19,7 +19,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use steward_protocol::{Ack, FaultEvent, InstanceId, Sealed, Subject};
+use steward_protocol::{Ack, FaultEvent, InstanceId, MessageId, Sealed, Subject};
 use tokio::sync::{mpsc, oneshot};
 
 use self::desk::Desk;
@@ -27,8 +27,8 @@ use crate::{
     clock::Clock,
     counters::Counters,
     journal::{
-        Ask, Cancellation, Cancelled, ChildMark, Contradiction, Finish, Identity, Journal, Limits,
-        Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
+        Ask, Cancellation, Cancelled, ChildMark, Contradiction, Fate, Finish, Identity, Journal,
+        Limits, Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
         local::{Deed, LocalAnswer, LocalAsk},
         spool::Notice,
     },
@@ -88,6 +88,7 @@ enum Told {
     Open(Vec<OpenOrder>),
     OpenSubjects(BTreeSet<Subject>),
     Snapshot(Snapshot),
+    Fates(Vec<Fate>),
     Contradiction(Contradiction),
 }
 
@@ -404,6 +405,18 @@ impl Keeper {
     pub async fn snapshot(&self) -> Result<Snapshot, KeeperError> {
         match self.one(Ask::Snapshot).await? {
             Told::Snapshot(snapshot) => Ok(snapshot),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Returns how far the orders with these ids are, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the keeper has ended or the journal is unusable.
+    pub async fn fates(&self, ids: Vec<MessageId>) -> Result<Vec<Fate>, KeeperError> {
+        match self.one(Ask::Fates(ids)).await? {
+            Told::Fates(fates) => Ok(fates),
             other => Err(unexpected(&other)),
         }
     }

@@ -31,6 +31,7 @@ use crate::{
         context::{Born, Context},
         courier, desk, heartbeat, local, process,
         revocations::Revocations,
+        tidy,
     },
     voice::{Footing, Voice},
 };
@@ -268,6 +269,7 @@ async fn assemble(
         open: open.into_iter().collect(),
     };
     tokio::spawn(report(parts.keeper, reported));
+    tokio::spawn(tidy::run(Arc::clone(&context)));
     tokio::spawn(pump(inlet, calls));
     let supervision =
         supervisor::supervise_apart(setup).map_err(system("start the thread of the supervisor"))?;

@@ -57,6 +57,7 @@ pub mod revocations;
 mod route;
 mod run;
 mod slot;
+pub(crate) mod tidy;
 pub mod view;
 mod watchdog;
 

@@ -2,4 +2,6 @@
 
 mod agent;
 mod alone;
+mod disk;
+mod limits;
 mod log;

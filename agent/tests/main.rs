@@ -12,6 +12,7 @@ mod cancel;
 mod children;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
+mod faults;
 mod local;
 mod redelivery;
 mod restart;

@@ -155,7 +155,7 @@ async fn what_the_node_will_never_do_is_rejected_with_the_reason() {
         (
             "ship1.command.shellcommand.operatingsystem",
             json!({"data": []}),
-            "data is empty",
+            "data: is missing",
         ),
         (
             "ship1.command.shellcommand.operatingsystem",

@@ -35,6 +35,9 @@ async fn term_drains_and_leaves_what_still_runs_to_the_next_start() {
         .await;
     assert!(!children_of(sent.id).is_empty(), "it goes on");
     assert_eq!(agent.said_more(), Vec::<String>::new());
+    // Closed, the journal is one file again.
+    let journal = field.path("ship1").join("journal.db");
+    assert!(journal.exists() && !journal.with_extension("db-wal").exists());
     // It ends while there is no agent at all.
     fs::write(&gate, "").expect("the gate opens");
     eventually("the end of the command", || {

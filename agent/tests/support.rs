@@ -168,9 +168,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("the agent can be signalled");
+        kill_process(self.pid(), signal).expect("the agent can be signalled");
     }
 
     /// Ends it as a power cut would.

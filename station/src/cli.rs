@@ -15,11 +15,13 @@ use self::{
 };
 use crate::config::{DEFAULT_STATE_DIR, LogFormat};
 
+mod broker;
 mod check;
 mod client;
 mod completions;
 mod config;
 mod demo;
+mod events;
 mod exit;
 mod inbox;
 mod logging;
@@ -94,12 +96,17 @@ enum Verb {
     /// Nodes and what is believed of them
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// Show faults and verdicts, and what happened to messages
+    Events(events::EventsArgs),
     /// The folder message files are dropped into
     #[command(subcommand)]
     Inbox(inbox::InboxVerb),
     /// The station's configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// The nats-server at hand
+    #[command(subcommand)]
+    Broker(broker::BrokerVerb),
     /// Print the JSON Schema of message files
     Schema,
     /// Print the completions for a shell
@@ -173,8 +180,10 @@ fn ask(globals: &Globals, verb: Verb) -> Result<Exit> {
         Verb::Check(args) => check::check(globals, &args),
         Verb::Msg(verb) => one_thread(msg::msg(&globals.session(), verb)),
         Verb::Node(verb) => one_thread(node::node(&globals.session(), verb)),
+        Verb::Events(args) => one_thread(events::events(&globals.session(), &args)),
         Verb::Inbox(verb) => one_thread(inbox::inbox(&globals.session(), verb)),
         Verb::Config(verb) => config::config(globals, &verb),
+        Verb::Broker(verb) => broker::broker(&verb),
         Verb::Schema => schema::schema(),
         Verb::Completions(args) => completions::completions(&args),
     }

@@ -6,6 +6,7 @@
 mod changes;
 mod error;
 mod extract;
+mod log;
 mod routes;
 
 use std::{

@@ -349,6 +349,8 @@ impl Node {
             open,
             processes: self.processes.clone(),
             garbage: BTreeMap::new(),
+            fault_count: 0,
+            faults: Vec::new(),
         }
     }
 

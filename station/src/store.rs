@@ -7,6 +7,7 @@ mod deliveries;
 mod errands;
 mod ledger;
 mod load;
+mod log;
 mod query;
 mod retry;
 mod row;
@@ -15,6 +16,7 @@ mod unasked;
 
 pub use errands::{Begun, Errand, Fact, How};
 pub use ledger::Known;
+pub use log::{LogFilter, LogScope};
 pub use query::{Depth, MessageFilter, Named, Reader};
 pub use retry::Stored;
 

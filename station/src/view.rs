@@ -202,6 +202,12 @@ pub struct NodeView {
     /// Frames under its name that were not believed since the station started, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub garbage: BTreeMap<String, u64>,
+    /// How many of its faults are kept.
+    #[serde(default)]
+    pub fault_count: u64,
+    /// Its latest faults, newest first; only where one node is shown.
+    #[serde(default)]
+    pub faults: Vec<FaultView>,
 }
 
 /// A sender of frames that were not believed.
@@ -258,6 +264,47 @@ pub struct EventView {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// One entry of the log of faults and of what happened to messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Names it: `fault-` or `event-` and its number.
+    pub key: String,
+    /// When it was stored, by the station's clock.
+    pub at: Timestamp,
+    /// The node it concerns; absent when it concerns the station, or all nodes of a message.
+    pub node: Option<NodeName>,
+    /// The kind of fault, the state entered, or what else happened.
+    pub kind: String,
+    /// The process a fault happened in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The message it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<MessageId>,
+    /// What the operator called that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What happened, or why.
+    pub detail: Option<String>,
+    /// What was decided about a fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Who observed it or asked for it; absent for faults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A part of the log, oldest first, and where it goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// The entries.
+    pub entries: Vec<LogEntry>,
+    /// Number of the last fault looked at.
+    pub after_fault: u64,
+    /// Number of the last event looked at.
+    pub after_event: u64,
 }
 
 /// The station itself.

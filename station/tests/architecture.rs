@@ -73,6 +73,7 @@ const RULES: &[Rule] = &[
         ],
         only_in: &[
             "agent/src/child",
+            "agent/benches/warden",
             "station/src/broker",
             "station/src/demo",
             "station/src/cli/demo",

@@ -194,8 +194,13 @@ fn an_agent_killed_in_mid_command_leaves_interrupted_and_does_not_run_it_again()
     let agent = world.agent("ship1");
     world.await_online(&["ship1"]);
     let truth = world.folder.path().join("truth");
-    // The command ends by itself soon after its agent, so that nothing is left of it.
-    let script = "while kill -0 $PPID 2>/dev/null; do sleep 0.05; [ $(cut -d' ' -f4 /proc/$$/stat) = 1 ] && exit; done";
+    // Once told, it ends the process that watches over it too, so that nobody knows how it ended.
+    let cut = world.folder.path().join("cut");
+    let script = format!(
+        "until [ -e '{}' ]; do sleep 0.05; done; kill -KILL $PPID",
+        cut.display()
+    );
+    let script = script.as_str();
     world.drop_file(
         "killed.json",
         &appending("killed", &["ship1"], &truth, script),
@@ -204,6 +209,7 @@ fn an_agent_killed_in_mid_command_leaves_interrupted_and_does_not_run_it_again()
         (world.lines_of(&truth).len() == 1).then_some(())
     });
     agent.kill();
+    std::fs::write(&cut, "").expect("a file");
     let _again = world.agent("ship1");
     let message = world.await_final("killed");
     assert_eq!(state_of(&message, "ship1"), "interrupted");

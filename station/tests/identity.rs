@@ -67,10 +67,11 @@ fn truth(world: &World) -> PathBuf {
     world.folder.path().join("truth")
 }
 
-/// Returns a command that appends its name and the command line of the agent that runs it to the truth.
+/// Returns a command that appends its name and the command line of the agent that runs it to the
+/// truth; between the two is the process that watches over it.
 fn script(world: &World, name: &str, then: &str) -> String {
     format!(
-        "echo {name} $(tr '\\0' ' ' </proc/$PPID/cmdline) >> '{}'; {then}",
+        "echo {name} $(tr '\\0' ' ' </proc/$(cut -d' ' -f4 /proc/$PPID/stat)/cmdline) >> '{}'; {then}",
         truth(world).display()
     )
 }

@@ -12,16 +12,61 @@ use std::{
 
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::process::{getpriority_process, getuid, setpriority_process};
+use steward_protocol::body::Limits;
 
-use super::{ATTEMPT, MESSAGE_ID, NODE, NotStarted, Spec, is_shortage};
+use super::{
+    ATTEMPT, MESSAGE_ID, NODE, NotStarted, Spec,
+    cgroup::{self, Insist},
+    is_shortage,
+};
 
 /// Variables of the agent's own environment that a command does not get: they hold the agent's
 /// secrets and its line to the service manager.
 const WITHHELD_PREFIXES: [&str; 2] = ["NATS_", "STEWARD_"];
 const WITHHELD: [&str; 2] = ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"];
 
-/// Starts the command, its three streams in pipes of ours; without text for it, its input is empty.
-pub(super) fn launch(spec: &Spec) -> Result<Child, NotStarted> {
+/// A command that was started.
+#[derive(Debug)]
+pub(super) struct Launched {
+    /// Its first process, all three streams in pipes of ours; without text for it, its input is empty.
+    pub(super) child: Child,
+    /// The group that holds its limits, if it has any.
+    pub(super) group: Option<cgroup::Group>,
+    /// What could not be done as asked.
+    pub(super) notes: Vec<String>,
+}
+
+/// Starts the command.
+pub(super) fn launch(spec: &Spec) -> Result<Launched, NotStarted> {
+    let mut command = prepare(spec)?;
+    let (group, notes) = confine(spec)?;
+    let own = getpriority_process(None).unwrap_or(0);
+    let spawned = match spec.nice.map_or(Ok(()), renice) {
+        Ok(()) => command
+            .spawn()
+            .map_err(|error| not_started(&spec.argv, spec, &error)),
+        Err(reason) => Err(reason),
+    };
+    if spec.nice.is_some() {
+        // Only root may go back; a warden as slow as its command does no harm.
+        setpriority_process(None, own).ok();
+    }
+    if let Some(group) = &group {
+        let left = group.leave();
+        if spawned.is_err() {
+            group.remove();
+        } else if let Err(error) = left {
+            tracing::debug!(%error, "a warden stays in the group of its command");
+        }
+    }
+    Ok(Launched {
+        child: spawned?,
+        group,
+        notes,
+    })
+}
+
+fn prepare(spec: &Spec) -> Result<Command, NotStarted> {
     let (program, arguments) = spec.argv.split_first().ok_or_else(|| NotStarted {
         exit_code: Some(127),
         reason: "the command is empty".to_owned(),
@@ -39,16 +84,42 @@ pub(super) fn launch(spec: &Spec) -> Result<Child, NotStarted> {
     }
     surround(&mut command, spec);
     become_user(&mut command, spec)?;
-    let own = getpriority_process(None).unwrap_or(0);
-    if let Some(nice) = spec.nice {
-        renice(nice)?;
+    Ok(command)
+}
+
+/// Enters a group that holds the command's limits, so that it is born there.
+fn confine(spec: &Spec) -> Result<(Option<cgroup::Group>, Vec<String>), NotStarted> {
+    if spec.limits == Limits::default() {
+        return Ok((None, Vec::new()));
     }
-    let spawned = command.spawn();
-    if spec.nice.is_some() {
-        // Only root may go back; a warden as slow as its command does no harm.
-        setpriority_process(None, own).ok();
+    let missing = spec.cgroups.missing(&spec.limits);
+    let lacking = (!missing.is_empty()).then(|| cgroup::lacking(&missing));
+    if let (Some(reason), Insist::Require) = (&lacking, spec.insist) {
+        return Err(unconfined(reason.clone()));
     }
-    spawned.map_err(|error| not_started(program, spec, &error))
+    let name = cgroup::name(&spec.node, &format!("{}-{}", spec.message_id, spec.attempt));
+    let made = spec.cgroups.make(&name, &spec.limits).and_then(|group| {
+        group.enter().inspect_err(|_| {
+            group.leave().ok();
+            group.remove();
+        })?;
+        Ok(group)
+    });
+    match (made, spec.insist) {
+        (Ok(group), _) => Ok((Some(group), lacking.into_iter().collect())),
+        (Err(error), Insist::Require) => Err(unconfined(error.to_string())),
+        (Err(error), Insist::BestEffort) => {
+            let note = format!("its limits could not be held: {error}");
+            Ok((None, vec![note]))
+        }
+    }
+}
+
+fn unconfined(reason: String) -> NotStarted {
+    NotStarted {
+        exit_code: Some(126),
+        reason: format!("its limits could not be held: {reason}"),
+    }
 }
 
 /// The command inherits it, so that nothing it starts has ever run without it.
@@ -72,7 +143,7 @@ fn check_directory(cwd: Option<&str>) -> Result<(), NotStarted> {
     })
 }
 
-fn not_started(program: &str, spec: &Spec, error: &io::Error) -> NotStarted {
+fn not_started(argv: &[String], spec: &Spec, error: &io::Error) -> NotStarted {
     let exit_code = match error.kind() {
         io::ErrorKind::NotFound => Some(127),
         _ if is_shortage(error) => None,
@@ -83,6 +154,7 @@ fn not_started(program: &str, spec: &Spec, error: &io::Error) -> NotStarted {
         Some(_) => "cannot be executed",
         None => "could not be started",
     };
+    let program = argv.first().map_or("", String::as_str);
     let user = spec.user.as_ref().map(|user| format!(" as user {user:?}"));
     NotStarted {
         exit_code,
@@ -126,7 +198,11 @@ fn become_user(command: &mut Command, spec: &Spec) -> Result<(), NotStarted> {
         let user = user(name).map_err(refuse)?;
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         let home = user.dir.to_string_lossy().into_owned();
-        for (variable, value) in [("HOME", &home), ("USER", &user.name), ("LOGNAME", &user.name)] {
+        for (variable, value) in [
+            ("HOME", &home),
+            ("USER", &user.name),
+            ("LOGNAME", &user.name),
+        ] {
             if !spec.env.contains_key(variable) {
                 command.env(variable, value);
             }

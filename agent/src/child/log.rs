@@ -14,7 +14,10 @@ use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 use steward_protocol::Digest;
 
-use super::{End, place::{Place, PlaceError}};
+use super::{
+    End,
+    place::{Place, PlaceError},
+};
 
 /// Bytes before those of a record: its stream and its length.
 pub const HEADER: usize = 5;
@@ -112,7 +115,10 @@ impl Log {
     ///
     /// Fails when it is not there: not started yet, or removed.
     pub fn open(place: Place) -> Result<Self, LogError> {
-        let opened = OpenOptions::new().read(true).write(true).open(place.output());
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(place.output());
         match opened {
             Ok(file) => Ok(Self { place, file }),
             Err(source) => Err(LogError::File {
@@ -242,14 +248,24 @@ impl Records {
     /// # Errors
     ///
     /// Fails at a record of a stream that does not exist: the bytes are not those of a log.
-    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Stream, &[u8])) -> Result<(), NoStream> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Stream, &[u8]),
+    ) -> Result<(), NoStream> {
         self.rest.extend_from_slice(bytes);
         let mut at = 0;
-        while let Some((head, body)) = self.rest.get(at..).and_then(<[u8]>::split_first_chunk::<HEADER>) {
+        while let Some((head, body)) = self
+            .rest
+            .get(at..)
+            .and_then(<[u8]>::split_first_chunk::<HEADER>)
+        {
             let [number, length @ ..] = *head;
             let stream = Stream::from_number(number).ok_or(NoStream(number))?;
             let length = u32::from_be_bytes(length) as usize;
-            let Some(body) = body.get(..length) else { break };
+            let Some(body) = body.get(..length) else {
+                break;
+            };
             each(stream, body);
             at += HEADER + length;
         }

@@ -6,17 +6,16 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use steward_protocol::MessageId;
+use tokio::sync::Notify;
 
-use super::{End, Label, NotStarted, Place, Running, Spec, place::PlaceError, sweep};
-use crate::{
-    journal::ChildMark,
-    keeper::chain,
-};
+use super::{Cgroups, End, Label, NotStarted, Place, Running, Spec, place::PlaceError, sweep};
+use crate::{journal::ChildMark, keeper::chain};
 
 /// This very program, also when its file was replaced since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -29,6 +28,9 @@ const DIR: &str = "children";
 pub struct Nursery {
     dir: PathBuf,
     program: PathBuf,
+    cgroups: Cgroups,
+    /// Whoever is woken here looks whether there is too much.
+    changed: Arc<Notify>,
 }
 
 /// What an earlier start of the agent left of a command.
@@ -40,6 +42,32 @@ pub enum Found {
     Running(Box<Running>),
     /// Neither.
     Nothing,
+}
+
+/// One command's directory, and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The directory.
+    pub place: Place,
+    /// The message; none, if it is not one of ours.
+    pub id: Option<MessageId>,
+    /// Bytes on the disk.
+    pub bytes: u64,
+}
+
+fn kept(dir: &Path) -> Option<Kept> {
+    let name = dir.file_name()?.to_str()?;
+    let id = name.rsplit_once('-').and_then(|(id, _)| id.parse().ok());
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    // Blocks and not lengths: what was released is a hole.
+    let blocks = files
+        .filter_map(|file| file.metadata().ok())
+        .map(|file| file.blocks());
+    Some(Kept {
+        place: Place::new(dir),
+        id,
+        bytes: blocks.sum::<u64>() * 512,
+    })
 }
 
 impl Nursery {
@@ -67,7 +95,50 @@ impl Nursery {
             // Wardens are found by this path, whatever directory the next start is started in.
             dir: fs::canonicalize(dir)?,
             program: program.to_owned(),
+            cgroups: Cgroups::open(),
+            changed: Arc::default(),
         })
+    }
+
+    /// Returns which limits can be held here.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// Says that a command has come to its end, and takes more room than before.
+    pub fn note_change(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Returns when a command has come to its end since this returned last.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Returns everything there is, in the order of its making.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be listed.
+    pub fn list(&self) -> io::Result<Vec<Kept>> {
+        let mut kept: Vec<Kept> = fs::read_dir(&self.dir)?
+            .filter_map(|entry| kept(&entry.ok()?.path()))
+            .collect();
+        // The ids of messages begin with their time.
+        kept.sort_by_key(|kept| kept.id);
+        Ok(kept)
+    }
+
+    /// Removes a command's directory, unless its warden lives.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something of it stays.
+    pub fn remove(&self, place: &Place) -> Result<(), PlaceError> {
+        match sweep::find_warden(place.dir()) {
+            Some(_) => Ok(()),
+            None => place.remove(),
+        }
     }
 
     pub(super) fn program(&self) -> &Path {
@@ -90,6 +161,10 @@ impl Nursery {
         let node_at_fault = |reason: String| NotStarted {
             exit_code: None,
             reason,
+        };
+        let spec = &Spec {
+            cgroups: self.cgroups.clone(),
+            ..spec.clone()
         };
         place
             .create(spec)
@@ -120,7 +195,12 @@ impl Nursery {
     /// # Errors
     ///
     /// Fails when its end is there and cannot be read.
-    pub fn find(&self, label: &Label, attempt: u32, mark: Option<ChildMark>) -> Result<Found, PlaceError> {
+    pub fn find(
+        &self,
+        label: &Label,
+        attempt: u32,
+        mark: Option<ChildMark>,
+    ) -> Result<Found, PlaceError> {
         let place = self.place(label.id, attempt);
         let mark = match mark {
             Some(mark) => Some(mark).filter(|mark| sweep::is_alive(*mark)),

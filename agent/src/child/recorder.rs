@@ -1,6 +1,7 @@
 //! Takes what a command writes: into its record log, and into what is said of each stream at its end.
 //!
-//! Keeps the first part of the log up to a cap and counts the rest, or, where somebody follows it,
+//! Keeps the first part of the log up to a cap and counts the rest, nothing of it when there is no room
+//! on the disk, or, where somebody follows it,
 //! keeps everything and says when to stop reading until the other side has caught up. Knows neither
 //! pipes nor processes.
 
@@ -135,10 +136,13 @@ impl Recorder {
         }
     }
 
+    /// Lets the whole log go: what a full disk needs most is room for how the command ended.
     fn give_up(&mut self, why: &str) {
-        self.cut = Some(format!("the first {} bytes are kept: {why}", self.length));
+        self.cut = Some(format!("it could not be kept: {why}"));
         self.pending = None;
-        self.file.set_len(self.length).ok();
+        self.length = 0;
+        self.hasher.reset();
+        self.file.set_len(0).ok();
     }
 
     /// Returns what was taken. What the end's own record does not hold whole is durable then.
@@ -148,10 +152,10 @@ impl Recorder {
             self.give_up("the disk had no room");
         }
         let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
-        if stdout.is_truncated() || stderr.is_truncated() || self.following == Following::Station {
-            if let Err(error) = self.file.sync_data() {
-                self.cut.get_or_insert(format!("not made durable: {error}"));
-            }
+        let needed =
+            stdout.is_truncated() || stderr.is_truncated() || self.following == Following::Station;
+        if needed && let Err(error) = self.file.sync_data() {
+            self.cut.get_or_insert(format!("not made durable: {error}"));
         }
         Recorded {
             stdout,

@@ -10,9 +10,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     process,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -124,23 +125,24 @@ pub(super) fn is_alive(child: ChildMark) -> bool {
     look(child.pid).is_some_and(|seen| seen.start_time == child.start_time && !seen.zombie)
 }
 
-/// Finds the warden of a command by its command line: `…/steward-agent child DIR`.
+/// Finds the warden of a command by its command line.
 pub(super) fn find_warden(dir: &Path) -> Option<ChildMark> {
     let all = snapshot();
-    let is_warden = |pid: i32| {
-        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
-            return false;
-        };
-        let mut words = line.split(|byte| *byte == 0).skip(1);
-        words.next() == Some(VERB.as_bytes()) && words.next() == Some(dir.as_os_str().as_bytes())
-    };
-    let (pid, seen) = all
-        .iter()
-        .find(|(pid, seen)| !seen.zombie && is_warden(**pid))?;
+    let mut living = all.iter().filter(|(_, seen)| !seen.zombie);
+    let (pid, seen) = living.find(|(pid, _)| warded(**pid).is_some_and(|words| words == dir))?;
     Some(ChildMark {
         pid: *pid,
         start_time: seen.start_time,
     })
+}
+
+/// Returns the directory in the command line of a warden: `…/steward-agent child DIR`.
+fn warded(pid: i32) -> Option<PathBuf> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    let is_warden = words.next() == Some(VERB.as_bytes());
+    let dir = words.next().filter(|_| is_warden)?;
+    Some(PathBuf::from(OsStr::from_bytes(dir)))
 }
 
 pub(super) fn snapshot() -> BTreeMap<i32, Seen> {
@@ -210,7 +212,7 @@ fn family(
             let stray = seen.parent == me && !leaders.0.contains(pid) && seen.start_time >= born;
             // Nothing older can be its descendant; this spares a look at most of the system.
             let younger = seen.start_time >= command.start_time;
-            (heir && stray && tag(**pid).is_none())
+            (heir && stray && tag(**pid).is_none() && warded(**pid).is_none())
                 || younger
                     && (**pid == leader
                         || seen.group == leader

@@ -24,12 +24,14 @@ use rustix::{
     process::{Pid, Signal, WaitStatus, setsid},
 };
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use steward_protocol::Digest;
 
 use super::{
     End, How, NotStarted, Spec, Stopped, adopt_orphans,
+    cgroup::Group,
     kin,
-    launch,
-    log::{self, Stream},
+    launch::{self, Launched},
+    log::{self, Stream, Total},
     place::{Place, PlaceError},
     recorder::{Recorded, Recorder},
 };
@@ -90,14 +92,27 @@ fn watch_over(place: &Place) -> Result<(), WardenError> {
     setsid()
         .map_err(io::Error::from)
         .map_err(system("begin a session"))?;
-    let spec = place.spec()?;
+    let spec = place.take_spec()?;
     let recorder = Recorder::create(place, spec.cap, spec.following)
         .map_err(system("create the file for the output"))?;
     let started_at = Timestamp::now();
-    let (how, recorded) = match launch::launch(&spec) {
-        Ok(child) => Watch::new(child, &spec, calls, recorder).see_through(),
+    let (how, recorded, notes) = match launch::launch(&spec) {
+        Ok(Launched {
+            child,
+            group,
+            mut notes,
+        }) => {
+            let watch = Watch::new(child, &spec, calls, recorder);
+            let (how, recorded) = watch.see_through(group.as_ref());
+            if let Some(group) = group {
+                notes.extend(group.notes(&spec.limits));
+                group.remove();
+            }
+            (how, recorded, notes)
+        }
         Err(NotStarted { exit_code, reason }) => {
-            (How::NotStarted { exit_code, reason }, recorder.finish())
+            let how = How::NotStarted { exit_code, reason };
+            (how, recorder.finish(), Vec::new())
         }
     };
     let mut end = End {
@@ -108,7 +123,7 @@ fn watch_over(place: &Place) -> Result<(), WardenError> {
         stdout: recorded.stdout,
         stderr: recorded.stderr,
         log: recorded.log,
-        notes: Vec::new(),
+        notes,
     };
     record(place, &mut end);
     Ok(())
@@ -136,10 +151,14 @@ fn record(place: &Place, end: &mut End) {
             end.stdout.shrink(0);
             end.stderr.shrink(0);
             place.drop_output();
-            end.log.cut = Some(format!(
-                "it was dropped so that the end could be written: {}",
-                crate::keeper::chain(&error)
-            ));
+            let reason = crate::keeper::chain(&error);
+            end.log = Total {
+                bytes: 0,
+                blake3: Digest::of(b""),
+                cut: Some(format!(
+                    "it was dropped so that the end could be written: {reason}"
+                )),
+            };
         } else {
             std::thread::sleep(AGAIN);
         }
@@ -250,7 +269,7 @@ impl Watch {
     }
 
     /// Watches until the command has ended and nobody is left of it.
-    fn see_through(mut self) -> (How, Recorded) {
+    fn see_through(mut self, group: Option<&Group>) -> (How, Recorded) {
         while !self.is_over() {
             let ready = self.wait();
             self.calls.forget_children();
@@ -263,6 +282,9 @@ impl Watch {
             }
             self.transfer(&ready);
             self.advance();
+        }
+        if let Some(group) = group {
+            group.kill();
         }
         let (survivors, status) = kin::end_all(self.leader);
         self.status = self.status.or(status);

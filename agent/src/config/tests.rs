@@ -1,6 +1,7 @@
 //! Every key from every layer, and every problem at once.
 
 use super::*;
+use crate::child::cgroup::Insist;
 
 fn needed() -> Sources {
     Sources {
@@ -35,6 +36,9 @@ fn what_nobody_says_has_the_defaults_of_the_design() {
     assert_eq!(config.heartbeat, Duration::from_secs(10));
     assert_eq!((config.commands_at_once, config.queue), (4, 100));
     assert_eq!(config.results_budget, 64 * 1024 * 1024);
+    assert_eq!(config.output_cap, 16 * 1024 * 1024);
+    assert_eq!(config.shell, ["/bin/sh", "-c"]);
+    assert_eq!(config.limits, Insist::Require);
     assert_eq!(config.idle_after, Duration::from_secs(600));
     assert_eq!(config.drain, Duration::from_secs(10));
     assert_eq!(config.wedged_after, Duration::from_secs(30));
@@ -88,6 +92,9 @@ fn every_key_of_the_file_is_read() {
         domains = ["operatingsystem", "nginx"]
         commands_at_once = 2
         results_budget = "1MiB"
+        shell = ["/usr/bin/env", "bash", "-c"]
+        limits = "best_effort"
+        output_cap = "2MiB"
         idle_after = "1m"
         drain = "1s"
         accept_ledger = "6a9b0e5e-0000-4000-8000-000000000000"
@@ -117,6 +124,11 @@ fn every_key_of_the_file_is_read() {
     assert_eq!(
         (config.commands_at_once, config.results_budget),
         (2, 1 << 20)
+    );
+    assert_eq!(config.shell, ["/usr/bin/env", "bash", "-c"]);
+    assert_eq!(
+        (config.limits, config.output_cap),
+        (Insist::BestEffort, 2 << 20)
     );
     assert_eq!(config.labels["kind"], "ship");
     assert!(config.accept_ledger.is_some());
@@ -191,6 +203,10 @@ fn what_is_wrong_in_the_file_is_told_with_its_key() {
             "results_budget = \"1 parsec\"",
             "agent.toml: results_budget",
         ),
+        ("shell = \"sh -c\"", "agent.toml: shell"),
+        ("shell = []", "agent.toml: shell"),
+        ("limits = \"perhaps\"", "agent.toml: limits"),
+        ("output_cap = \"much\"", "agent.toml: output_cap"),
         ("[restart]\nintensty = 1", "agent.toml: restart.intensty"),
         ("wedged_after = \"999ms\"", "agent.toml: wedged_after"),
         (

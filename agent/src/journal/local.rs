@@ -8,14 +8,14 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::{Timestamp, tz::TimeZone};
 use steward_protocol::{
-    Ack, Domain, EventId, LedgerId, Outcome, Output, ReportEvent, Sealed, State, Subject,
-    TextEvent,
+    Ack, Domain, EventId, LedgerId, MessageId, Outcome, Output, ReportEvent, Sealed, State,
+    Subject, TextEvent,
     body::{ScheduleAction, ScheduleBody},
 };
 use uuid::Uuid;
 
 use super::{
-    Answer, Begun, Contradiction, Finish, Journal, OpenOrder, Ticket, Write,
+    Answer, Begun, Contradiction, Fate, Finish, Journal, OpenOrder, Ticket, Write,
     entry::{Ending, Entry, Fact, Phase, Started, brief},
     method_is_atomic,
     schedule::{Instant, LastRun, Progress, Schedule},
@@ -188,6 +188,15 @@ impl Locals {
 }
 
 impl Journal {
+    /// Returns how far the orders with this id are. What this node gave itself is over with its report.
+    pub(super) fn fate(&self, id: MessageId) -> Fate {
+        let is_local = |local: &LocalOrder| local.entry.id == id;
+        match self.locals.orders.values().any(is_local) {
+            true => Fate::Open,
+            false => self.shelf.fate(id),
+        }
+    }
+
     /// Returns a local order that is not over.
     pub fn local_order(&self, ticket: Ticket) -> Option<&Sealed> {
         self.locals.get(ticket).map(|local| &local.order)

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use steward_protocol::{Digest, MessageId, Subject};
 
-use super::entry::{Entry, Phase, Ticket};
+use super::{
+    entry::{Entry, Phase, Ticket},
+    talk::Fate,
+};
 
 /// Every entry of the journal, found by ticket, by id, and by how far it has come.
 #[derive(Debug, Default)]
@@ -104,6 +107,19 @@ impl Shelf {
     /// Returns the tickets of every order with this id, whatever its bytes.
     pub(super) fn with_id(&self, id: MessageId) -> impl Iterator<Item = Ticket> + '_ {
         self.by_id.get(&id).into_iter().flatten().copied()
+    }
+
+    /// Returns how far the orders with this id are: the one that has most to go.
+    pub(super) fn fate(&self, id: MessageId) -> Fate {
+        self.with_id(id)
+            .filter_map(|ticket| self.get(ticket))
+            .map(|entry| match &entry.phase {
+                Phase::Received | Phase::Started(_) => Fate::Open,
+                Phase::Final(ending) if ending.confirmed => Fate::Confirmed,
+                Phase::Final(_) => Fate::Over,
+            })
+            .max()
+            .unwrap_or(Fate::Forgotten)
     }
 
     /// Returns every ticket in the order of arrival.

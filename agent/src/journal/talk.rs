@@ -189,6 +189,21 @@ pub enum Ask {
     OpenSubjects,
     /// What does a hello say about the journal?
     Snapshot,
+    /// How far are the orders with these ids?
+    Fates(Vec<MessageId>),
+}
+
+/// How far an order is, for whoever keeps something because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// The journal does not know it, or not any more.
+    Forgotten,
+    /// Its end is confirmed by the station.
+    Confirmed,
+    /// Its end is in the journal.
+    Over,
+    /// It is not over.
+    Open,
 }
 
 /// What becomes of an order that arrived.
@@ -334,6 +349,8 @@ pub enum Answer {
     OpenSubjects(BTreeSet<Subject>),
     /// To [`Ask::Snapshot`].
     Snapshot(Snapshot),
+    /// To [`Ask::Fates`], in the order of the ids.
+    Fates(Vec<Fate>),
     /// The question contradicts what the journal knows.
     Contradiction(Contradiction),
 }

@@ -612,7 +612,7 @@ fn what_the_station_calls_settled_is_forgotten_though_its_confirmation_was_lost(
 fn the_spool_is_bounded_and_the_oldest_event_goes_first() {
     let mut bench = Bench::new();
     let event = |number: u128| {
-        Ask::Report(Box::new(Notice::Fault(steward_protocol::FaultEvent {
+        Ask::Report(Box::new(spool::Notice::Fault(steward_protocol::FaultEvent {
             id: EventId(Uuid::from_u128(number)),
             at: Timestamp::UNIX_EPOCH,
             kind: String::new(),
@@ -1030,4 +1030,30 @@ fn a_reason_is_cut_so_that_every_answer_fits_a_frame() {
             cut.len()
         );
     }
+}
+
+#[test]
+fn the_fate_of_an_order_is_told_by_its_id() {
+    let mut bench = Bench::welcomed();
+    let orders = [order(1), order(2), order(3)];
+    let tickets: Vec<Ticket> = orders.iter().map(|order| bench.taken(order)).collect();
+    let ids: Vec<MessageId> = (1..=4)
+        .map(|number| order(number).order.order().id)
+        .collect();
+    let fates = |bench: &mut Bench| match bench.ask(Ask::Fates(ids.clone())) {
+        Answer::Fates(fates) => fates,
+        other => panic!("{other:?}"),
+    };
+    let open = Fate::Open;
+    assert_eq!(fates(&mut bench), [open, open, open, Fate::Forgotten]);
+    for ticket in &tickets[..2] {
+        assert!(matches!(bench.begin(*ticket), Begun::Go { .. }));
+        bench.finish(*ticket, 0);
+    }
+    bench.word(What::Confirm {
+        orders: vec![ids[0]],
+        events: Vec::new(),
+    });
+    let expected = [Fate::Confirmed, Fate::Over, open, Fate::Forgotten];
+    assert_eq!(fates(&mut bench), expected);
 }

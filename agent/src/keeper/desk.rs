@@ -195,6 +195,7 @@ impl Desk {
             Answer::Open(orders) => Told::Open(orders),
             Answer::OpenSubjects(subjects) => Told::OpenSubjects(subjects),
             Answer::Snapshot(snapshot) => Told::Snapshot(snapshot),
+            Answer::Fates(fates) => Told::Fates(fates),
             Answer::Contradiction(contradiction) => Told::Contradiction(contradiction),
         })
     }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use steward_protocol::{Ack, Deferral, State, Subject};
+use steward_protocol::{Ack, Body, Deferral, State, Subject};
 use tokio::time::timeout;
 
 use super::context::{Context, Mail};
 use crate::{
     check::{self, Unreadable},
+    child::cgroup::{Insist, lacking},
     journal::{Offer, Offered, Stance, Ticket, Unread},
     keeper::KeeperError,
+    method::Work,
 };
 
 /// How long orders wait for the welcome they came right behind: another process hears it, and what is
@@ -58,12 +60,14 @@ pub(super) async fn take(context: &Context, mail: Vec<Mail>) -> Intake {
         match check::read(&subject, &payload) {
             Ok(envelope) => {
                 let domains = context.config.domains.as_ref();
-                let stance = match (check::policy(envelope.body.order(), domains), stance) {
+                let checked = check::policy(envelope.body.order(), domains)
+                    .and_then(|work| holdable(context, &work));
+                let stance = match (checked, stance) {
                     (Err(reason), _) => Stance::Refuse(reason),
-                    (Ok(_), Stance::Serve) if context.is_stopping() => {
+                    (Ok(()), Stance::Serve) if context.is_stopping() => {
                         Stance::Hold(Deferral::Stopping)
                     }
-                    (Ok(_), stance) => stance,
+                    (Ok(()), stance) => stance,
                 };
                 offers.push(Offer {
                     send: envelope.send,
@@ -89,6 +93,19 @@ pub(super) async fn take(context: &Context, mail: Vec<Mail>) -> Intake {
         offer(context, offers, &mut intake).await;
     }
     intake
+}
+
+/// Checks that this node can hold the limits that are asked for, or need not.
+fn holdable(context: &Context, work: &Work) -> Result<(), String> {
+    let Body::Shell(body) = &work.body else {
+        return Ok(());
+    };
+    let limits = body.limits.unwrap_or_default();
+    let missing = context.nursery.cgroups().missing(&limits);
+    match context.config.limits {
+        Insist::Require if !missing.is_empty() => Err(format!("limits: {}", lacking(&missing))),
+        Insist::Require | Insist::BestEffort => Ok(()),
+    }
 }
 
 async fn refuse(context: &Context, unread: Unread, intake: &mut Intake) {

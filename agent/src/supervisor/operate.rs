@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use steward_protocol::{ProcessView, Subject};
+use steward_protocol::{Kind, Method, ProcessView, Subject};
 use tokio::time::Instant;
 
 use super::{Duty, MAX_PROCESSES, Supervisor, kernel::History, view::Lifecycle};
 
 /// The method whose processes do the starting.
-const OPERATOR: &str = "processes";
+const OPERATOR: Method = Method::Processes;
 
 /// How long the supervisor, which only sorts, may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ impl Supervisor {
         if slot.duty != Duty::Orders {
             return Err(OperateError::Vital(subject.clone()));
         }
-        if subject.method.as_str() == OPERATOR {
+        if subject.method == OPERATOR.name() {
             return Err(OperateError::Operator(subject.clone()));
         }
         if slot.lifecycle == Lifecycle::Stopped {
@@ -144,8 +144,7 @@ impl Supervisor {
     }
 
     fn begin_one(&mut self, subject: &Subject) -> Result<(), OperateError> {
-        let own = subject.node == self.setup.config.node
-            && subject.kind == steward_protocol::Kind::Command;
+        let own = subject.node == self.setup.config.node && subject.kind == Kind::Command;
         if !own || !self.serves(subject) {
             return Err(OperateError::NotOffered(subject.clone()));
         }

@@ -18,7 +18,7 @@ use crate::{
     bus::dice,
     child::{
         self, End, Finished, Following, GRACE, How, Label, NotStarted, Place, Running, Spec,
-        Stopped, Terms, nursery::Found,
+        Stopped, Terms, cgroup::Cgroups, nursery::Found,
     },
     dispatch::Turn,
     journal::{Finish, OpenOrder, Started, Ticket, local::Deed},
@@ -128,6 +128,8 @@ impl Carrier {
             group: body.group,
             nice: body.nice,
             limits: body.limits.unwrap_or_default(),
+            insist: config.limits,
+            cgroups: Cgroups::default(),
             timeout: timeout(order.timeout_ms),
             grace: body.grace.map_or(GRACE, |grace| grace.0),
             cap: config.output_cap,
@@ -201,6 +203,7 @@ impl Carrier {
             How::NotStarted { .. } => None,
         };
         self.record(finish_of(end, asked, stopped)).await;
+        self.context.nursery.note_change();
         Turn::Over
     }
 

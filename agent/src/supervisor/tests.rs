@@ -9,6 +9,10 @@ use super::{view::Lifecycle, *};
 use crate::config::{Flags, Sources, resolve};
 
 mod model;
+mod operating;
+
+/// Longer than anything takes here that happens at all.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 const GOOD: &str = "ship1.command.shellcommand.good";
 const BAD: &str = "ship1.command.shellcommand.bad";
@@ -323,13 +327,17 @@ async fn a_process_that_blocks_its_thread_is_left_behind_and_another_takes_its_p
         calls.send(frame).await.expect("the supervisor is there");
     };
     send(BAD).await;
-    let event = reported.recv().await.expect("a report");
+    let event = tokio::time::timeout(DEADLINE, reported.recv()).await;
+    let event = event.expect("a report of the wedge in time");
+    let event = event.expect("the supervisor is there");
     assert_eq!(event.kind, "wedged");
     assert!(event.detail.contains("blocks its thread"), "{event:?}");
     assert!(event.verdict.starts_with("restart after"), "{event:?}");
     assert_eq!(counters.get(crate::counters::Counter::LeftBehind), 1);
     send(GOOD).await;
+    let begun = Instant::now();
     while served.load(Ordering::SeqCst) < 2 {
+        assert!(begun.elapsed() < DEADLINE, "the next one takes no frames");
         send(BAD).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -56,7 +56,10 @@ async fn a_log_holds_both_streams_apart_and_in_their_order() {
     let spec = shell(&script);
     let running = tokio::spawn({
         let (spec, nursery) = (spec.clone(), ward.nursery.clone());
-        let ward = Ward { dir: tempfile::tempdir().expect("a directory"), nursery };
+        let ward = Ward {
+            dir: tempfile::tempdir().expect("a directory"),
+            nursery,
+        };
         async move { ward.run(&spec).await }
     });
     let log = open(&ward, &spec).await;
@@ -84,7 +87,10 @@ async fn a_followed_command_waits_for_its_follower_and_loses_nothing() {
     spec.following = Following::Station;
     let running = tokio::spawn({
         let (spec, nursery) = (spec.clone(), ward.nursery.clone());
-        let ward = Ward { dir: tempfile::tempdir().expect("a directory"), nursery };
+        let ward = Ward {
+            dir: tempfile::tempdir().expect("a directory"),
+            nursery,
+        };
         async move { ward.run(&spec).await }
     });
     let log = open(&ward, &spec).await;

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use steward_agent::{
     child::{
         Cancelled, End, Finished, Following, How, Nursery, Place, Running, Spec, Stopped, Terms,
+        cgroup::{Cgroups, Insist},
     },
     signals::Stop,
 };
@@ -102,6 +103,8 @@ pub(crate) fn spec(argv: &[&str]) -> Spec {
         group: None,
         nice: None,
         limits: Limits::default(),
+        insist: Insist::Require,
+        cgroups: Cgroups::default(),
         timeout: LONG,
         grace: Duration::from_secs(5),
         cap: 16 << 20,

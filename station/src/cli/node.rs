@@ -14,7 +14,7 @@ use super::{
         text::{escape, fields, time_and_age},
     },
 };
-use crate::view::NodeView;
+use crate::view::{FaultView, NodeView};
 
 /// What can be asked about nodes.
 #[derive(Debug, Subcommand)]
@@ -90,6 +90,11 @@ const LISTING: Listing<NodeView> = Listing {
             show: Show::Wide,
             cell: |node| Cell::number(node.processes.len() as u64),
         },
+        Column {
+            title: "FAULTS",
+            show: Show::Wide,
+            cell: |node| Cell::number(node.fault_count),
+        },
     ],
     name: |node| node.name.to_string(),
     empty: "no node has been heard of",
@@ -130,6 +135,34 @@ const PROCESSES: &[Column<ProcessView>] = &[
         title: "LAST FAULT",
         show: Show::Always,
         cell: |process| Cell::maybe(process.last_fault.as_deref()),
+    },
+];
+
+const FAULTS: &[Column<FaultView>] = &[
+    Column {
+        title: "FAULT",
+        show: Show::Always,
+        cell: |fault| Cell::text(&fault.kind),
+    },
+    Column {
+        title: "TIME",
+        show: Show::Always,
+        cell: |fault| Cell::Time(fault.at),
+    },
+    Column {
+        title: "PROCESS",
+        show: Show::Always,
+        cell: |fault| Cell::maybe(fault.subject.as_deref()),
+    },
+    Column {
+        title: "VERDICT",
+        show: Show::Always,
+        cell: |fault| Cell::text(&fault.verdict),
+    },
+    Column {
+        title: "DETAIL",
+        show: Show::Always,
+        cell: |fault| Cell::text(&fault.detail),
     },
 ];
 
@@ -196,13 +229,31 @@ fn page(screen: &Screen, node: &NodeView) -> String {
     if !node.garbage.is_empty() {
         rows.push(("not believed", kinds(&node.garbage)));
     }
+    rows.push(("faults", faults(node)));
     let mut page = fields(&rows);
     page.push('\n');
     page += &match node.processes.as_slice() {
         [] => "no processes reported\n".to_owned(),
         processes => screen.table(PROCESSES, processes),
     };
+    if !node.faults.is_empty() {
+        page.push('\n');
+        page += &screen.table(FAULTS, &node.faults);
+    }
     page
+}
+
+/// Says how many faults are kept, and how to see them all.
+fn faults(node: &NodeView) -> String {
+    let shown = node.faults.len() as u64;
+    match node.fault_count {
+        0 => "none kept".to_owned(),
+        count if count > shown => format!(
+            "{count} kept, the latest {shown} below; all: steward events --node {}",
+            node.name
+        ),
+        count => format!("{count} kept"),
+    }
 }
 
 /// Returns how many frames of each kind were not believed, in words.

@@ -135,7 +135,26 @@ impl Screen {
             }
             Format::Table | Format::Wide | Format::Jsonl | Format::Csv | Format::Name => {}
         }
-        emit(&match self.format {
+        emit(&self.lines(listing, items)?)
+    }
+
+    /// Prints what comes after a list in the same format: lines only, the heading stands above already.
+    ///
+    /// # Errors
+    ///
+    /// Fails when standard output does.
+    pub(crate) fn more<T: Serialize>(&self, listing: &Listing<T>, items: &[T]) -> Result<()> {
+        let lines = self.lines(listing, items)?;
+        emit(match self.format {
+            Format::Table | Format::Wide | Format::Csv => {
+                lines.split_once('\n').map_or("", |(_, rest)| rest)
+            }
+            Format::Json | Format::Jsonl | Format::Name => &lines,
+        })
+    }
+
+    fn lines<T: Serialize>(&self, listing: &Listing<T>, items: &[T]) -> Result<String> {
+        Ok(match self.format {
             Format::Jsonl | Format::Json => json_lines(items)?,
             Format::Csv => table::csv(listing.columns, items),
             Format::Name => items

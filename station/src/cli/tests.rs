@@ -37,6 +37,8 @@ fn the_contract_for_scripts_is_understood() {
         "steward completions bash",
         "steward schema",
         "steward status",
+        "steward events --node ship1 --kind panic,storage --since 1h --limit 5 -o wide",
+        "steward events --deliveries --follow -o jsonl",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -67,6 +69,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
             "steward msg ls --since tomorrow",
             ErrorKind::ValueValidation,
         ),
+        ("steward events --limit 0", ErrorKind::ValueValidation),
         ("steward msg ls -o xml", ErrorKind::InvalidValue),
         ("steward demo --nodes 0", ErrorKind::ValueValidation),
         (

@@ -17,24 +17,25 @@ use super::{
     Api, Peer, changes,
     error::ApiError,
     extract::{Body, Path, Query},
+    log,
 };
 use crate::{
     inbox::{self, AcceptError, Format, MAX_FILE, Submission},
     store::{Depth, MessageFilter, Named, Reader, StoreError},
     view::{
-        BrokerView, DeliveryView, EventView, FaultView, InboxFileView, MessageLine, MessageView,
-        NodeView, Presence, Receipt, StatusView,
+        BrokerView, DeliveryView, EventView, InboxFileView, MessageLine, MessageView, NodeView,
+        Presence, Receipt, StatusView,
     },
 };
 
 /// Messages in a list when the caller does not say.
-const DEFAULT_LIMIT: u32 = 50;
+pub(super) const DEFAULT_LIMIT: u32 = 50;
 
-/// Faults shown with the status.
+/// Faults shown with the status, and with a node.
 const STATUS_FAULTS: u32 = 5;
 
 /// Faults and events in one answer, at most. One event of acceptance counts for all its nodes.
-const MAX_LIMIT: u32 = 1000;
+pub(super) const MAX_LIMIT: u32 = 1000;
 
 /// Files in a listing of the inbox, per place.
 const MAX_FILES: usize = 10_000;
@@ -59,9 +60,9 @@ pub(super) fn reading() -> Router<Api> {
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/nodes/{name}", get(node))
         .route("/api/v1/inbox", get(inbox_files))
-        .route("/api/v1/faults", get(faults))
         .route("/api/v1/events", get(events))
         .merge(changes::reading())
+        .merge(log::reading())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_way)
 }
@@ -124,7 +125,7 @@ async fn status(State(api): State<Api>) -> Answer<StatusView> {
         *by_presence.entry(node.state).or_default() += 1;
     }
     let (open, faults) = read(&api, |reader| {
-        Ok((reader.open_by_state()?, reader.faults(STATUS_FAULTS)?))
+        Ok((reader.open_by_state()?, reader.faults(None, STATUS_FAULTS)?))
     })
     .await?;
     let broker = api.bus.view();
@@ -239,12 +240,12 @@ async fn message(
     Ok(Json(view))
 }
 
-fn deadline(wait: Option<u64>) -> Instant {
+pub(super) fn deadline(wait: Option<u64>) -> Instant {
     Instant::now() + Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT)
 }
 
 /// Waits for the next commit. Returns false when the wait is over or the station is ending.
-async fn changed(
+pub(super) async fn changed(
     api: &Api,
     changes: &mut tokio::sync::watch::Receiver<u64>,
     deadline: Instant,
@@ -310,17 +311,29 @@ async fn delivery(
 }
 
 async fn nodes(State(api): State<Api>) -> Answer<Vec<NodeView>> {
-    Ok(Json(api.station.nodes().await?))
+    let mut nodes = api.station.nodes().await?;
+    let counts = read(&api, Reader::fault_counts).await?;
+    let counts: BTreeMap<NodeName, u64> = counts.into_iter().collect();
+    for node in &mut nodes {
+        node.fault_count = counts.get(&node.name).copied().unwrap_or(0);
+    }
+    Ok(Json(nodes))
 }
 
 async fn node(State(api): State<Api>, Path(name): Path<String>) -> Answer<NodeView> {
-    let nodes = api.station.nodes().await?;
+    let Json(nodes) = nodes(State(api.clone())).await?;
     let found = nodes.into_iter().find(|node| node.name.as_str() == name);
-    found.map(Json).ok_or_else(|| {
+    let mut node = found.ok_or_else(|| {
         ApiError::not_found(format!(
             "nobody has heard of a node {name:?}, and no message is for it; see `steward node ls`"
         ))
+    })?;
+    let wanted = node.name.clone();
+    node.faults = read(&api, move |reader| {
+        reader.faults(Some(&wanted), STATUS_FAULTS)
     })
+    .await?;
+    Ok(Json(node))
 }
 
 async fn inbox_files(State(api): State<Api>) -> Answer<Vec<InboxFileView>> {
@@ -334,20 +347,6 @@ async fn inbox_files(State(api): State<Api>) -> Answer<Vec<InboxFileView>> {
             api.about.inbox.display()
         ))
     })
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FaultsQuery {
-    limit: Option<u32>,
-}
-
-async fn faults(
-    State(api): State<Api>,
-    Query(query): Query<FaultsQuery>,
-) -> Answer<Vec<FaultView>> {
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
-    Ok(Json(read(&api, move |reader| reader.faults(limit)).await?))
 }
 
 #[derive(Debug, Deserialize)]

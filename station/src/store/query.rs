@@ -13,7 +13,7 @@ use super::{
     row::{corrupt, get, parse, parse_optional, timestamp},
     sql,
 };
-use crate::view::{EventView, FaultView, MessageLine, MessageView};
+use crate::view::{EventView, MessageLine, MessageView};
 
 /// Which messages a list shows.
 #[derive(Debug, Clone, Default)]
@@ -256,27 +256,6 @@ impl Reader {
             get::<i64>(row, 0)
         })?;
         Ok(last.first().map_or(0, |n| n.unsigned_abs()))
-    }
-
-    /// Returns the latest faults, newest first.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the database does.
-    pub fn faults(&self, limit: u32) -> Result<Vec<FaultView>, StoreError> {
-        let query = "SELECT n, at, node, kind, subject, detail, verdict FROM fault ORDER BY n DESC LIMIT ?1";
-        self.collect(query, &[&limit], |row| {
-            let n: i64 = get(row, 0)?;
-            Ok(FaultView {
-                n: n.unsigned_abs(),
-                at: timestamp(get(row, 1)?)?,
-                node: parse_optional(row, 2, "a node's name")?,
-                kind: get(row, 3)?,
-                subject: get(row, 4)?,
-                detail: get(row, 5)?,
-                verdict: get(row, 6)?,
-            })
-        })
     }
 
     pub(super) fn collect<T>(

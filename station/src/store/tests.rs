@@ -1,5 +1,6 @@
 //! Tests of the ledger: what is durable, what is derived, what is refused.
 
+mod log;
 mod retry;
 
 use std::sync::Arc;
@@ -357,12 +358,15 @@ fn the_same_fault_is_stored_once_and_old_ones_make_room() {
         .commit(&[Record::Fault(fault.clone()), Record::Fault(fault)])
         .expect("commits");
     let reader = Reader::open(store.path()).expect("opens");
-    assert_eq!(reader.faults(100).expect("readable").len(), 1);
+    assert_eq!(reader.faults(None, 100).expect("readable").len(), 1);
     let many: Vec<Record> = (0..10_100)
         .map(|_| Record::Fault(FaultRecord::at(at(0), None)))
         .collect();
     store.commit(&many).expect("commits");
-    assert_eq!(reader.faults(100_000).expect("readable").len(), 10_000);
+    assert_eq!(
+        reader.faults(None, 100_000).expect("readable").len(),
+        10_000
+    );
 }
 
 #[test]

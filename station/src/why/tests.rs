@@ -62,6 +62,8 @@ impl World {
                 open: 1,
                 processes: Vec::new(),
                 garbage: std::collections::BTreeMap::new(),
+                fault_count: 0,
+                faults: Vec::new(),
             }),
             outlook: Some(Outlook {
                 connected: true,
@@ -354,7 +356,10 @@ fn a_deferral_is_explained() {
         (Deferral::ForeignLedger, "--accept-ledger"),
         (Deferral::Gap, "It misses an earlier order"),
         (Deferral::Stopping, "Its agent is ending"),
-        (Deferral::Stopped, "given up after too many faults"),
+        (
+            Deferral::Stopped,
+            "start it by a message with the method processes",
+        ),
     ] {
         let world = World::new()
             .sent_and(State::Deferred, "ship1")
@@ -405,7 +410,7 @@ fn what_the_node_has_says_what_it_does_with_it() {
                 world.node().processes = vec![serde_json::from_value(process).expect("a process")];
             }),
         &[
-            "has been given up; its last fault: panic.",
+            "is stopped, given up after its faults or by an operator; its last fault: panic.",
             "when its turn comes",
         ],
     );

@@ -202,7 +202,9 @@ impl Story<'_> {
                 format!("The process for {subject} on {name} is waiting for its restart{fault}.")
             }
             ProcessState::Stopped => {
-                format!("The process for {subject} on {name} has been given up{fault}.")
+                format!(
+                    "The process for {subject} on {name} is stopped, given up after its faults or by an operator{fault}."
+                )
             }
             ProcessState::Running => format!("The process for {subject} on {name} is at work."),
             ProcessState::Idle | ProcessState::Other => return,
@@ -285,7 +287,7 @@ fn meaning(deferral: Deferral) -> Option<&'static str> {
         Deferral::Gap => "It misses an earlier order of the same subject, and takes them in order.",
         Deferral::Stopping => "Its agent is ending; the next start gets the order.",
         Deferral::Stopped => {
-            "Its process for this subject has been given up after too many faults; restart the agent when the cause is gone."
+            "Its process for this subject is stopped; when the cause is gone, start it by a message with the method processes, \"action\": \"start\" and the subject as \"process\"."
         }
         Deferral::Other => return None,
     })

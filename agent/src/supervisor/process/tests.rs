@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     Parts, bear,
     bus::{Address, Bus},
+    child::Nursery,
     clock::Clock,
     config::{Flags, Sources, resolve},
     counters::Counters,
@@ -68,7 +69,7 @@ async fn parts(dir: &std::path::Path, stop: watch::Receiver<Stop>) -> (crate::Co
         instance,
         journal_id,
         stop,
-        nursery: crate::child::Nursery::open(dir).expect("a directory"),
+        nursery: Nursery::open(dir).expect("a nursery"),
     };
     (config, parts)
 }

@@ -368,7 +368,7 @@ async fn walk(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
     #[test]
     fn whatever_fails_the_healthy_answer_and_the_stopped_defer(
         steps in prop::collection::vec(step(), 1..40),
