@@ -146,9 +146,10 @@ pub fn admit(standing: &Standing, send: &Send) -> Result<(), Bar> {
 /// Returns the reason of the refusal.
 pub fn policy(order: &Order, domains: Option<&BTreeSet<Domain>>) -> Result<Work, String> {
     let subject = &order.subject;
-    if subject.kind == Kind::Event {
+    let is_text = subject.method.as_str() == Method::Textlogging.as_str();
+    if subject.kind == Kind::Event && !is_text {
         return Err(format!(
-            "event: this node takes no event {} from its station; it takes commands: {}",
+            "event: this node takes no event {} from its station; it takes the event textlogging, and commands: {}",
             subject.method,
             method::offered()
         ));
@@ -206,6 +207,7 @@ pub fn route(subject: &str, node: &NodeName) -> Route {
         (Kind::Event, "confirm") => Route::Confirm,
         (Kind::Event, "want") => Route::Want(parsed.domain),
         (Kind::Event, "content") => Route::Content,
+        (Kind::Event, method) if method == Method::Textlogging.as_str() => Route::Order(parsed),
         (Kind::Event, _) => Route::Unwanted(parsed),
     }
 }

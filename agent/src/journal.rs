@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use steward_protocol::{Deferral, FaultEvent, InstanceId, Outcome, State, Subject, limits};
+use steward_protocol::{Deferral, InstanceId, Method, Outcome, State, Subject, limits};
 
 use crate::{
     check::{self, Bar, Standing},
@@ -19,7 +19,9 @@ mod cancel;
 mod due;
 pub mod entry;
 pub mod lanes;
+pub mod local;
 mod reign;
+pub mod schedule;
 mod shelf;
 pub mod spool;
 mod talk;
@@ -38,6 +40,7 @@ pub use self::{
 use self::{
     entry::{Fact, Timeliness},
     lanes::{Lanes, Turn},
+    local::Locals,
     shelf::Shelf,
     spool::{Resend, Spool},
 };
@@ -55,6 +58,9 @@ pub struct Journal {
     shelf: Shelf,
     lanes: Lanes,
     spool: Spool,
+    /// Events that had to go since the journal was created.
+    dropped: u64,
+    locals: Locals,
     /// Plans for answers; one that is missing is due at once.
     resends: HashMap<Ticket, Resend>,
     welcomed: bool,
@@ -74,6 +80,8 @@ impl Journal {
             shelf: Shelf::default(),
             lanes: Lanes::default(),
             spool: Spool::default(),
+            dropped: 0,
+            locals: Locals::default(),
             resends: HashMap::new(),
             welcomed: false,
             wall: WallClock::Doubtful,
@@ -96,6 +104,8 @@ impl Journal {
         }
         self.lanes = Lanes::new(image.lanes);
         self.spool = Spool::new(image.events);
+        self.dropped = image.dropped;
+        self.locals.reload(image.locals, image.schedules);
         self.writes.clear();
     }
 
@@ -107,27 +117,38 @@ impl Journal {
             Ask::Unread(unread) => Answer::Offered(self.unread(unread, now)),
             Ask::Cancel(cancellation) => Answer::Cancelled(self.cancel(&cancellation, now)),
             Ask::Halt(cancellation) => Answer::Cancelled(self.halt(&cancellation)),
+            Ask::Begin(ticket) if ticket.is_local() => self.begin_local(ticket, now),
+            Ask::Spawned(ticket, child) if ticket.is_local() => {
+                self.fact_local(ticket, Fact::Spawn(child), now)
+            }
+            Ask::Finish(ticket, finish) if ticket.is_local() => {
+                self.finish_local(ticket, *finish, now)
+            }
+            Ask::Lost(ticket, reason) if ticket.is_local() => self.lost_local(ticket, reason, now),
+            Ask::Perform(ticket, deed) => self.perform(ticket, *deed, now),
+            Ask::Local(ask) => Answer::Local(self.local(*ask, now)),
             Ask::Begin(ticket) => self.begin(ticket, now),
             Ask::Spawned(ticket, child) => self.stands(ticket, Fact::Spawn(child), now),
             Ask::Standing(ticket) => Answer::Stands(ticket),
             Ask::Finish(ticket, finish) => self.finish(ticket, *finish, now),
             Ask::Lost(ticket, reason) => self.lost(ticket, reason, now),
             Ask::Word(word) => Answer::Word(self.word(word, now)),
-            Ask::Report(event) => self.report(event),
+            Ask::Report(notice) => self.report(*notice),
             Ask::Due { all, dice } => Answer::Due(self.due(all, dice, now)),
             Ask::Open(subject) => Answer::Open(self.open(&subject)),
             Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
             Ask::Snapshot => Answer::Snapshot(self.snapshot()),
-            Ask::Fates(ids) => {
-                Answer::Fates(ids.into_iter().map(|id| self.shelf.fate(id)).collect())
-            }
+            Ask::Fates(ids) => Answer::Fates(ids.into_iter().map(|id| self.fate(id)).collect()),
         };
         (answer, std::mem::take(&mut self.writes))
     }
 
     /// Returns what is kept of an order.
     pub fn entry(&self, ticket: Ticket) -> Option<&Entry> {
-        self.shelf.get(ticket)
+        match ticket.is_local() {
+            true => self.locals.get(ticket).map(|local| &local.entry),
+            false => self.shelf.get(ticket),
+        }
     }
 
     /// Returns who the journal is and whose.
@@ -354,7 +375,10 @@ impl Journal {
     fn lost(&mut self, ticket: Ticket, reason: String, now: &Moment) -> Answer {
         let entry = self.shelf.get(ticket);
         let started = entry.and_then(|entry| match &entry.phase {
-            Phase::Started(started) => Some((entry.idempotent, started.revoked.as_ref())),
+            Phase::Started(started) => {
+                let again = entry.idempotent || method_is_atomic(&entry.subject);
+                Some((again, started.revoked.as_ref()))
+            }
             Phase::Received | Phase::Final(_) => None,
         });
         let reason = match started {
@@ -450,17 +474,6 @@ impl Journal {
         }
     }
 
-    fn report(&mut self, event: Box<FaultEvent>) -> Answer {
-        let (rank, dropped) = self.spool.push(event.id);
-        self.writes.push(Write::Event(rank, event));
-        if let Some(oldest) = dropped {
-            self.writes.push(Write::ForgetEvent(oldest));
-        }
-        Answer::Reported {
-            dropped: dropped.is_some(),
-        }
-    }
-
     fn open(&self, subject: &Subject) -> Vec<OpenOrder> {
         let mut tickets: Vec<Ticket> = self.shelf.started().iter().copied().collect();
         tickets.extend(self.shelf.received());
@@ -496,6 +509,7 @@ impl Journal {
             lanes: self.lanes.recent(limits::MAX_IDS),
             open: ids(&mut self.shelf.started().iter().chain(self.shelf.received())),
             unconfirmed: ids(&mut self.shelf.unconfirmed().iter()),
+            dropped: self.dropped,
             held: Held {
                 waiting: self.shelf.received().len(),
                 started: self.shelf.started().len(),
@@ -516,6 +530,15 @@ impl Journal {
     fn low(&self) -> u64 {
         self.identity.pinned.map_or(0, |pinned| pinned.low)
     }
+}
+
+/// Tells whether what a method does becomes durable with the end of its order, so that one without an
+/// end has done nothing and may be done again.
+fn method_is_atomic(subject: &Subject) -> bool {
+    matches!(
+        Method::from_name(&subject.method),
+        Some(Method::Textlogging | Method::Schedule)
+    )
 }
 
 /// The reason of an expired order.

@@ -29,6 +29,8 @@ use crate::{
     journal::{
         Ask, Cancellation, Cancelled, ChildMark, Contradiction, Fate, Finish, Identity, Journal,
         Limits, Offer, Offered, OpenOrder, Snapshot, Ticket, Unread, Welcomed, Word,
+        local::{Deed, LocalAnswer, LocalAsk},
+        spool::Notice,
     },
     store::{Owner, Store, StoreError},
     supervisor::pulse,
@@ -81,6 +83,7 @@ enum Told {
     Again,
     Word(Welcomed, Identity),
     Reported,
+    Local(LocalAnswer),
     Due(DueReply),
     Open(Vec<OpenOrder>),
     OpenSubjects(BTreeSet<Subject>),
@@ -142,7 +145,7 @@ pub struct DueReply {
     /// Answers, with the subjects of their orders.
     pub acks: Vec<(Subject, Ack)>,
     /// Events.
-    pub events: Vec<FaultEvent>,
+    pub events: Vec<Notice>,
     /// When to ask next, on the clock of this boot.
     pub next_ms: Option<u64>,
 }
@@ -336,8 +339,32 @@ impl Keeper {
     ///
     /// Fails when it could not be made durable.
     pub async fn report(&self, event: FaultEvent) -> Result<(), KeeperError> {
-        match self.one(Ask::Report(Box::new(event))).await? {
+        match self
+            .one(Ask::Report(Box::new(Notice::Fault(event))))
+            .await?
+        {
             Told::Reported => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Does what a method of the agent itself does, ends its order, and returns what the station is told.
+    ///
+    /// # Errors
+    ///
+    /// Fails when that could not be made durable: nothing was done.
+    pub async fn perform(&self, ticket: Ticket, deed: Deed) -> Result<Ack, KeeperError> {
+        self.ack(Ask::Perform(ticket, Box::new(deed))).await
+    }
+
+    /// Asks about orders this node gives itself.
+    ///
+    /// # Errors
+    ///
+    /// Fails when what follows from it could not be made durable.
+    pub async fn local(&self, ask: LocalAsk) -> Result<LocalAnswer, KeeperError> {
+        match self.one(Ask::Local(Box::new(ask))).await? {
+            Told::Local(answer) => Ok(answer),
             other => Err(unexpected(&other)),
         }
     }

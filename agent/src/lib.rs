@@ -29,7 +29,7 @@ use crate::{
     supervisor::{
         Birth, CALLS, Call, Duty, Ending, Life, Setup,
         context::{Born, Context},
-        courier, desk, heartbeat, process,
+        courier, desk, heartbeat, local, process,
         revocations::Revocations,
         tidy, transfers,
     },
@@ -53,6 +53,7 @@ pub mod journal;
 pub mod keeper;
 pub mod method;
 pub mod signals;
+pub mod startup;
 pub mod status;
 pub mod store;
 pub mod supervisor;
@@ -337,6 +338,7 @@ fn bear(context: Arc<Context>, duty: Duty, born: Born) -> Life {
         Duty::Heartbeat => Box::pin(heartbeat::run(context, born)),
         Duty::Courier => Box::pin(courier::run(context, born)),
         Duty::Transfers => Box::pin(transfers::run(context, born)),
+        Duty::Local => Box::pin(local::run(context, born)),
     }
 }
 

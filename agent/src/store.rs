@@ -12,10 +12,11 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use rusqlite_migration::{Error as MigrationError, MigrationDefinitionError};
-use steward_protocol::{FaultEvent, JournalId, NodeName, Outcome};
+use steward_protocol::{JournalId, NodeName, Outcome};
 
-use crate::journal::{Identity, Image, Ticket, Write};
+use crate::journal::{Identity, Image, Ticket, Write, spool::Notice};
 
+mod local;
 mod row;
 mod schema;
 
@@ -247,6 +248,9 @@ impl Store {
             entries: row::entries(&self.connection)?,
             lanes: row::lanes(&self.connection)?,
             events: row::events(&self.connection)?,
+            dropped: local::dropped(&self.connection)?,
+            locals: local::orders(&self.connection)?,
+            schedules: local::schedules(&self.connection)?,
         })
     }
 
@@ -310,17 +314,18 @@ impl Store {
     /// # Errors
     ///
     /// Fails when the file cannot be read or the event makes no sense.
-    pub fn event(&self, rank: u64) -> Result<Option<FaultEvent>, StoreError> {
-        let text: Option<String> = self
+    pub fn event(&self, rank: u64) -> Result<Option<Notice>, StoreError> {
+        let found: Option<(String, String)> = self
             .connection
             .query_row(
-                "SELECT event FROM events WHERE rank = ?1",
+                "SELECT kind, event FROM events WHERE rank = ?1",
                 params![row::number(rank)],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()
             .map_err(sql("read an event from the journal"))?;
-        text.map(|text| row::json("an event", row::number(rank), &text))
+        found
+            .map(|(kind, text)| local::notice(row::number(rank), &kind, &text))
             .transpose()
     }
 

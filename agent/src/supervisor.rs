@@ -48,8 +48,10 @@ mod faults;
 pub mod heartbeat;
 mod intake;
 pub mod kernel;
+pub mod local;
 mod methods;
 pub mod operate;
+mod perform;
 pub mod process;
 pub mod pulse;
 pub mod revocations;
@@ -117,11 +119,19 @@ pub enum Duty {
     Courier,
     /// It hears what the station wants and sends of transfers.
     Transfers,
+    /// It carries out what this node gives itself: schedules, and what runs at every start.
+    Local,
 }
 
 impl Duty {
     /// The duties every agent has, in the order they are spawned.
-    const STANDING: [Self; 4] = [Self::Desk, Self::Heartbeat, Self::Courier, Self::Transfers];
+    const STANDING: [Self; 5] = [
+        Self::Desk,
+        Self::Heartbeat,
+        Self::Courier,
+        Self::Transfers,
+        Self::Local,
+    ];
 
     /// Returns the subject a standing duty serves.
     fn subject(self, node: &NodeName, station: &NodeName) -> Option<Subject> {
@@ -131,6 +141,7 @@ impl Duty {
             Self::Heartbeat => (station, Method::Hello),
             Self::Courier => (station, Method::Ack),
             Self::Transfers => (station, Method::Output),
+            Self::Local => (node, Method::Schedule),
         };
         let domain = fixed("node");
         Some(Subject::new(who.clone(), Kind::Event, method, domain))
@@ -341,7 +352,7 @@ impl Supervisor {
     fn has_work(&self) -> bool {
         self.slots
             .values()
-            .any(|slot| slot.duty == Duty::Orders && slot.task.is_some())
+            .any(|slot| matches!(slot.duty, Duty::Orders | Duty::Local) && slot.task.is_some())
     }
 
     fn stop(&mut self) {

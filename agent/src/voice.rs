@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use steward_protocol::{
-    Ack, Domain, FaultEvent, Frame, Hello, InstanceId, JournalId, Kind, LedgerId, Method, NodeName,
-    Origin, Subject, Uplink, checksum,
+    Ack, Domain, Frame, Hello, InstanceId, JournalId, Kind, LedgerId, Method, NodeName, Order,
+    Origin, ReportEvent, Subject, Uplink, checksum,
     envelope::{Body, EncodeError},
     transfer::{Chunk, Packet, Want},
     version,
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::{
     bus::{Bus, SendError},
     counters::{Counter, Counters},
+    journal::spool::Notice,
     supervisor::pulse,
 };
 
@@ -67,13 +68,36 @@ impl Voice {
         self.say(Method::Hello, fixed("node"), hello).await;
     }
 
-    /// Reports a fault and the verdict on it.
-    pub async fn fault(&self, fault: FaultEvent) {
-        let domain = match &fault.subject {
-            Some(subject) => subject.domain.clone(),
-            None => fixed("agent"),
+    /// Tells the station what it is to know. What is not heard is said again by the courier.
+    pub async fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::Fault(fault) => {
+                let domain = match &fault.subject {
+                    Some(subject) => subject.domain.clone(),
+                    None => fixed("agent"),
+                };
+                self.say(Method::Fault, domain, fault).await;
+            }
+            Notice::Text(text) => {
+                self.say(Method::Textlogging, text.domain.clone(), text)
+                    .await;
+            }
+            Notice::Report(report) => self.report(*report).await,
+        }
+    }
+
+    async fn report(&self, mut report: ReportEvent) {
+        // The order takes its share of the frame; there is room for both.
+        let room = self
+            .bus
+            .answer_limit()
+            .saturating_sub(report.order.get().len());
+        report.ack.fit(room);
+        let domain = match serde_json::from_str::<Order>(report.order.get()) {
+            Ok(order) => order.subject.domain,
+            Err(_) => fixed("agent"),
         };
-        self.say(Method::Fault, domain, fault).await;
+        self.say(Method::Report, domain, report).await;
     }
 
     /// Says what is wanted of a transfer. It is said again while nothing comes.

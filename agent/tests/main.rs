@@ -13,6 +13,7 @@ mod children;
 #[path = "../../station/tests/claiming.rs"]
 mod claiming;
 mod faults;
+mod local;
 mod methods;
 mod redelivery;
 mod restart;

@@ -263,6 +263,12 @@ impl Body for crate::event::Confirm {
 impl Body for crate::event::FaultEvent {
     const KEY: &'static str = "fault";
 }
+impl Body for crate::event::TextEvent {
+    const KEY: &'static str = "text";
+}
+impl Body for crate::event::ReportEvent {
+    const KEY: &'static str = "report";
+}
 
 /// The two parts of every frame; other keys are ignored.
 struct Parts<'a> {

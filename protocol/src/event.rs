@@ -1,12 +1,15 @@
-//! What a node says unasked, and what the station answers: hello, welcome, confirm, fault.
+//! What a node says unasked, and what the station answers: hello, welcome, confirm, fault, text, report.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{
+    ack::Ack,
     id::{EventId, MessageId},
+    name::Domain,
     subject::Subject,
 };
 
@@ -187,4 +190,38 @@ pub struct FaultEvent {
     pub detail: String,
     /// What was decided, in words.
     pub verdict: String,
+}
+
+/// Text for the log that the station keeps for the node and the domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextEvent {
+    /// Names the event, so that it is stored once.
+    pub id: EventId,
+    /// When, by the agent's clock.
+    pub at: Timestamp,
+    /// Which of the node's logs.
+    pub domain: Domain,
+    /// The order it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<MessageId>,
+    /// The text before it that the station has not confirmed: it is not stored before that one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<EventId>,
+    /// The lines; a line end is added where one is missing.
+    pub data: Vec<String>,
+}
+
+/// What came of an order that a node gave itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReportEvent {
+    /// Names the event, so that it is stored once.
+    pub id: EventId,
+    /// When it ended, by the agent's clock.
+    pub at: Timestamp,
+    /// What gave the order: `schedule:<name>` or `startup:<file>`.
+    pub source: String,
+    /// The order, byte for byte as it was carried out.
+    pub order: Box<RawValue>,
+    /// Its final state.
+    pub ack: Ack,
 }

@@ -9,6 +9,7 @@ pub mod body;
 pub mod broker;
 pub mod cancel;
 pub mod checksum;
+pub mod cron;
 pub mod envelope;
 pub mod event;
 pub mod filter;
@@ -29,7 +30,10 @@ pub use crate::{
     body::{Body, BodyError, ShellBody},
     cancel::Cancel,
     envelope::{DecodeError, Envelope, Frame, Order, Origin, Reign, Sealed, Send},
-    event::{Budget, Confirm, Facts, FaultEvent, Hello, ProcessState, ProcessView, Welcome},
+    event::{
+        Budget, Confirm, Facts, FaultEvent, Hello, ProcessState, ProcessView, ReportEvent,
+        TextEvent, Welcome,
+    },
     filter::SubjectFilter,
     id::{Digest, EventId, InstanceId, JournalId, LedgerId, MessageId},
     message::{Message, Options, Reply, ReplyTo, Target},

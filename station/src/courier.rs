@@ -13,6 +13,7 @@ mod outlook;
 mod pump;
 mod record;
 mod replay;
+mod unasked;
 
 pub use cancel::{CancelAnswer, Cancellation};
 pub(crate) use open::Schedule;
@@ -20,7 +21,7 @@ pub use open::{CancelRequest, LaneName, Open};
 pub use outlook::{Ahead, Outlook};
 pub use record::{
     Accepted, Action, Addressee, Dispatch, FaultRecord, FirstAttempt, Loaded, LoadedDelivery,
-    LoadedLane, Record, Withdrawal,
+    LoadedLane, Record, ReportRecord, TextRecord, Withdrawal,
 };
 pub use replay::Replay;
 
@@ -31,7 +32,7 @@ use std::{
 };
 
 use steward_protocol::{
-    Ack, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, State, Target,
+    Ack, FaultEvent, Hello, LedgerId, MessageId, NodeName, Origin, Sealed, State, Target, TextEvent,
 };
 
 use crate::{
@@ -81,6 +82,24 @@ pub enum Event {
         /// What it said.
         fault: Box<FaultEvent>,
     },
+    /// A node has text for its log.
+    Text {
+        /// Who.
+        node: NodeName,
+        /// Which start, which journal.
+        origin: Origin,
+        /// What it said.
+        text: Box<TextEvent>,
+    },
+    /// A node told what came of an order it gave itself.
+    Report {
+        /// Who.
+        node: NodeName,
+        /// Which start, which journal.
+        origin: Origin,
+        /// What it said, checked against itself.
+        report: Box<Report>,
+    },
     /// The broker says that nobody listens for this node.
     NoResponders {
         /// Who is not there.
@@ -90,6 +109,30 @@ pub enum Event {
     },
     /// Time has passed.
     Tick,
+}
+
+/// What came of an order that a node gave itself.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What gave the order.
+    pub source: String,
+    /// The order.
+    pub order: Sealed,
+    /// Its final state.
+    pub ack: Ack,
+    /// What the ledger knows of it.
+    pub known: KnownReport,
+}
+
+/// What the ledger knows of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownReport {
+    /// Nothing.
+    New,
+    /// It has it.
+    Same,
+    /// It has another message with this id.
+    Other,
 }
 
 /// The courier's state: the roster and, per node, what is open.
@@ -321,6 +364,16 @@ impl Courier {
                 fault,
             } => {
                 self.on_fault(&node, &origin, *fault, now, &mut actions);
+            }
+            Event::Text { node, origin, text } => {
+                self.on_text(&node, &origin, *text, now, &mut actions);
+            }
+            Event::Report {
+                node,
+                origin,
+                report,
+            } => {
+                self.on_report(&node, &origin, *report, now, &mut actions);
             }
             Event::NoResponders { node, sent } => {
                 if let Some(link) = self.links.get_mut(&node) {

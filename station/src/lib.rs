@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod http;
 pub mod inbox;
 pub mod nearest;
+pub mod results;
 pub mod roster;
 pub mod serve;
 pub mod signals;

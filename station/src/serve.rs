@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     http::{self, About, Api, HttpError},
     inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
+    results::Writer,
     signals::Stop,
     sole::{Sole, SoleError},
     station::{Cut, Settings, Station},
@@ -68,12 +69,13 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     // Held to the end. Before the ledger, whose every opening begins a reign.
     let _sole = Sole::reserve(&config.name, &shown).map_err(ServeError::Sole)?;
     let store = Store::open(&config.state_dir, &config.name).map_err(ServeError::Store)?;
+    let ledger = store.path().to_owned();
     let about = About {
         name: config.name.clone(),
         ledger_id: store.ledger_id(),
         epoch: store.epoch(),
         started_at: Timestamp::now(),
-        ledger: store.path().to_owned(),
+        ledger: ledger.clone(),
         inbox: config.inbox_dir(),
         timing: inbox_config(&config).timing,
     };
@@ -128,12 +130,14 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     if let Some(port) = port {
         feeders.spawn(http::serve_port(port, api));
     }
+    // Told only once it is known here that all is to end: whoever ends before that has failed.
+    let inbox_stop = CancellationToken::new();
+    let writer = Writer::new(&config.state_dir, ledger, handle.clone());
+    feeders.spawn(Box::pin(writer.run(inbox_stop.clone())));
     let accept = move |submission| {
         let handle = handle.clone();
         async move { handle.submit(submission).await }
     };
-    // Told only once it is known here that all is to end: whoever ends before that has failed.
-    let inbox_stop = CancellationToken::new();
     feeders.spawn(desk.run(inbox_stop.clone()));
     feeders.spawn(inbox.run(accept, inbox_stop.clone()));
     ready(&ready_line(&config));
@@ -145,7 +149,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         () = stop.draining() => {}
         ended = &mut looping => return Err(ServeError::Ended { part: "loop", why: why(ended) }),
         Some(ended) = feeders.join_next() => {
-            return Err(ServeError::Ended { part: "inbox or API", why: why(ended.map(Ok::<_, Cut>)) });
+            return Err(ServeError::Ended { part: "inbox, writer or API", why: why(ended.map(Ok::<_, Cut>)) });
         }
     }
     inbox_stop.cancel();

@@ -32,7 +32,7 @@ use crate::{
     roster::Moment,
     signals::Stop,
     station::offenders::Offenders,
-    store::{Store, StoreError},
+    store::{Fact, Store, StoreError},
     transfer::{Transfers, files},
     view::{CancelAsk, CancelReceipt, NodeView, OffenderView, Receipt, RetryAsk},
 };
@@ -119,6 +119,10 @@ enum Request {
     },
     Offenders {
         answer: oneshot::Sender<Vec<OffenderView>>,
+    },
+    Errands {
+        facts: Vec<Fact>,
+        answer: oneshot::Sender<Result<(), String>>,
     },
 }
 
@@ -264,6 +268,15 @@ impl StationHandle {
     /// Fails when the station is ending.
     pub async fn offenders(&self) -> Result<Vec<OffenderView>, Gone> {
         self.ask(|answer| Request::Offenders { answer }).await
+    }
+
+    /// Records what became of what was to be written; says why, when that could not be made durable.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn errands(&self, facts: Vec<Fact>) -> Result<Result<(), String>, Gone> {
+        self.ask(|answer| Request::Errands { facts, answer }).await
     }
 
     /// Returns a number that changes with every commit.
@@ -412,6 +425,13 @@ impl Station {
                 }
                 Request::Counters { answer } => drop(answer.send(self.counted())),
                 Request::Offenders { answer } => drop(answer.send(self.offenders.view())),
+                Request::Errands { facts, answer } => {
+                    let (at, station) = (wall(), &self.settings.name);
+                    let noted = tokio::task::block_in_place(|| {
+                        self.store.note_errands(&facts, at, station)
+                    });
+                    drop(answer.send(noted.map_err(|error| chain(&error))));
+                }
             }
         }
         self.accept(submissions).await;

@@ -5,6 +5,7 @@
 
 mod carriage;
 mod deliveries;
+mod errands;
 mod ledger;
 mod load;
 mod log;
@@ -12,8 +13,10 @@ mod query;
 mod retry;
 mod row;
 mod schema;
+mod unasked;
 
 pub use carriage::Carriage;
+pub use errands::{Begun, Errand, Fact, How};
 pub use ledger::Known;
 pub use log::{LogFilter, LogScope};
 pub use query::{Depth, MessageFilter, Named, Reader};

@@ -11,6 +11,7 @@ mod end_to_end;
 mod faults;
 mod identity;
 mod inbox_files;
+mod local;
 mod poison;
 mod support;
 mod thousand;

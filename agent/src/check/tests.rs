@@ -199,7 +199,7 @@ fn a_refusal_by_policy_names_what_this_node_does_take() {
         ),
         (
             "ship1.event.syslog.x",
-            "event: this node takes no event syslog from its station; it takes commands: shellcommand, hello, ping, filewrite, fileappend, filefetch, filesend, tailfile, httpget, processes, schedule, textlogging",
+            "event: this node takes no event syslog from its station; it takes the event textlogging, and commands: shellcommand, hello, ping, filewrite, fileappend, filefetch, filesend, tailfile, httpget, processes, schedule, textlogging",
         ),
     ] {
         let refused = policy(&order(subject, r#"{"data":["ls"]}"#), Some(&allowed));

@@ -1,9 +1,12 @@
 //! What is to be said again and when, and which orders waited here past their deadline.
 
+use steward_protocol::EventId;
+
 use super::{
-    Due, Journal, Ticket,
+    Answer, Due, Journal, Ticket, Write,
     entry::{Ending, Fact, Timeliness},
-    spool, too_late,
+    spool::{self, Kept, Notice},
+    too_late,
 };
 use crate::clock::Moment;
 
@@ -46,6 +49,28 @@ impl Journal {
             .map(|entry| entry.deadline.boot_ms);
         due.next_ms = deadlines.chain(next_event).fold(due.next_ms, sooner);
         due
+    }
+
+    pub(super) fn report(&mut self, notice: Notice) -> Answer {
+        self.keep(notice);
+        Answer::Reported
+    }
+
+    /// Keeps an event until the station has it. The oldest go when there are too many, and are counted.
+    pub(super) fn keep(&mut self, notice: Notice) {
+        let (rank, dropped) = self.spool.push(Kept::of(&notice));
+        self.writes.push(Write::Event(rank, Box::new(notice)));
+        if !dropped.is_empty() {
+            self.dropped += dropped.len() as u64;
+            self.writes.push(Write::Dropped(self.dropped));
+        }
+        let forgets = dropped.into_iter().map(Write::ForgetEvent);
+        self.writes.extend(forgets);
+    }
+
+    /// Returns the text before the event of this rank that the station has not confirmed.
+    pub fn text_before(&self, rank: u64) -> Option<EventId> {
+        self.spool.text_before(rank)
     }
 
     /// Ends the orders that waited here past their deadline.

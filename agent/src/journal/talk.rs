@@ -6,14 +6,17 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use steward_protocol::{
-    Cancel, Deferral, Digest, EventId, FaultEvent, Frame, JournalId, LedgerId, MessageId, Outcome,
-    Sealed, Send, State, Subject,
+    Ack, Cancel, Deferral, Digest, Domain, Frame, JournalId, LedgerId, MessageId, Outcome, Sealed,
+    Send, State, Subject,
 };
 
 use super::{
     entry::{ChildMark, Contradiction, Entry, Phase, Started, Ticket},
     lanes::Lane,
+    local::{Deed, LocalAnswer, LocalAsk, LocalOrder},
     reign::{Welcomed, Word},
+    schedule::Schedule,
+    spool::{Kept, Notice},
 };
 use crate::{clock::Moment, counters::Counter};
 
@@ -49,7 +52,13 @@ pub struct Image {
     /// The lanes.
     pub lanes: Vec<(Subject, Lane)>,
     /// The events not handed over.
-    pub events: Vec<(u64, EventId)>,
+    pub events: Vec<Kept>,
+    /// Events that had to go since the journal was created.
+    pub dropped: u64,
+    /// Orders this node gave itself.
+    pub locals: Vec<(Ticket, LocalOrder)>,
+    /// The schedules.
+    pub schedules: Vec<(Domain, Schedule)>,
 }
 
 /// What the config decides.
@@ -165,7 +174,11 @@ pub enum Ask {
     /// The station spoke.
     Word(Word),
     /// Something happened that the station is to know.
-    Report(Box<FaultEvent>),
+    Report(Box<Notice>),
+    /// A method of the agent itself is done with its order.
+    Perform(Ticket, Box<Deed>),
+    /// Something about orders this node gives itself.
+    Local(Box<LocalAsk>),
     /// What is to be said again?
     Due {
         /// Whether the station has just come back, so that everything is due.
@@ -289,6 +302,8 @@ pub struct Snapshot {
     pub open: Vec<MessageId>,
     /// Orders that are over without the station having confirmed it.
     pub unconfirmed: Vec<MessageId>,
+    /// Events that had to go since the journal was created.
+    pub dropped: u64,
     /// How much is kept.
     pub held: Held,
 }
@@ -323,11 +338,12 @@ pub enum Answer {
     Again,
     /// To [`Ask::Word`].
     Word(Welcomed),
-    /// To [`Ask::Report`]: kept; whether another one had to go.
-    Reported {
-        /// Whether the oldest event was dropped.
-        dropped: bool,
-    },
+    /// To [`Ask::Report`]: kept.
+    Reported,
+    /// To what is asked about a local order: how it stands.
+    Ack(Box<Ack>),
+    /// To [`Ask::Local`].
+    Local(LocalAnswer),
     /// To [`Ask::Due`].
     Due(Due),
     /// To [`Ask::Open`].
@@ -364,7 +380,17 @@ pub enum Write {
     /// A lane is forgotten.
     ForgetLane(Subject),
     /// An event.
-    Event(u64, Box<FaultEvent>),
+    Event(u64, Box<Notice>),
     /// An event is forgotten.
     ForgetEvent(u64),
+    /// How many events had to go so far.
+    Dropped(u64),
+    /// All that is known of an order this node gave itself.
+    Local(Ticket, Box<LocalOrder>),
+    /// Such an order is over.
+    ForgetLocal(Ticket),
+    /// A schedule.
+    Schedule(Domain, Box<Schedule>),
+    /// A schedule is removed.
+    ForgetSchedule(Domain),
 }

@@ -36,6 +36,9 @@ fn image() -> Image {
         entries: Vec::new(),
         lanes: Vec::new(),
         events: Vec::new(),
+        dropped: 0,
+        locals: Vec::new(),
+        schedules: Vec::new(),
     }
 }
 
@@ -609,22 +612,28 @@ fn what_the_station_calls_settled_is_forgotten_though_its_confirmation_was_lost(
 fn the_spool_is_bounded_and_the_oldest_event_goes_first() {
     let mut bench = Bench::new();
     let event = |number: u128| {
-        Ask::Report(Box::new(FaultEvent {
-            id: EventId(Uuid::from_u128(number)),
-            at: Timestamp::UNIX_EPOCH,
-            kind: String::new(),
-            subject: None,
-            detail: String::new(),
-            verdict: String::new(),
-        }))
+        Ask::Report(Box::new(spool::Notice::Fault(
+            steward_protocol::FaultEvent {
+                id: EventId(Uuid::from_u128(number)),
+                at: Timestamp::UNIX_EPOCH,
+                kind: String::new(),
+                subject: None,
+                detail: String::new(),
+                verdict: String::new(),
+            },
+        )))
     };
     for number in 0..spool::MAX_EVENTS as u128 {
-        assert_eq!(
-            bench.ask(event(number)),
-            Answer::Reported { dropped: false }
-        );
+        bench.ask(event(number));
+        assert_eq!(bench.journal.snapshot().dropped, 0);
     }
-    assert_eq!(bench.ask(event(9999)), Answer::Reported { dropped: true });
+    let (answer, writes) = bench.journal.next(event(99_999), &bench.now.clone());
+    assert_eq!(answer, Answer::Reported);
+    assert_eq!(bench.journal.snapshot().dropped, 1);
+    assert!(matches!(
+        writes.as_slice(),
+        [Write::Event(..), Write::Dropped(1), Write::ForgetEvent(1)]
+    ));
 }
 
 #[test]
@@ -973,6 +982,9 @@ impl Bench {
                 })
                 .collect(),
             events: Vec::new(),
+            dropped: 0,
+            locals: Vec::new(),
+            schedules: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     counters::{Counter, Counters},
     journal::{
         Answer, Ask, Begun, Cancelled, Contradiction, Finish, Journal, Offered, Ticket, Write,
+        spool::Notice,
     },
     store::{Store, StoreError},
 };
@@ -132,6 +133,9 @@ impl Desk {
         if !received {
             return Ok((Ask::Begin(ticket), None));
         }
+        if let Some(order) = self.journal.local_order(ticket) {
+            return Ok((Ask::Begin(ticket), Some(order.clone())));
+        }
         let read = match self.store.text(ticket)? {
             Some(text) => Sealed::open(&text).map_err(|error| error.to_string()),
             None => Err("it is missing".to_owned()),
@@ -184,12 +188,9 @@ impl Desk {
             },
             Answer::Again => Told::Again,
             Answer::Word(welcomed) => Told::Word(welcomed, self.journal.identity()),
-            Answer::Reported { dropped } => {
-                if dropped {
-                    self.counters.count(Counter::EventsDropped);
-                }
-                Told::Reported
-            }
+            Answer::Reported => Told::Reported,
+            Answer::Ack(ack) => Told::Ack(*ack),
+            Answer::Local(answer) => Told::Local(answer),
             Answer::Due(due) => Told::Due(self.due(due)?),
             Answer::Open(orders) => Told::Open(orders),
             Answer::OpenSubjects(subjects) => Told::OpenSubjects(subjects),
@@ -269,7 +270,11 @@ impl Desk {
                 .extend(subject.zip(self.readable(self.ack(ticket))));
         }
         for rank in due.events {
-            reply.events.extend(self.readable(self.store.event(rank)));
+            let mut notice = self.readable(self.store.event(rank));
+            if let Some(Notice::Text(text)) = &mut notice {
+                text.after = self.journal.text_before(rank);
+            }
+            reply.events.extend(notice);
         }
         Ok(reply)
     }

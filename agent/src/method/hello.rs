@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     clock::Clock,
-    counters::Counters,
+    counters::{Counter, Counters},
     journal::{Snapshot, spool},
     keeper::{Keeper, KeeperError},
     supervisor::view::Listed,
@@ -98,11 +98,22 @@ impl Introduction {
             open: journal.open,
             unconfirmed: journal.unconfirmed,
             processes,
-            counters: self.counters.all(),
+            counters: self.counted(journal.dropped),
             leaving: presence == Presence::Leaving,
             facts: Some(facts::gather(&self.allowances.state_dir)),
             budgets,
         })
+    }
+
+    /// What was counted, with the events that had to go: those are counted across restarts, so that the
+    /// count arrives.
+    fn counted(&self, dropped: u64) -> BTreeMap<String, u64> {
+        let mut counted = self.counters.all();
+        if dropped > 0 {
+            let name = Counter::EventsDropped.as_str().to_owned();
+            *counted.entry(name).or_default() += dropped;
+        }
+        counted
     }
 }
 

@@ -10,10 +10,10 @@ use steward_protocol::{
 };
 use uuid::Uuid;
 
-use super::{StoreError, sql};
+use super::{StoreError, local, sql};
 use crate::journal::{
     ChildMark, Deadline, Ending, Entry, Identity, Phase, Pinned, Revoked, Started, Ticket, Write,
-    lanes::Lane,
+    lanes::Lane, spool::Kept,
 };
 
 /// Returns a number as the database keeps it. Ours stay far below its limit of 2^63.
@@ -21,11 +21,11 @@ pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn count(value: i64) -> u64 {
+pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-fn blob(id: Uuid) -> [u8; 16] {
+pub(super) fn blob(id: Uuid) -> [u8; 16] {
     id.into_bytes()
 }
 
@@ -42,33 +42,36 @@ pub(super) fn json<T: DeserializeOwned>(
 }
 
 /// One row being read, with its number for the message about what is wrong with it.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     row: &'a Row<'a>,
-    number: i64,
+    pub(super) number: i64,
 }
 
 impl Reading<'_> {
-    fn get<T: rusqlite::types::FromSql>(&self, what: &'static str) -> Result<T, StoreError> {
+    pub(super) fn get<T: rusqlite::types::FromSql>(
+        &self,
+        what: &'static str,
+    ) -> Result<T, StoreError> {
         self.row
             .get(what)
             .map_err(|error| self.damaged(what, &error.to_string()))
     }
 
-    fn count(&self, what: &'static str) -> Result<u64, StoreError> {
+    pub(super) fn count(&self, what: &'static str) -> Result<u64, StoreError> {
         self.get(what).map(count)
     }
 
-    fn text<T: std::str::FromStr>(&self, what: &'static str) -> Result<T, StoreError> {
+    pub(super) fn text<T: std::str::FromStr>(&self, what: &'static str) -> Result<T, StoreError> {
         let text: String = self.get(what)?;
         text.parse()
             .map_err(|_| self.damaged(what, &format!("{text:?}")))
     }
 
-    fn uuid(&self, what: &'static str) -> Result<Uuid, StoreError> {
+    pub(super) fn uuid(&self, what: &'static str) -> Result<Uuid, StoreError> {
         self.get(what).map(Uuid::from_bytes)
     }
 
-    fn damaged(&self, what: &'static str, detail: &str) -> StoreError {
+    pub(super) fn damaged(&self, what: &'static str, detail: &str) -> StoreError {
         StoreError::Damaged {
             what,
             row: self.number,
@@ -76,7 +79,7 @@ impl Reading<'_> {
         }
     }
 
-    fn started(&self) -> Result<Started, StoreError> {
+    pub(super) fn started(&self) -> Result<Started, StoreError> {
         let pid: Option<i32> = self.get("pid")?;
         let start_time: Option<i64> = self.get("pid_start_time")?;
         let boot_id: String = self.get("started_boot_id")?;
@@ -141,7 +144,7 @@ impl Reading<'_> {
 }
 
 /// Reads every row a query returns; the first column is the row's number.
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     query: &str,
     read: impl Fn(&Reading<'_>) -> Result<T, StoreError>,
@@ -202,9 +205,16 @@ pub(super) fn lanes(connection: &Connection) -> Result<Vec<(Subject, Lane)>, Sto
     })
 }
 
-pub(super) fn events(connection: &Connection) -> Result<Vec<(u64, EventId)>, StoreError> {
-    all(connection, "SELECT rank, id FROM events", |row| {
-        Ok((count(row.number), EventId(row.uuid("id")?)))
+pub(super) fn events(connection: &Connection) -> Result<Vec<Kept>, StoreError> {
+    let query = "SELECT rank, id, length(CAST(event AS BLOB)) AS bytes,
+        kind = 'text' AS is_text FROM events";
+    all(connection, query, |row| {
+        Ok(Kept {
+            rank: count(row.number),
+            id: EventId(row.uuid("id")?),
+            bytes: row.count("bytes")?,
+            is_text: row.get("is_text")?,
+        })
     })
 }
 
@@ -258,18 +268,28 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<(), StoreE
         ),
         Write::Event(rank, event) => run(
             connection,
-            "INSERT INTO events (rank, id, event) VALUES (?1, ?2, ?3)",
-            params![number(*rank), blob(event.id.0), written(&**event)?],
+            "INSERT INTO events (rank, id, event, kind) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                number(*rank),
+                blob(event.id().0),
+                written(&**event)?,
+                event.kind()
+            ],
         ),
         Write::ForgetEvent(rank) => run(
             connection,
             "DELETE FROM events WHERE rank = ?1",
             params![number(*rank)],
         ),
+        Write::Dropped(_)
+        | Write::Local(..)
+        | Write::ForgetLocal(_)
+        | Write::Schedule(..)
+        | Write::ForgetSchedule(_) => local::apply(connection, write),
     }
 }
 
-fn run(
+pub(super) fn run(
     connection: &Connection,
     query: &str,
     values: impl rusqlite::Params,
@@ -281,7 +301,7 @@ fn run(
         .map_err(sql("write the journal"))
 }
 
-fn written<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn written<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged {
         what: "a value to be written",
         row: 0,

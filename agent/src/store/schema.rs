@@ -62,7 +62,45 @@ ALTER TABLE orders ADD COLUMN revoked_by TEXT;
 ALTER TABLE orders ADD COLUMN revoked_at TEXT;
 ";
 
+/// Version 3: events of several kinds, orders this node gives itself, schedules.
+const LOCAL: &str = "
+ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'fault';
+
+CREATE TABLE spool (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    dropped  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE local_orders (
+    ticket           INTEGER PRIMARY KEY,
+    source           TEXT NOT NULL,
+    text             TEXT NOT NULL,
+    starts           INTEGER NOT NULL,
+    state            TEXT NOT NULL,
+    at               TEXT NOT NULL,
+    started_at       TEXT,
+    started_boot_id  TEXT,
+    started_boot_ms  INTEGER,
+    pid              INTEGER,
+    pid_start_time   INTEGER
+) STRICT;
+
+CREATE TABLE schedules (
+    name            TEXT PRIMARY KEY,
+    body            TEXT NOT NULL,
+    set_at          TEXT NOT NULL,
+    nominal         TEXT NOT NULL,
+    due             TEXT NOT NULL,
+    runs            INTEGER NOT NULL,
+    skipped         INTEGER NOT NULL,
+    last_id         BLOB,
+    last_at         TEXT,
+    last_state      TEXT,
+    last_exit_code  INTEGER
+) STRICT;
+";
+
 /// Returns every migration, in order.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(REVOKED)])
+    Migrations::new(vec![M::up(FIRST), M::up(REVOKED), M::up(LOCAL)])
 }

@@ -6,7 +6,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::journal::{Deadline, Entry, Phase, Pinned, Revoked, Started};
+use crate::journal::{
+    Deadline, Entry, Phase, Pinned, Revoked, Started,
+    local::{LocalOrder, Source},
+    schedule::{Progress, Schedule},
+};
 
 fn owner(node: &str) -> Owner {
     Owner {
@@ -163,6 +167,8 @@ fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_its_orders() {
         .execute_batch(
             "ALTER TABLE orders DROP COLUMN revoked_by;
              ALTER TABLE orders DROP COLUMN revoked_at;
+             ALTER TABLE events DROP COLUMN kind;
+             DROP TABLE spool; DROP TABLE local_orders; DROP TABLE schedules;
              PRAGMA user_version = 1;",
         )
         .expect("as the first version left it");
@@ -170,4 +176,100 @@ fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_its_orders() {
     let store = Store::open(dir.path(), &owner("ship1")).expect("it opens");
     let entries = store.image().expect("it reads").entries;
     assert_eq!(entries, [(Ticket(1), entry)]);
+}
+
+#[test]
+fn a_file_of_the_second_version_keeps_its_faults_and_learns_to_keep_more() {
+    let dir = dir();
+    drop(Store::open(dir.path(), &owner("ship1")).expect("it opens"));
+    let connection = Connection::open(dir.path().join(FILE)).expect("the file opens");
+    connection
+        .execute_batch(
+            r#"ALTER TABLE events DROP COLUMN kind;
+             DROP TABLE spool; DROP TABLE local_orders; DROP TABLE schedules;
+             INSERT INTO events (rank, id, event) VALUES (3, zeroblob(16),
+                 '{"id":"00000000-0000-0000-0000-000000000000","at":"1970-01-01T00:00:00Z",
+                   "kind":"panic","detail":"it broke","verdict":"continue"}');
+             PRAGMA user_version = 2;"#,
+        )
+        .expect("as the second version left it");
+    drop(connection);
+    let mut store = Store::open(dir.path(), &owner("ship1")).expect("it opens");
+    let image = store.image().expect("it reads");
+    assert_eq!((image.events.len(), image.dropped), (1, 0));
+    let kept = store.event(3).expect("it reads").expect("it is there");
+    assert!(matches!(kept, Notice::Fault(fault) if fault.detail == "it broke"));
+    store.commit(&[Write::Dropped(5)]).expect("it writes");
+    assert_eq!(store.image().expect("it reads").dropped, 5);
+}
+
+fn local() -> LocalOrder {
+    let at: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let order = steward_protocol::Order {
+        id: steward_protocol::MessageId(Uuid::from_u128(9)),
+        from: "central".parse().expect("a name"),
+        to: "ship1".parse().expect("a name"),
+        subject: "ship1.command.shellcommand.x".parse().expect("a subject"),
+        issued_at: at,
+        expires_at: at,
+        submitted_by: "node:ship1".to_owned(),
+        retry_of: None,
+        timeout_ms: 5,
+        ordered: false,
+        idempotent: false,
+        success_codes: vec![0],
+        stream: false,
+        body: serde_json::value::RawValue::from_string(r#"{"data":["true"]}"#.to_owned())
+            .expect("JSON"),
+    };
+    let order = steward_protocol::Sealed::seal(order).expect("an order");
+    let mut entry = started(None);
+    (entry.id, entry.digest) = (order.order().id, order.digest());
+    LocalOrder {
+        entry,
+        source: Source::Startup("10:x.json".to_owned()),
+        order,
+    }
+}
+
+#[test]
+fn a_local_order_and_a_schedule_come_back() {
+    let dir = dir();
+    let mut store = Store::open(dir.path(), &owner("ship1")).expect("it opens");
+    let ticket = Ticket((1 << 62) | 7);
+    let body: steward_protocol::body::ScheduleBody = serde_json::from_str(
+        r#"{"schedule":"s","every":"1h","run":{"method":"ping","domain":"d"}}"#,
+    )
+    .expect("a body");
+    let at = local().entry.at;
+    let progress = Progress {
+        set_at: at,
+        nominal: at,
+        due: at,
+        runs: 3,
+        skipped: 2,
+        last: None,
+    };
+    let schedule = Schedule::restore(body, progress).expect("a schedule");
+    let name: steward_protocol::Domain = "s".parse().expect("a name");
+    let writes = [
+        Write::Local(ticket, Box::new(local())),
+        Write::Schedule(name.clone(), Box::new(schedule)),
+    ];
+    store.commit(&writes).expect("it writes");
+    let image = store.image().expect("it reads");
+    let [(found, kept)] = image.locals.as_slice() else {
+        panic!("one order");
+    };
+    assert_eq!((*found, &kept.source), (ticket, &local().source));
+    assert_eq!(kept.entry.phase, local().entry.phase);
+    assert_eq!(kept.order.digest(), local().order.digest());
+    assert_eq!(
+        (image.schedules[0].1.runs, image.schedules[0].1.skipped),
+        (3, 2)
+    );
+    let forgets = [Write::ForgetLocal(ticket), Write::ForgetSchedule(name)];
+    store.commit(&forgets).expect("it writes");
+    let image = store.image().expect("it reads");
+    assert!(image.locals.is_empty() && image.schedules.is_empty());
 }

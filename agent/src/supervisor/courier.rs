@@ -1,4 +1,4 @@
-//! The courier: says again what the station has not confirmed, answers and faults alike.
+//! The courier: says again what the station has not confirmed, answers and events alike.
 
 use std::{sync::Arc, time::Duration};
 
@@ -97,12 +97,13 @@ enum Rest {
 async fn round(context: &Context, back: Back) -> Result<Rest, KeeperError> {
     let due: DueReply = context.keeper.due(back, dice()).await?;
     let now_ms = context.clock.now().boot_ms;
-    let more = due.next_ms.is_some_and(|next| next <= now_ms) && !due.acks.is_empty();
+    let more = due.next_ms.is_some_and(|next| next <= now_ms)
+        && !(due.acks.is_empty() && due.events.is_empty());
     for (subject, ack) in due.acks {
         context.voice.ack(&subject.domain, ack).await;
     }
     for event in due.events {
-        context.voice.fault(event).await;
+        context.voice.tell(event).await;
     }
     Ok(if more { Rest::More } else { Rest::None })
 }

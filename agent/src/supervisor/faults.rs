@@ -147,7 +147,9 @@ impl Supervisor {
         let own = method.and_then(|method| config.restart_of.get(&method));
         let weight = match (subject, slot.map(|slot| slot.duty)) {
             (Some(_), Some(Duty::Orders | Duty::Transfers) | None) => Weight::Ordinary,
-            (None, _) | (_, Some(Duty::Desk | Duty::Heartbeat | Duty::Courier)) => Weight::Vital,
+            (None, _) | (_, Some(Duty::Desk | Duty::Heartbeat | Duty::Courier | Duty::Local)) => {
+                Weight::Vital
+            }
         };
         Policy {
             restart: *own.unwrap_or(&config.restart),

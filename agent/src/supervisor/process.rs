@@ -36,7 +36,7 @@ use crate::{
 const BATCH: usize = 64;
 
 /// Questions waiting for the loop. Every order at work asks once at most, and waits for its turn.
-const QUESTIONS: usize = 8;
+pub(super) const QUESTIONS: usize = 8;
 
 /// Asks the loop of a process how it is.
 #[derive(Debug)]

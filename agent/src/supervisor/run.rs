@@ -13,7 +13,10 @@ use steward_protocol::{
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{context::Context, kernel::Fault, methods, process::Question, revocations::Attention};
+use super::{
+    context::Context, kernel::Fault, methods, perform::change, process::Question,
+    revocations::Attention,
+};
 use crate::{
     bus::dice,
     child::{
@@ -22,7 +25,7 @@ use crate::{
         nursery::{Found, StartError},
     },
     dispatch::Turn,
-    journal::{Finish, OpenOrder, Started, Ticket},
+    journal::{Finish, OpenOrder, Started, Ticket, local::Deed},
     keeper::{BeginReply, KeeperError, LostReply, chain},
     method::{Work, hello::Presence},
     signals::Stop,
@@ -132,6 +135,14 @@ impl Carrier {
                 Some(finish) => finish,
                 None => return Turn::Left,
             },
+            Ok(Work {
+                body: Body::Text(body),
+                ..
+            }) => return self.perform(order, self.log(order, body), at).await,
+            Ok(Work {
+                body: Body::Schedule(body),
+                ..
+            }) => return self.perform(order, change(body), at).await,
             Ok(Work { method, .. }) => {
                 let reason = format!("this node cannot do {} yet", method.as_str());
                 not_run(at, None, reason)
@@ -328,15 +339,11 @@ impl Carrier {
     }
 
     /// Writes down how the order ended, however long that takes, and only then answers (J1, J8).
-    async fn record(&self, mut finish: Finish) {
+    pub(super) async fn record(&self, end: impl Into<Conclusion>) {
+        let mut end = end.into();
         let mut attempt = 0;
         loop {
-            match self
-                .context
-                .keeper
-                .finish(self.ticket, finish.clone())
-                .await
-            {
+            match self.conclude(end.clone()).await {
                 Ok(ack) => return self.answer(ack).await,
                 Err(KeeperError::Contradiction(contradiction)) => {
                     tracing::error!(%contradiction, "an order's end was not taken");
@@ -344,7 +351,7 @@ impl Carrier {
                 }
                 Err(error @ (KeeperError::Storage { .. } | KeeperError::Gone)) => match attempt {
                     0 => self.storage(&error).await,
-                    OUTPUT_GOES => drop_output(&mut finish),
+                    OUTPUT_GOES => end.shrink(),
                     _ => {}
                 },
             }
@@ -359,7 +366,19 @@ impl Carrier {
         self.context.raise(&self.subject, fault).await;
     }
 
+    async fn conclude(&self, end: Conclusion) -> Result<Ack, KeeperError> {
+        let keeper = &self.context.keeper;
+        match end {
+            Conclusion::Finish(finish) => keeper.finish(self.ticket, finish).await,
+            Conclusion::Deed(deed) => keeper.perform(self.ticket, deed).await,
+        }
+    }
+
     async fn answer(&self, ack: Ack) {
+        if self.ticket.is_local() {
+            // The station has not asked; it gets a report when it is over.
+            return;
+        }
         self.context.voice.ack(&self.subject.domain, ack).await;
     }
 
@@ -430,6 +449,34 @@ impl Carrier {
             }
             tokio::time::sleep(RETRY.bound(attempt)).await;
             attempt = attempt.saturating_add(1);
+        }
+    }
+}
+
+/// How an order ends: as somebody saw it, or by what a method of the agent does with the same commit.
+#[derive(Debug, Clone)]
+pub(super) enum Conclusion {
+    Finish(Finish),
+    Deed(Deed),
+}
+
+impl From<Finish> for Conclusion {
+    fn from(finish: Finish) -> Self {
+        Self::Finish(finish)
+    }
+}
+
+impl From<Deed> for Conclusion {
+    fn from(deed: Deed) -> Self {
+        Self::Deed(deed)
+    }
+}
+
+impl Conclusion {
+    fn shrink(&mut self) {
+        match self {
+            Self::Finish(finish) => drop_output(finish),
+            Self::Deed(_) => {}
         }
     }
 }

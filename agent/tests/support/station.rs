@@ -11,8 +11,9 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use steward_protocol::{
-    Ack, Cancel, Confirm, Digest, FaultEvent, Frame, Hello, InstanceId, LedgerId, MessageId,
-    NodeName, Order, Origin, Reign, Sealed, Send, State, Subject, Welcome, envelope::Envelope,
+    Ack, Cancel, Confirm, Digest, EventId, FaultEvent, Frame, Hello, InstanceId, LedgerId,
+    MessageId, NodeName, Order, Origin, Reign, ReportEvent, Sealed, Send, State, Subject,
+    TextEvent, Welcome, envelope::Envelope,
 };
 use uuid::Uuid;
 
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) hellos: Vec<(NodeName, Origin, Hello)>,
     pub(crate) acks: Vec<Ack>,
     pub(crate) faults: Vec<FaultEvent>,
+    pub(crate) texts: Vec<TextEvent>,
+    pub(crate) reports: Vec<ReportEvent>,
     instances: BTreeMap<String, InstanceId>,
     lanes: BTreeMap<String, u64>,
     pos: u64,
@@ -120,6 +123,8 @@ impl Station {
             hellos: Vec::new(),
             acks: Vec::new(),
             faults: Vec::new(),
+            texts: Vec::new(),
+            reports: Vec::new(),
             instances: BTreeMap::new(),
             lanes: BTreeMap::new(),
             pos: 0,
@@ -181,14 +186,42 @@ impl Station {
         } else if let Ok(frame) = Frame::<Origin, FaultEvent>::decode(payload) {
             let id = frame.body.id;
             self.world().faults.push(frame.body);
-            let confirm = Confirm {
-                orders: Vec::new(),
-                events: vec![id],
+            self.confirm_event(&node, id).await;
+        } else if let Ok(frame) = Frame::<Origin, TextEvent>::decode(payload) {
+            let id = frame.body.id;
+            let confirms = {
+                let mut world = self.world();
+                if !world.texts.iter().any(|known| known.id == id) {
+                    world.texts.push(frame.body);
+                }
+                world.confirms
             };
-            self.confirm(&node, confirm).await;
+            if confirms {
+                self.confirm_event(&node, id).await;
+            }
+        } else if let Ok(frame) = Frame::<Origin, ReportEvent>::decode(payload) {
+            let id = frame.body.id;
+            let confirms = {
+                let mut world = self.world();
+                if !world.reports.iter().any(|known| known.id == id) {
+                    world.reports.push(frame.body);
+                }
+                world.confirms
+            };
+            if confirms {
+                self.confirm_event(&node, id).await;
+            }
         } else {
             panic!("the agent said something unreadable on {subject}");
         }
+    }
+
+    async fn confirm_event(&self, node: &NodeName, id: EventId) {
+        let confirm = Confirm {
+            orders: Vec::new(),
+            events: vec![id],
+        };
+        self.confirm(node, confirm).await;
     }
 
     fn reign(&self, node: &NodeName) -> Reign {

@@ -8,10 +8,16 @@ use super::{
     Body, BodyError, FetchBody, HttpBody, ProcessAction, ProcessesBody, ScheduleAction,
     ScheduleBody, Scheduled, SendBody, ShellBody, Step, TailBody, TailFrom, TextBody, WriteBody,
 };
-use crate::{limits, method::Method};
+use crate::{cron::Cron, limits, method::Method};
 
 /// Shortest interval of a schedule: below it, the node would do little else.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest interval: what comes less often than once a year is better asked for.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Longest jitter.
+const LONGEST_JITTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest grace: what takes longer should ask for a longer timeout.
 const LONGEST_GRACE: Duration = Duration::from_secs(3600);
@@ -273,6 +279,15 @@ fn set(body: &ScheduleBody) -> Checked {
     either(every, ("cron", body.cron.is_some()), "says when it runs")?;
     if body.every.is_some_and(|every| every.0 < SHORTEST_INTERVAL) {
         return Err(BodyError::at("every", "is shorter than a second"));
+    }
+    if body.every.is_some_and(|every| every.0 > LONGEST_INTERVAL) {
+        return Err(BodyError::at("every", "is longer than 366 days"));
+    }
+    if let Some(Err(error)) = body.cron.as_deref().map(str::parse::<Cron>) {
+        return Err(BodyError::at("cron", error.to_string()));
+    }
+    if body.jitter.is_some_and(|jitter| jitter.0 > LONGEST_JITTER) {
+        return Err(BodyError::at("jitter", "is longer than a day"));
     }
     let Some(run) = &body.run else {
         return Err(BodyError::at(

@@ -4,7 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use steward_agent::journal::{Entry, Identity, Image, Phase, Ticket, Write, lanes::Lane};
+use steward_agent::journal::{
+    Entry, Identity, Image, Phase, Ticket, Write,
+    lanes::Lane,
+    spool::{Kept, Notice},
+};
 use steward_protocol::{Digest, FaultEvent, JournalId, MessageId, Outcome, State, Subject};
 use uuid::Uuid;
 
@@ -24,7 +28,7 @@ pub struct Disk {
     /// By ticket; tickets only grow.
     rows: Vec<Row>,
     lanes: Vec<(Subject, Lane)>,
-    events: BTreeMap<u64, Box<FaultEvent>>,
+    events: BTreeMap<u64, Box<Notice>>,
 }
 
 impl Disk {
@@ -93,6 +97,12 @@ impl Disk {
             Write::ForgetEvent(rank) => {
                 self.events.remove(&rank);
             }
+            // Simulated nodes give themselves nothing, and no spool here is ever full.
+            Write::Dropped(_)
+            | Write::Local(..)
+            | Write::ForgetLocal(_)
+            | Write::Schedule(..)
+            | Write::ForgetSchedule(_) => {}
         }
     }
 
@@ -117,7 +127,15 @@ impl Disk {
             identity: self.identity,
             entries: rows.map(|row| (row.ticket, (*row.entry).clone())).collect(),
             lanes: self.lanes.clone(),
-            events: events.map(|(rank, event)| (*rank, event.id)).collect(),
+            events: events
+                .map(|(rank, event)| Kept {
+                    rank: *rank,
+                    ..Kept::of(event)
+                })
+                .collect(),
+            dropped: 0,
+            locals: Vec::new(),
+            schedules: Vec::new(),
         }
     }
 
@@ -143,7 +161,10 @@ impl Disk {
 
     /// Returns an event.
     pub fn event(&self, rank: u64) -> Option<FaultEvent> {
-        self.events.get(&rank).map(|event| (**event).clone())
+        match self.events.get(&rank).map(|event| &**event) {
+            Some(Notice::Fault(fault)) => Some(fault.clone()),
+            Some(Notice::Text(_) | Notice::Report(_)) | None => None,
+        }
     }
 
     /// Forgets every order, as a journal kept in memory does at a restart.

@@ -165,7 +165,9 @@ impl Ledger {
                 }
                 Ok(())
             }
-            Record::Reason { .. } | Record::Fault(_) => Ok(()),
+            Record::Reason { .. } | Record::Fault(_) | Record::Text(_) | Record::Reported(_) => {
+                Ok(())
+            }
             Record::LanesReset { node, .. } => {
                 self.reset_lanes(node);
                 Ok(())

@@ -55,6 +55,8 @@ impl World<'_> {
                 )
             }
             Event::Fault { node, fault, .. } => format!("hears of {node}: {}", fault.kind),
+            Event::Text { node, .. } => format!("has text of {node}"),
+            Event::Report { node, .. } => format!("has a report of {node}"),
             Event::NoResponders { node, .. } => format!("hears that nobody listens for {node}"),
         };
         self.note(Who::Station, || text);
@@ -99,7 +101,12 @@ impl World<'_> {
             Record::Released { pos, node, why, .. } => {
                 format!("lets {pos} go to {node}: {why}")
             }
-            Record::Attempt { .. } | Record::Reason { .. } | Record::Node(_) | Record::Fault(_) => {
+            Record::Attempt { .. }
+            | Record::Reason { .. }
+            | Record::Node(_)
+            | Record::Fault(_)
+            | Record::Text(_)
+            | Record::Reported(_) => {
                 return;
             }
         };

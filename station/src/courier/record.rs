@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use steward_protocol::{
     Ack, Cancel, Confirm, Digest, Domain, EventId, InstanceId, LedgerId, Message, MessageId,
-    NodeName, Send, State, Subject,
+    NodeName, Sealed, Send, State, Subject,
 };
 use uuid::Uuid;
 
@@ -167,6 +167,42 @@ pub enum Record {
     Node(Box<NodeRecord>),
     /// A fault.
     Fault(FaultRecord),
+    /// Text of a node for its log.
+    Text(TextRecord),
+    /// What came of an order that a node gave itself.
+    Reported(Box<ReportRecord>),
+}
+
+/// Text of a node for its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextRecord {
+    /// The event it came with.
+    pub id: EventId,
+    /// When the station learned of it.
+    pub at: Timestamp,
+    /// Whose.
+    pub node: NodeName,
+    /// Which of its logs.
+    pub domain: Domain,
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
+/// What came of an order that a node gave itself: a message with one delivery in its final state.
+#[derive(Debug, Clone)]
+pub struct ReportRecord {
+    /// Its place in the ledger.
+    pub pos: u64,
+    /// When the station learned of it.
+    pub at: Timestamp,
+    /// The node.
+    pub node: NodeName,
+    /// What gave the order.
+    pub source: String,
+    /// The order.
+    pub order: Sealed,
+    /// Its final state.
+    pub ack: Ack,
 }
 
 /// The attempt that makes a delivery `sent`.

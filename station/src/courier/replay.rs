@@ -50,6 +50,11 @@ impl Replay {
                     self.open.insert(key, (open, accepted.accepted_at));
                 }
             }
+            Record::Reported(report) => {
+                self.next_pos = report.pos + 1;
+                let key = (report.pos, report.node.clone());
+                self.settled.insert(key, report.ack.state);
+            }
             Record::Attempt {
                 pos,
                 node,
@@ -90,7 +95,7 @@ impl Replay {
             Record::Node(node) => {
                 self.nodes.insert(node.name.clone(), (**node).clone());
             }
-            Record::Reason { .. } | Record::Fault(_) => {}
+            Record::Reason { .. } | Record::Fault(_) | Record::Text(_) => {}
         }
     }
 

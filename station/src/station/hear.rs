@@ -3,16 +3,31 @@
 //!
 //! It decides nothing about deliveries; that is the courier's.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::{Station, moment, uplink};
+use steward_protocol::{Digest, EventId, MessageId};
+
+use super::{Station, chain, moment, uplink};
 use crate::{
     bus::{self, Heard},
-    courier::{self, Action, Record},
+    courier::{self, Action, KnownReport, Record},
     roster::Moment,
     transfer::Transfers,
     view::NodeView,
 };
+
+/// Counts text that is not taken now: the text before it is missing, or too much waits to be written.
+const NOT_NOW: &str = "text_not_now";
+
+/// What has come since the last commit.
+#[derive(Default)]
+struct Fresh {
+    reports: BTreeMap<MessageId, Digest>,
+    texts: BTreeSet<EventId>,
+}
 
 /// Counts a fault beyond what one node may report.
 const FAULT_FLOOD: &str = "fault_flood";
@@ -21,6 +36,7 @@ impl Station {
     /// Lets the courier judge what was heard, and acts on it.
     pub(super) async fn on_heard(&mut self, heard: Vec<Heard>) {
         let mut actions = Vec::new();
+        let mut fresh = Fresh::default();
         for heard in heard {
             let now = moment(self.born);
             let event = match heard {
@@ -44,7 +60,10 @@ impl Station {
                     continue;
                 }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
-                    Ok(event) => event,
+                    Ok(event) => match self.with_ledger(event, &mut fresh) {
+                        Some(event) => event,
+                        None => continue,
+                    },
                     Err(garbage) => {
                         self.note_garbage(&subject, &garbage, now);
                         continue;
@@ -71,6 +90,46 @@ impl Station {
         }
         self.tell_of_offenders(&mut actions);
         self.carry_out(actions).await;
+    }
+
+    /// Adds what only the ledger knows. Nothing comes back when it cannot be taken now: the node says
+    /// it again.
+    fn with_ledger(
+        &mut self,
+        mut event: courier::Event,
+        fresh: &mut Fresh,
+    ) -> Option<courier::Event> {
+        let answer = match &mut event {
+            courier::Event::Text { text, .. } => {
+                let after = text.after.filter(|after| !fresh.texts.contains(after));
+                let takes = self.store.takes_text(after);
+                if let Ok(true) = takes {
+                    fresh.texts.insert(text.id);
+                }
+                takes
+            }
+            courier::Event::Report { report, .. } => {
+                let (id, digest) = (report.order.order().id, report.order.digest());
+                self.store.find_report(id, digest).map(|known| {
+                    // The same may have come twice since the last commit.
+                    report.known = match fresh.reports.insert(id, digest) {
+                        None => known,
+                        Some(earlier) if earlier == digest => KnownReport::Same,
+                        Some(_) => KnownReport::Other,
+                    };
+                    true
+                })
+            }
+            _ => Ok(true),
+        };
+        match answer {
+            Ok(true) => return Some(event),
+            Ok(false) => *self.counters.entry(NOT_NOW).or_default() += 1,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the ledger cannot be read");
+            }
+        }
+        None
     }
 
     /// Counts a frame that means nothing, and logs the first of each kind.

@@ -3,11 +3,11 @@
 //! Pure. Garbage is told apart by kind, so that it can be counted and logged once per kind.
 
 use steward_protocol::{
-    Ack, DecodeError, Facts, FaultEvent, Frame, Hello, Kind, Method, NodeName, Origin,
-    SubjectError, Uplink, envelope::Body, limits,
+    Ack, DecodeError, Facts, FaultEvent, Frame, Hello, Kind, Method, NodeName, Origin, ReportEvent,
+    Sealed, SubjectError, TextEvent, Uplink, envelope::Body, limits,
 };
 
-use crate::courier::Event;
+use crate::courier::{Event, KnownReport, Report};
 
 /// A frame that means nothing here.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +36,11 @@ pub(super) enum Garbage {
         /// How much is believed.
         limit: usize,
     },
+    /// A report that contradicts itself.
+    #[error("the report {0}")]
+    Report(String),
     /// The payload's own idea of its subject differs.
-    #[error("the hello of {0} arrived as another's")]
+    #[error("what {0} says is about another node")]
     Sender(String),
 }
 
@@ -49,6 +52,7 @@ impl Garbage {
             Self::Method(_) => "garbage_method",
             Self::Payload { kind, .. } => kind,
             Self::Excess { .. } => "garbage_hello_size",
+            Self::Report(_) => "garbage_report",
             Self::Sender(_) => "garbage_sender",
         }
     }
@@ -143,6 +147,23 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
                 fault: Box::new(frame.body),
             })
         }
+        (Kind::Event, Method::Textlogging) => {
+            let frame = frame::<TextEvent>(payload, "garbage_text")?;
+            Ok(Event::Text {
+                node,
+                origin: frame.send,
+                text: Box::new(frame.body),
+            })
+        }
+        (Kind::Event, Method::Report) => {
+            let frame = frame::<ReportEvent>(payload, "garbage_report")?;
+            let report = report(&node, frame.body)?;
+            Ok(Event::Report {
+                node,
+                origin: frame.send,
+                report: Box::new(report),
+            })
+        }
         (
             Kind::Event,
             Method::Shellcommand
@@ -158,8 +179,6 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             | Method::Httpget
             | Method::Processes
             | Method::Schedule
-            | Method::Textlogging
-            | Method::Report
             | Method::Output
             | Method::Want
             | Method::Content,
@@ -168,12 +187,48 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
     }
 }
 
+/// Most bytes of what a report says gave its order.
+const MAX_SOURCE: usize = 512;
+
+/// Checks that a report does not contradict itself; what the ledger knows of it is added later.
+fn report(node: &NodeName, event: ReportEvent) -> Result<Report, Garbage> {
+    let wrong = |what: &str| Garbage::Report(what.to_owned());
+    let order = Sealed::open(event.order.get()).map_err(|error| Garbage::Payload {
+        kind: "garbage_report",
+        error,
+    })?;
+    let (asked, ack) = (order.order(), event.ack);
+    let from_source = event.source.starts_with("schedule:") || event.source.starts_with("startup:");
+    if asked.to != *node || asked.subject.node != *node {
+        return Err(Garbage::Sender(node.to_string()));
+    }
+    if !from_source || event.source.len() > MAX_SOURCE {
+        return Err(wrong("does not say what gave the order"));
+    }
+    if ack.id != asked.id || ack.digest != order.digest() || event.id.0 != asked.id.0 {
+        return Err(wrong("is about another order"));
+    }
+    if !ack.state.is_final() {
+        return Err(wrong("is about an order that is not over"));
+    }
+    ack.check(&asked.success_codes)
+        .map_err(|error| Garbage::Report(error.to_string()))?;
+    Ok(Report {
+        source: event.source,
+        order,
+        ack,
+        known: KnownReport::New,
+    })
+}
+
 /// Returns who said what became `event`.
 pub(super) fn sender(event: &Event) -> Option<&NodeName> {
     match event {
-        Event::Hello { node, .. } | Event::Ack { node, .. } | Event::Fault { node, .. } => {
-            Some(node)
-        }
+        Event::Hello { node, .. }
+        | Event::Ack { node, .. }
+        | Event::Fault { node, .. }
+        | Event::Text { node, .. }
+        | Event::Report { node, .. } => Some(node),
         Event::Connected | Event::Disconnected | Event::NoResponders { .. } | Event::Tick => None,
     }
 }

@@ -122,7 +122,7 @@ impl Reader {
 
     fn notes(&self, pos: i64, node: &NodeName) -> Result<Vec<NoteView>, StoreError> {
         let query = "SELECT at, by_whom, coalesce(why, 'cancel requested') FROM event
-                     WHERE pos = ?1 AND node = ?2 AND kind IN ('cancel_requested', 'held', 'released') ORDER BY n";
+                     WHERE pos = ?1 AND node = ?2 AND kind IN ('cancel_requested', 'held', 'released', 'reply') ORDER BY n";
         self.collect(query, &[&pos, &node.as_str()], |row| {
             Ok(NoteView {
                 at: timestamp(get(row, 0)?)?,

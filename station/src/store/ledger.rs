@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use steward_protocol::{Digest, MessageId, NodeName, Options, Reply};
 use uuid::Uuid;
 
-use super::{Store, StoreError, retry, row::corrupt, sql};
+use super::{Store, StoreError, errands, retry, row::corrupt, sql, unasked};
 use crate::{
     courier::{Accepted, FaultRecord, LaneName, Record},
     roster::NodeRecord,
@@ -218,6 +218,7 @@ impl Store {
                 params![last.to_string()],
             )?;
         }
+        errands::forget_texts(&transaction, before)?;
         transaction.commit().map_err(sql("commit"))?;
         Ok(positions.len())
     }
@@ -254,6 +255,8 @@ fn write(transaction: &Transaction<'_>, record: &Record) -> Result<(), StoreErro
         Record::LanesReset { node, at } => write_lanes_reset(transaction, node, *at),
         Record::Node(node) => write_node(transaction, node),
         Record::Fault(fault) => write_fault(transaction, fault),
+        Record::Text(text) => errands::write_text(transaction, text),
+        Record::Reported(report) => unasked::write(transaction, report),
     }
 }
 
@@ -269,7 +272,7 @@ pub(super) fn execute(
         .map_err(sql(what))
 }
 
-fn json(value: &impl Serialize) -> Result<String, StoreError> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| corrupt("a value to be written", &error))
 }
 
@@ -413,7 +416,10 @@ fn write_moved(transaction: &Transaction<'_>, record: &Record) -> Result<(), Sto
          WHERE pos = ?1 AND node = ?2",
         params![pos, node.as_str(), state.as_str(), state.is_final(), at, by.as_str(), why, version, result],
     )?;
-    Ok(())
+    match ack.as_ref().filter(|_| state.is_final()) {
+        Some(ack) => errands::write_reply(transaction, pos, node, ack),
+        None => Ok(()),
+    }
 }
 
 /// Only the latest reason is kept: a node that is busy for days says so again and again.
@@ -482,7 +488,10 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
     Ok(())
 }
 
-fn write_fault(transaction: &Transaction<'_>, fault: &FaultRecord) -> Result<(), StoreError> {
+pub(super) fn write_fault(
+    transaction: &Transaction<'_>,
+    fault: &FaultRecord,
+) -> Result<(), StoreError> {
     let written = execute(
         transaction,
         "record a fault",

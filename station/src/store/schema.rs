@@ -120,6 +120,31 @@ CREATE TABLE hold (
 CREATE INDEX hold_by_holder ON hold (holder, node);
 CREATE INDEX message_by_retry ON message (retry_of) WHERE retry_of IS NOT NULL;
 ",
+    "
+-- What is still to be written below results/, in this order. Kinds of event added: reply.
+CREATE TABLE errand (
+    n       INTEGER PRIMARY KEY AUTOINCREMENT,
+    path    TEXT NOT NULL,             -- below results/
+    how     TEXT NOT NULL,             -- file, append
+    content BLOB,                      -- without it: the standard output of the delivery
+    pos     INTEGER,
+    node    TEXT,
+    inode   INTEGER,                   -- of an append that was begun: which file,
+    base    INTEGER,                   -- and where in it
+    tries   INTEGER NOT NULL DEFAULT 0,
+    why     TEXT,
+    FOREIGN KEY (pos, node) REFERENCES delivery (pos, node) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX errand_by_path ON errand (path, n);
+CREATE INDEX errand_of_delivery ON errand (pos, node);
+
+-- Texts that are stored, so that none is stored twice.
+CREATE TABLE text_event (
+    id TEXT PRIMARY KEY,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX text_event_by_time ON text_event (at);
+",
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =

@@ -1,7 +1,7 @@
 //! What is kept to be said again: when, how much at a time, and what goes when there is too much.
 
 use super::{
-    super::spool::{MAX_EVENTS, Resend, Spool, mix},
+    super::spool::{Kept, MAX_EVENTS, Resend, Spool, mix},
     *,
 };
 
@@ -9,10 +9,19 @@ fn event(number: usize) -> EventId {
     EventId(Uuid::from_u128(number as u128))
 }
 
+fn kept(id: EventId) -> Kept {
+    Kept {
+        rank: 0,
+        id,
+        bytes: 1,
+        is_text: false,
+    }
+}
+
 fn spool(events: usize) -> Spool {
     let mut spool = Spool::default();
     for number in 1..=events {
-        spool.push(event(number));
+        spool.push(kept(event(number)));
     }
     spool
 }
@@ -64,27 +73,31 @@ fn one_random_number_is_spread_over_many_things_as_splitmix64_does() {
 fn a_full_spool_lets_the_oldest_event_go_for_the_newest() {
     let mut spool = spool(MAX_EVENTS - 1);
     for (number, expected) in [
-        (MAX_EVENTS, None),
-        (MAX_EVENTS + 1, Some(1)),
-        (MAX_EVENTS + 2, Some(2)),
+        (MAX_EVENTS, vec![]),
+        (MAX_EVENTS + 1, vec![1]),
+        (MAX_EVENTS + 2, vec![2]),
     ] {
-        let kept = (number as u64, expected);
-        assert_eq!(spool.push(event(number)), kept, "event {number}");
+        let pushed = (number as u64, expected);
+        assert_eq!(spool.push(kept(event(number))), pushed, "event {number}");
     }
     assert_eq!(spool.confirm(event(2)), None, "it is gone");
     assert_eq!(spool.confirm(event(3)), Some(3));
-    let room = (MAX_EVENTS as u64 + 3, None);
-    assert_eq!(spool.push(event(9999)), room);
+    let room = (MAX_EVENTS as u64 + 3, vec![]);
+    assert_eq!(spool.push(kept(event(99_999))), room);
 }
 
 #[test]
 fn events_kept_from_an_earlier_start_are_due_at_once_and_new_ones_rank_behind_them() {
-    let mut spool = Spool::new([(7, event(1)), (4, event(2))]);
-    assert_eq!(spool.push(event(3)), (8, None));
+    let old = |rank, number| Kept {
+        rank,
+        ..kept(event(number))
+    };
+    let mut spool = Spool::new([old(7, 1), old(4, 2)]);
+    assert_eq!(spool.push(kept(event(3))), (8, vec![]));
     assert_eq!(spool.next_due(), Some(0));
     assert_eq!(spool.due(1_000, 0, 10), [4, 7, 8], "in their order");
     assert_eq!(Spool::default().next_due(), None);
-    assert_eq!(Spool::default().push(event(1)), (1, None));
+    assert_eq!(Spool::default().push(kept(event(1))), (1, vec![]));
 }
 
 #[test]
@@ -120,14 +133,16 @@ fn a_confirmed_event_is_not_repeated_and_one_nobody_kept_changes_nothing() {
 
 /// Reports an event to a journal, and returns what that writes.
 fn report(bench: &mut Bench, number: usize) -> Vec<Write> {
-    let ask = Ask::Report(Box::new(FaultEvent {
-        id: event(number),
-        at: Timestamp::UNIX_EPOCH,
-        kind: String::new(),
-        subject: None,
-        detail: String::new(),
-        verdict: String::new(),
-    }));
+    let ask = Ask::Report(Box::new(super::super::spool::Notice::Fault(
+        steward_protocol::FaultEvent {
+            id: event(number),
+            at: Timestamp::UNIX_EPOCH,
+            kind: String::new(),
+            subject: None,
+            detail: String::new(),
+            verdict: String::new(),
+        },
+    )));
     bench.journal.next(ask, &bench.now.clone()).1
 }
 
@@ -136,7 +151,7 @@ fn an_event_is_due_until_the_station_has_stored_it() {
     let mut bench = Bench::welcomed();
     assert!(matches!(
         report(&mut bench, 1).as_slice(),
-        [Write::Event(1, kept)] if kept.id == event(1)
+        [Write::Event(1, kept)] if kept.id() == event(1)
     ));
     report(&mut bench, 2);
     let due = |bench: &mut Bench, all| match bench.ask(Ask::Due { all, dice: 0 }) {

@@ -107,6 +107,7 @@ fn a_hello_names_the_lanes_what_is_open_and_what_is_unconfirmed() {
         lanes: vec![(subject("ship1.command.shellcommand.x"), 3)],
         open: ids(&[2, 5, 3, 4]),
         unconfirmed: ids(&[1]),
+        dropped: 0,
         held: Held {
             waiting: 3,
             started: 1,

@@ -151,7 +151,7 @@ async fn an_idle_process_stops_when_told_and_starts_again() {
     let bench = bench().await;
     let other = || Some(subject(OTHER));
     let all = bench.context.processes(Action::List, None).await;
-    assert_eq!(all.expect("a list").len(), 6);
+    assert_eq!(all.expect("a list").len(), 7);
     for (action, state) in [
         (Action::Stop, ProcessState::Stopped),
         (Action::List, ProcessState::Stopped),
