@@ -137,9 +137,7 @@ impl Journal {
             Ask::Open(subject) => Answer::Open(self.open(&subject)),
             Ask::OpenSubjects => Answer::OpenSubjects(self.shelf.open_subjects()),
             Ask::Snapshot => Answer::Snapshot(self.snapshot()),
-            Ask::Fates(ids) => {
-                Answer::Fates(ids.into_iter().map(|id| self.fate(id)).collect())
-            }
+            Ask::Fates(ids) => Answer::Fates(ids.into_iter().map(|id| self.fate(id)).collect()),
         };
         (answer, std::mem::take(&mut self.writes))
     }

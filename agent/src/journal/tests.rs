@@ -612,14 +612,16 @@ fn what_the_station_calls_settled_is_forgotten_though_its_confirmation_was_lost(
 fn the_spool_is_bounded_and_the_oldest_event_goes_first() {
     let mut bench = Bench::new();
     let event = |number: u128| {
-        Ask::Report(Box::new(spool::Notice::Fault(steward_protocol::FaultEvent {
-            id: EventId(Uuid::from_u128(number)),
-            at: Timestamp::UNIX_EPOCH,
-            kind: String::new(),
-            subject: None,
-            detail: String::new(),
-            verdict: String::new(),
-        })))
+        Ask::Report(Box::new(spool::Notice::Fault(
+            steward_protocol::FaultEvent {
+                id: EventId(Uuid::from_u128(number)),
+                at: Timestamp::UNIX_EPOCH,
+                kind: String::new(),
+                subject: None,
+                detail: String::new(),
+                verdict: String::new(),
+            },
+        )))
     };
     for number in 0..spool::MAX_EVENTS as u128 {
         bench.ask(event(number));

@@ -133,14 +133,16 @@ fn a_confirmed_event_is_not_repeated_and_one_nobody_kept_changes_nothing() {
 
 /// Reports an event to a journal, and returns what that writes.
 fn report(bench: &mut Bench, number: usize) -> Vec<Write> {
-    let ask = Ask::Report(Box::new(super::super::spool::Notice::Fault(steward_protocol::FaultEvent {
-        id: event(number),
-        at: Timestamp::UNIX_EPOCH,
-        kind: String::new(),
-        subject: None,
-        detail: String::new(),
-        verdict: String::new(),
-    })));
+    let ask = Ask::Report(Box::new(super::super::spool::Notice::Fault(
+        steward_protocol::FaultEvent {
+            id: event(number),
+            at: Timestamp::UNIX_EPOCH,
+            kind: String::new(),
+            subject: None,
+            detail: String::new(),
+            verdict: String::new(),
+        },
+    )));
     bench.journal.next(ask, &bench.now.clone()).1
 }
 
