@@ -350,9 +350,12 @@ impl Supervisor {
 
     /// Tells whether a process for orders is still at work.
     fn has_work(&self) -> bool {
-        self.slots
-            .values()
-            .any(|slot| matches!(slot.duty, Duty::Orders | Duty::Local) && slot.task.is_some())
+        self.slots.values().any(|slot| match slot.duty {
+            Duty::Orders => slot.task.is_some(),
+            // What it has not begun waits for the next start.
+            Duty::Local => slot.task.is_some() && slot.gauges.borrow().running > 0,
+            Duty::Desk | Duty::Heartbeat | Duty::Courier => false,
+        })
     }
 
     fn stop(&mut self) {

@@ -84,10 +84,6 @@ fn busy(gate: watch::Receiver<bool>) -> Birth {
     Box::new(move |duty, mut born: Born| {
         let mut gate = gate.clone();
         Box::pin(async move {
-            if duty == Duty::Local {
-                // An agent that ends waits for it as well, and nothing here tells it to end.
-                return Ok(Quit::Stopping);
-            }
             while born.mailbox.recv().await.is_some() {}
             if duty == Duty::Orders {
                 pulse::hold(gate.wait_for(|open| *open)).await.ok();
