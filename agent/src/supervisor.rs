@@ -354,7 +354,7 @@ impl Supervisor {
             Duty::Orders => slot.task.is_some(),
             // What it has not begun waits for the next start.
             Duty::Local => slot.task.is_some() && slot.gauges.borrow().running > 0,
-            Duty::Desk | Duty::Heartbeat | Duty::Courier => false,
+            Duty::Desk | Duty::Heartbeat | Duty::Courier | Duty::Transfers => false,
         })
     }
 

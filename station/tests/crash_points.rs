@@ -456,8 +456,9 @@ const LEDGER_NAMES: [&str; 8] = [
     "steward.sock",
 ];
 
-const JOURNAL_NAMES: [&str; 5] = [
+const JOURNAL_NAMES: [&str; 6] = [
     "agent.lock",
+    "agent.sock",
     "children",
     "journal.db",
     "journal.db-shm",
