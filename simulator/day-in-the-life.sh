@@ -57,7 +57,7 @@ for number in $(seq "$agents"); do
         >"$dir/shop$number.log" 2>&1 &
     pids+=($!)
 done
-online() { (($(steward node ls -o name --state online | wc -l) >= agents)); }
+online() { (($(steward node ls -o csv | grep -c online) >= agents)); }
 until_true "$agents agents" online
 
 echo "== $agents shops are online. Each runs a service; a command restarts it."

@@ -109,6 +109,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// Returns the directory it is in.
+    pub fn dir(&self) -> &std::path::Path {
+        self.place.dir()
+    }
+
     /// Opens the log of a command that was started.
     ///
     /// # Errors

@@ -151,8 +151,11 @@ impl Serve {
         };
         for action in sender.on(Event::Want(want), self.lane.now()) {
             match action {
-                // Only what was offered is the station's from now on; what it asked for stays.
-                Action::Release(upto) if self.manner == Manner::Offered => {
+                // Only what is offered is the station's from now on; what it asked for stays. It may have
+                // asked before the offer was made.
+                Action::Release(upto)
+                    if self.manner == Manner::Offered || self.source.is_awaited() =>
+                {
                     block_in_place(|| self.source.release(upto));
                 }
                 Action::Release(_) => {}

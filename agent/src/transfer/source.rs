@@ -42,6 +42,14 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Tells whether all of it is to go to the station, whoever began.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Output(log) => super::stream::is_awaited(log.dir()),
+            Self::File(_) => false,
+        }
+    }
+
     /// Looks what there is.
     pub(super) fn look(&self) -> Result<Look, Failed> {
         match self {
