@@ -79,7 +79,7 @@ cat >"$dir/fetch.json" <<FETCH
 { "to": "shop1", "method": "filefetch", "domain": "backup", "path": "$dir/catalogue.bin",
   "reply": { "to": "file", "directory": "catalogues", "file_name": "catalogue.bin" }, "timeout": "10m" }
 FETCH
-id=$(steward submit --no-wait -o name "$dir/fetch.json")
+id=$(steward submit -o name "$dir/fetch.json")
 part() { find "$STEWARD_STATE_DIR" -size "+$((bytes / 4096))k" | grep -q .; }
 until_true 'the first part of the file' part
 kill -9 "$broker"
@@ -96,7 +96,7 @@ cat >"$dir/tail.json" <<TAIL
 { "to": "shop2", "method": "tailfile", "domain": "till", "path": "$dir/till.log", "from": "start", "for": "8s" }
 TAIL
 echo 'sale 1' >"$dir/till.log"
-id=$(steward submit --no-wait -o name "$dir/tail.json")
+id=$(steward submit -o name "$dir/tail.json")
 (
     for sale in $(seq 2 9); do
         sleep 0.6

@@ -50,6 +50,29 @@ fn fetched(world: &World, name: &str) -> PathBuf {
 }
 
 #[test]
+fn a_fetched_file_stays_where_its_reply_puts_it() {
+    let world = World::new();
+    let _station = world.station();
+    let _agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    let path = world.folder.path().join("catalogue");
+    fs::write(&path, "the file itself").expect("written");
+    let reply = |name: &str| json!({ "to": "file", "directory": "d", "file_name": name });
+    let fetch =
+        json!({ "to": ["ship1"], "method": "filefetch", "path": path, "reply": reply("it") });
+    submit(&world, "fetched", &fetch);
+    world.await_final("fetched");
+    // Results are written one after the other: when a later one is there, so are those before it.
+    let later = json!({ "to": ["ship1"], "method": "shellcommand", "data": ["echo", "later"],
+                        "reply": reply("later") });
+    submit(&world, "later", &later);
+    let results = world.state_dir().join("results/d/ship1");
+    eventually("the later result", || fs::read(results.join("later")).ok());
+    let there = fs::read_to_string(results.join("it")).expect("received");
+    assert_eq!(there, "the file itself");
+}
+
+#[test]
 fn a_file_of_a_node_comes_to_the_station_and_only_then_is_it_said_to_have() {
     let world = World::new();
     let _station = world.station();

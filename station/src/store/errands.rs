@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Transaction, params};
-use steward_protocol::{Ack, EventId, NodeName, Output, Reply, ReplyTo};
+use steward_protocol::{Ack, EventId, Method, NodeName, Output, Reply, ReplyTo};
 
 use super::{
     Reader, Store, StoreError,
@@ -140,12 +140,18 @@ pub(super) fn write_reply(
     {
         return Ok(());
     }
-    let (options, id, domain): (String, String, String) = transaction
-        .prepare_cached("SELECT options, id, domain FROM message WHERE pos = ?1")
+    let (options, id, domain, method): (String, String, String, String) = transaction
+        .prepare_cached("SELECT options, id, domain, method FROM message WHERE pos = ?1")
         .and_then(|mut statement| {
-            statement.query_row([pos], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            statement.query_row([pos], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
         })
         .map_err(sql("look up where a result goes"))?;
+    if method == Method::Filefetch.as_str() {
+        // What it says where to put is the file itself, and that is there by now.
+        return Ok(());
+    }
     let options: StoredOptions =
         serde_json::from_str(&options).map_err(|error| corrupt("a message's options", &error))?;
     let Some((reply, how)) = options.reply.and_then(|reply| {
