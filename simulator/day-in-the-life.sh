@@ -82,6 +82,7 @@ FETCH
 id=$(steward submit -o name "$dir/fetch.json")
 part() { find "$STEWARD_STATE_DIR" -size "+$((bytes / 4096))k" | grep -q .; }
 until_true 'the first part of the file' part
+disown "$broker"
 kill -9 "$broker"
 echo "   (broker killed: $(find "$STEWARD_STATE_DIR" -size "+$((bytes / 4096))k" -printf '%s bytes had arrived\n' | head -1))"
 sleep 3
