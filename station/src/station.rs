@@ -23,7 +23,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use steward_protocol::{MessageId, NodeName};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::{
     bus::{self, Bus, Heard, Hearing},
@@ -33,7 +33,7 @@ use crate::{
     signals::Stop,
     station::offenders::Offenders,
     store::{Fact, Store, StoreError},
-    transfer::{Transfers, files},
+    transfer::Transfers,
     view::{CancelAsk, CancelReceipt, NodeView, OffenderView, Receipt, RetryAsk},
 };
 
@@ -153,32 +153,11 @@ pub struct StationHandle {
     changes: watch::Receiver<u64>,
     health: watch::Receiver<Health>,
     state_dir: PathBuf,
+    /// Held while a file to be sent is read, so that such messages keep their order.
+    pinning: Arc<Mutex<()>>,
 }
 
 impl StationHandle {
-    /// Stores a submission and begins to deliver it. Returns only when it is durable.
-    ///
-    /// # Errors
-    ///
-    /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
-    pub async fn submit(&self, mut submission: Submission) -> Result<Receipt, AcceptError> {
-        let state_dir = self.state_dir.clone();
-        // Files are read here, not in the loop.
-        let pinned = tokio::task::spawn_blocking(move || {
-            files::pin(&state_dir, &mut submission.messages).map(|()| submission)
-        });
-        let submission = match pinned.await {
-            Ok(Ok(submission)) => submission,
-            Ok(Err(problems)) => return Err(AcceptError::Rejected(problems)),
-            Err(error) => return Err(AcceptError::Unavailable(error.to_string())),
-        };
-        self.change(|answer| Request::Submit {
-            submission: Box::new(submission),
-            answer,
-        })
-        .await
-    }
-
     /// Calls a message off. Returns only when that is durable; the nodes may not have heard of it yet.
     ///
     /// # Errors
@@ -357,6 +336,7 @@ impl Station {
             changes: changes_receiver,
             health: health_receiver,
             state_dir,
+            pinning: Arc::default(),
         };
         Ok((station, handle))
     }

@@ -1,7 +1,7 @@
 //! The record log of a command: everything it wrote, in the order it was read, as one run of bytes.
 //!
 //! Records of `stream: u8 ‖ length: u32 big endian ‖ bytes`; a place in the log is one byte offset.
-//! It is written by the command's warden ([`super::recorder`]) and read by anybody, while the command
+//! It is written by the command's warden (`recorder`) and read by anybody, while the command
 //! runs and after; bytes below the log's length never change. Knows nothing of who wants them.
 
 use std::{

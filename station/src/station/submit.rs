@@ -7,15 +7,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::SignedDuration;
 use steward_protocol::{
-    Digest, Message, MessageId, NodeName, Order, Sealed, Subject, Target, limits::MAX_ORDER,
+    Body, Digest, Message, MessageId, NodeName, Order, Sealed, Subject, Target, limits::MAX_ORDER,
 };
 use uuid::Uuid;
 
-use super::{AcceptedMessage, Station, Waiting, chain, moment, wall};
+use super::{AcceptedMessage, Request, Station, StationHandle, Waiting, chain, moment, wall};
 use crate::{
     courier::{Accepted, Action, Addressee},
     inbox::{AcceptError, Submission, content_digest},
     store::{Known, StoreError},
+    transfer::files,
     view::{Problem, Receipt, ReceiptLine},
 };
 
@@ -54,6 +55,48 @@ pub(super) struct Provenance<'a> {
 enum Verdict {
     New(AcceptedMessage),
     Recognised(Known),
+}
+
+impl StationHandle {
+    /// Stores a submission and begins to deliver it. Returns only when it is durable.
+    ///
+    /// Submissions are taken in the order in which this was first polled; those with files to be sent
+    /// among themselves, which is enough: orders of different methods are in no order.
+    ///
+    /// # Errors
+    ///
+    /// `Rejected` when it can never be accepted, `Unavailable` when it may be tried again.
+    pub async fn submit(&self, submission: Submission) -> Result<Receipt, AcceptError> {
+        let sends = |message: &Message| matches!(message.body, Body::Send(_));
+        if !submission.messages.iter().any(sends) {
+            return self.accept(submission).await;
+        }
+        let _turn = self.pinning.lock().await;
+        let submission = self.pinned(submission).await?;
+        self.accept(submission).await
+    }
+
+    async fn accept(&self, submission: Submission) -> Result<Receipt, AcceptError> {
+        self.change(|answer| Request::Submit {
+            submission: Box::new(submission),
+            answer,
+        })
+        .await
+    }
+
+    /// Writes size and digest of the files to be sent into their messages.
+    async fn pinned(&self, mut submission: Submission) -> Result<Submission, AcceptError> {
+        let state_dir = self.state_dir.clone();
+        // Files are read here, not in the loop.
+        let pinned = tokio::task::spawn_blocking(move || {
+            files::pin(&state_dir, &mut submission.messages).map(|()| submission)
+        });
+        match pinned.await {
+            Ok(Ok(submission)) => Ok(submission),
+            Ok(Err(problems)) => Err(AcceptError::Rejected(problems)),
+            Err(error) => Err(AcceptError::Unavailable(error.to_string())),
+        }
+    }
 }
 
 impl Station {
