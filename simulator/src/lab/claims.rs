@@ -239,7 +239,11 @@ fn read(message: &Value) -> Option<Claimed> {
         exit_code: delivery["exit_code"].as_i64(),
         signal: delivery["signal"].as_i64(),
         started: delivery["started_at"].is_string(),
-        stdout: delivery["stdout"]["text"].as_str().map(str::to_owned),
+        // Output that says it was cut claims nothing of what is missing: a full disk takes it first.
+        stdout: delivery["stdout"]["text"]
+            .as_str()
+            .filter(|_| delivery["stdout"]["truncated"] != true)
+            .map(str::to_owned),
         reason: text(&delivery["reason"]),
         since: milliseconds(&delivery["since"]),
         held: is_held(delivery),
