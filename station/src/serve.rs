@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use steward_protocol::{transfer::Passage, version};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bus::{self, Address, BusError},
+    bus::{self, Address, Bus, BusError},
     config::Config,
     http::{self, About, Api, HttpError},
     inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
@@ -17,7 +17,7 @@ use crate::{
     sole::{Sole, SoleError},
     station::{Cut, Settings, Station},
     store::{Store, StoreError},
-    transfer::{self, Ground},
+    transfer::{self, Ground, Transfers},
 };
 
 /// How long the parts may take to end before the program ends without them.
@@ -70,15 +70,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let _sole = Sole::reserve(&config.name, &shown).map_err(ServeError::Sole)?;
     let store = Store::open(&config.state_dir, &config.name).map_err(ServeError::Store)?;
     let ledger = store.path().to_owned();
-    let about = About {
-        name: config.name.clone(),
-        ledger_id: store.ledger_id(),
-        epoch: store.epoch(),
-        started_at: Timestamp::now(),
-        ledger: ledger.clone(),
-        inbox: config.inbox_dir(),
-        timing: inbox_config(&config).timing,
-    };
+    let about = about(&config, &store);
     let address = Address {
         name: config.name.clone(),
         url: config.nats.clone(),
@@ -86,33 +78,14 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         creds: config.creds.clone(),
     };
     let (bus, heard) = bus::connect(address).await.map_err(ServeError::Bus)?;
-    let passage = Passage {
-        v: version::CURRENT,
-        ledger_id: store.ledger_id(),
-        epoch: store.epoch(),
-    };
-    let mut ground = Ground::new(
+    let (desk, transfers) = transfer::open(ground(&config, &store, bus.clone())?);
+    let (station, handle) = Station::new(
+        settings(&config, transfers.clone()),
+        store,
         bus.clone(),
-        passage,
-        store.path().to_owned(),
-        config.state_dir.clone(),
-    );
-    ground.outputs_bytes = config.outputs_bytes;
-    transfer::files::prepare(&config.state_dir).map_err(|source| ServeError::Files {
-        path: config.state_dir.join(transfer::files::FILES),
-        source,
-    })?;
-    let (desk, transfers) = transfer::open(ground);
-    let settings = Settings {
-        name: config.name.clone(),
-        max_open: usize::try_from(config.max_open_deliveries).unwrap_or(usize::MAX),
-        keep_for: config.retention.age,
-        keep_bytes: config.retention.bytes,
-        transfers: transfers.clone(),
-        state_dir: config.state_dir.clone(),
-    };
-    let (station, handle) =
-        Station::new(settings, store, bus.clone(), heard).map_err(ServeError::Store)?;
+        heard,
+    )
+    .map_err(ServeError::Store)?;
     let socket = http::bind_socket(&config.socket()).map_err(ServeError::Http)?;
     let port = match config.http {
         Some(address) => Some(http::bind_port(address).await.map_err(ServeError::Http)?),
@@ -142,16 +115,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     feeders.spawn(inbox.run(accept, inbox_stop.clone()));
     ready(&ready_line(&config));
 
-    // Nothing ends before it is told to; what does has failed, and the service manager restarts us.
-    tokio::select! {
-        // What ends because it was told to is not looked at.
-        biased;
-        () = stop.draining() => {}
-        ended = &mut looping => return Err(ServeError::Ended { part: "loop", why: why(ended) }),
-        Some(ended) = feeders.join_next() => {
-            return Err(ServeError::Ended { part: "inbox, writer or API", why: why(ended.map(Ok::<_, Cut>)) });
-        }
-    }
+    until_told(&stop, &mut looping, &mut feeders).await?;
     inbox_stop.cancel();
     let drained = async {
         while feeders.join_next().await.is_some() {}
@@ -161,6 +125,70 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     };
     end(drained, &stop).await;
     Ok(())
+}
+
+/// Returns what the station says of itself.
+fn about(config: &Config, store: &Store) -> About {
+    About {
+        name: config.name.clone(),
+        ledger_id: store.ledger_id(),
+        epoch: store.epoch(),
+        started_at: Timestamp::now(),
+        ledger: store.path().to_owned(),
+        inbox: config.inbox_dir(),
+        timing: inbox_config(config).timing,
+    }
+}
+
+/// Returns what transfers stand on, and makes the directory they send from.
+fn ground(config: &Config, store: &Store, bus: Bus) -> Result<Ground, ServeError> {
+    transfer::files::prepare(&config.state_dir).map_err(|source| ServeError::Files {
+        path: config.state_dir.join(transfer::files::FILES),
+        source,
+    })?;
+    let passage = Passage {
+        v: version::CURRENT,
+        ledger_id: store.ledger_id(),
+        epoch: store.epoch(),
+    };
+    let mut ground = Ground::new(
+        bus,
+        passage,
+        store.path().to_owned(),
+        config.state_dir.clone(),
+    );
+    ground.outputs_bytes = config.outputs_bytes;
+    Ok(ground)
+}
+
+fn settings(config: &Config, transfers: Transfers) -> Settings {
+    Settings {
+        name: config.name.clone(),
+        max_open: usize::try_from(config.max_open_deliveries).unwrap_or(usize::MAX),
+        keep_for: config.retention.age,
+        keep_bytes: config.retention.bytes,
+        transfers,
+        state_dir: config.state_dir.clone(),
+    }
+}
+
+/// Waits until the station is told to end. Nothing ends before that; what does has failed, and the
+/// service manager restarts us.
+async fn until_told(
+    stop: &Stop,
+    looping: &mut JoinHandle<Result<(), Cut>>,
+    feeders: &mut JoinSet<()>,
+) -> Result<(), ServeError> {
+    tokio::select! {
+        // What ends because it was told to is not looked at.
+        biased;
+        () = stop.draining() => Ok(()),
+        ended = looping => Err(ServeError::Ended { part: "loop", why: why(ended) }),
+        Some(ended) = feeders.join_next() => Err(ServeError::Ended {
+            part: "inbox, writer or API",
+            why: why(ended.map(Ok::<_, Cut>)),
+        }),
+    }
 }
 
 /// Waits for the parts to drain, but neither for ever nor against a second signal.

@@ -521,6 +521,15 @@ fn an_output_goes_on_after_the_station_was_killed_and_whoever_follows_sees_no_ga
     assert_eq!(state_of(&world.await_final("big"), "ship1"), "succeeded");
 }
 
+/// Tells whether this machine lets this user mount.
+fn may_mount() -> bool {
+    let tried = std::process::Command::new("unshare")
+        .args(["-m", "true"])
+        .stderr(std::process::Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
+}
+
 /// A small disk in memory; unmounted when this is dropped.
 struct SmallDisk(PathBuf);
 
@@ -533,10 +542,7 @@ impl SmallDisk {
             .arg(&place)
             .status();
         let mounted = mounted.is_ok_and(|status| status.success());
-        assert!(
-            mounted,
-            "only root may mount a small disk: run this test as root"
-        );
+        assert!(mounted, "the small disk could not be mounted");
         Self(place)
     }
 }
@@ -557,8 +563,8 @@ fn a_full_disk_holds_a_file_up_and_room_lets_it_go_on() {
     let _station = world.station();
     let _agent = world.agent("ship1");
     world.await_online(&["ship1"]);
-    if !rustix::process::geteuid().is_root() {
-        let words = "NOT TESTED: a full disk; only root may mount a small one";
+    if !may_mount() {
+        let words = "SKIPPED: a full disk; no small one can be mounted here";
         writeln!(std::io::stderr(), "{words}").expect("stderr");
         return;
     }

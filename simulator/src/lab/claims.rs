@@ -30,6 +30,8 @@ pub(crate) struct Claim {
     pub(crate) started: bool,
     /// What it is said to have printed, where that was kept as text.
     pub(crate) stdout: Option<String>,
+    /// Digest of all it wrote there, also where the text was cut.
+    pub(crate) stdout_blake3: Option<String>,
     pub(crate) reason: String,
     /// Since when it is in this state, in milliseconds since 1970 by the station's clock.
     pub(crate) since: Option<i64>,
@@ -239,11 +241,12 @@ fn read(message: &Value) -> Option<Claimed> {
         exit_code: delivery["exit_code"].as_i64(),
         signal: delivery["signal"].as_i64(),
         started: delivery["started_at"].is_string(),
-        // Output that says it was cut claims nothing of what is missing: a full disk takes it first.
+        // A full disk takes output first; what was cut says so, and its digest still binds.
         stdout: delivery["stdout"]["text"]
             .as_str()
             .filter(|_| delivery["stdout"]["truncated"] != true)
             .map(str::to_owned),
+        stdout_blake3: delivery["stdout"]["blake3"].as_str().map(str::to_owned),
         reason: text(&delivery["reason"]),
         since: milliseconds(&delivery["since"]),
         held: is_held(delivery),

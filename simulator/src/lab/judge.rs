@@ -10,6 +10,8 @@ use std::{
 mod again;
 
 pub(crate) use self::again::{Again, Wishes};
+use steward_protocol::Digest;
+
 use super::{
     claims::{Claim, Claimed},
     witness::{Line, Place, Truth},
@@ -395,10 +397,13 @@ fn succeeded(asked: &Asked, claim: &Claim, seen: &Seen<'_>) -> Option<Breach> {
         let code = i64::from(*code);
         asked.success_codes.contains(&code) && claim.exit_code == Some(code)
     };
-    let foreign = claim
-        .stdout
-        .as_ref()
-        .is_some_and(|stdout| *stdout != format!("{}\n", asked.name));
+    let written = format!("{}\n", asked.name);
+    let digest = Digest::of(written.as_bytes()).to_string();
+    let foreign = claim.stdout.as_ref().is_some_and(|text| *text != written)
+        || claim
+            .stdout_blake3
+            .as_ref()
+            .is_some_and(|known| *known != digest);
     if seen.starts == 0 || !seen.ends.iter().any(is_witnessed) || foreign {
         return Some(Breach::FalseSuccess);
     }

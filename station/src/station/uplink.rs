@@ -4,7 +4,7 @@
 
 use steward_protocol::{
     Ack, DecodeError, Facts, FaultEvent, Frame, Hello, Kind, Method, NodeName, Origin, ReportEvent,
-    Sealed, SubjectError, TextEvent, Uplink, envelope::Body, limits,
+    Sealed, Subject, SubjectError, TextEvent, Uplink, envelope::Body, limits,
 };
 
 use crate::courier::{Event, KnownReport, Report};
@@ -102,6 +102,21 @@ fn check_size(node: &NodeName, hello: &Hello) -> Result<(), Garbage> {
     Ok(())
 }
 
+fn hello(node: NodeName, station: &NodeName, payload: &[u8]) -> Result<Event, Garbage> {
+    let frame = frame::<Hello>(payload, "garbage_hello")?;
+    let serves = |subject: &Subject| subject.node == node || subject.node == *station;
+    let mut processes = frame.body.processes.iter();
+    if !processes.all(|process| serves(&process.subject)) {
+        return Err(Garbage::Sender(node.to_string()));
+    }
+    check_size(&node, &frame.body)?;
+    Ok(Event::Hello {
+        node,
+        origin: frame.send,
+        hello: Box::new(frame.body),
+    })
+}
+
 /// Returns what `payload` on `subject` means.
 pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
     let Uplink {
@@ -111,26 +126,7 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
     let unknown = || Garbage::Method(format!("{}.{}", address.kind, address.method));
     let method = Method::from_name(&address.method).ok_or_else(unknown)?;
     match (address.kind, method) {
-        (Kind::Event, Method::Hello) => {
-            let frame = frame::<Hello>(payload, "garbage_hello")?;
-            let serves = |subject: &steward_protocol::Subject| {
-                subject.node == node || subject.node == address.node
-            };
-            if !frame
-                .body
-                .processes
-                .iter()
-                .all(|process| serves(&process.subject))
-            {
-                return Err(Garbage::Sender(node.to_string()));
-            }
-            check_size(&node, &frame.body)?;
-            Ok(Event::Hello {
-                node,
-                origin: frame.send,
-                hello: Box::new(frame.body),
-            })
-        }
+        (Kind::Event, Method::Hello) => hello(node, &address.node, payload),
         (Kind::Event, Method::Ack) => {
             let frame = frame::<Ack>(payload, "garbage_ack")?;
             Ok(Event::Ack {

@@ -1,5 +1,7 @@
 //! Shows that the checker sees every kind of broken promise, and none where there is none.
 
+use steward_protocol::Digest;
+
 use super::*;
 
 fn asked() -> Asked {
@@ -24,6 +26,7 @@ fn claim(state: &str, exit_code: Option<i64>) -> Claim {
         signal: None,
         started: exit_code.is_some(),
         stdout: None,
+        stdout_blake3: None,
         reason: String::new(),
         since: None,
         held: false,
@@ -207,6 +210,12 @@ fn a_command_that_is_not_the_one_asked_for_is_seen() {
     let mut row = Row::new(claim("succeeded", Some(0)), &[START, END]);
     row.claimed[0].deliveries[0].stdout = Some("m2\n".to_owned());
     check("the output of another", &row, &[Breach::FalseSuccess]);
+    let mut row = Row::new(claim("succeeded", Some(0)), &[START, END]);
+    let digest = |text: &[u8]| Some(Digest::of(text).to_string());
+    row.claimed[0].deliveries[0].stdout_blake3 = digest(b"m2\n");
+    check("cut output of another", &row, &[Breach::FalseSuccess]);
+    row.claimed[0].deliveries[0].stdout_blake3 = digest(b"m1\n");
+    check("its own output, cut", &row, &[]);
 }
 
 #[test]
