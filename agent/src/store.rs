@@ -407,14 +407,11 @@ fn create(dir: &Path, owner: &Owner) -> Result<(), StoreError> {
     // The log beside it gets the same mode: commands and their output are nobody else's business.
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600))
         .map_err(file("close to others", &new))?;
-    File::open(&new)
-        .and_then(|file| file.sync_all())
-        .map_err(file("make durable", &new))?;
-    let path = dir.join(FILE);
-    fs::rename(&new, &path).map_err(file("move into place", &path))?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(file("make durable", dir))
+    steward_files::put(&new, &dir.join(FILE)).map_err(|error| StoreError::Io {
+        doing: error.doing,
+        path: error.path,
+        source: error.source,
+    })
 }
 
 /// What a start does first with the file.

@@ -299,14 +299,11 @@ fn create(state_dir: &Path, path: &Path, station: &NodeName) -> Result<(), Store
     // The log beside it gets the same mode: commands and their output are nobody else's business.
     fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
         .map_err(file("close to others", &temporary))?;
-    let sync = |path: &Path| {
-        File::open(path)
-            .and_then(|file| file.sync_all())
-            .map_err(file("sync", path))
-    };
-    sync(&temporary)?;
-    fs::rename(&temporary, path).map_err(file("rename into place", path))?;
-    sync(state_dir)
+    steward_files::put(&temporary, path).map_err(|error| StoreError::File {
+        what: error.doing,
+        path: error.path,
+        source: error.source,
+    })
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

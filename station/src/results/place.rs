@@ -5,18 +5,19 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat},
+    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat},
     io::Errno,
 };
+use steward_files::Spot;
 
 /// Directories are the owner's; the umask may take more away.
 const DIRECTORY: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
@@ -155,16 +156,13 @@ impl Place {
         // Only one writer there is; what it left half done is overwritten.
         let digest = steward_protocol::Digest::of(self.name.as_bytes()).to_string();
         let temporary = format!(".{}.new", digest.get(..16).unwrap_or_default());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = openat(&self.parent, &temporary, flags | OFlags::CLOEXEC, FILE)
-            .map_err(|errno| self.io("write")(errno.into()))?;
-        let mut file = File::from(file);
-        file.write_all(content)
-            .and_then(|()| file.sync_all())
-            .map_err(self.io("write"))?;
-        renameat(&self.parent, &temporary, &self.parent, &self.name)
-            .map_err(|errno| self.io("move into place")(errno.into()))?;
-        rustix::fs::fsync(&self.parent).map_err(|errno| self.io("make durable")(errno.into()))
+        let spot = Spot {
+            directory: self.parent.as_fd(),
+            name: self.name.as_ref(),
+            beside: temporary.as_ref(),
+        };
+        spot.replace(content, FILE.as_raw_mode())
+            .map_err(self.io("write"))
     }
 
     /// Opens the file for appending, making it where there is none.
