@@ -319,9 +319,10 @@ impl Reader {
     ///
     /// Fails when the database does.
     pub fn errands(&self, path: &str) -> Result<Vec<Errand>, StoreError> {
-        let query = "SELECT errand.n, how, content, inode, base, event.ack FROM errand
+        let query = "SELECT errand.n, how, errand.content, inode, base, event.ack, message.id, errand.node FROM errand
                      LEFT JOIN delivery ON delivery.pos = errand.pos AND delivery.node = errand.node
                      LEFT JOIN event ON event.n = delivery.result
+                     LEFT JOIN message ON message.pos = errand.pos
                      WHERE path = ?1 ORDER BY errand.n LIMIT ?2";
         self.collect(query, &[&path, &MAX_BATCH], |row| {
             let (how, inode, base): (String, Option<i64>, Option<i64>) =
@@ -329,7 +330,11 @@ impl Reader {
             let (content, ack): (Option<Vec<u8>>, Option<String>) = (get(row, 2)?, get(row, 5)?);
             let content = match content {
                 Some(content) => content,
-                None => output_of(ack.as_deref())?,
+                None => {
+                    let (id, node): (Option<String>, Option<String>) = (get(row, 6)?, get(row, 7)?);
+                    let rest = id.zip(node).map(|(id, node)| where_the_rest_is(&id, &node));
+                    output_of(ack.as_deref(), &rest.unwrap_or_default())?
+                }
             };
             Ok(Errand {
                 n: get(row, 0)?,
@@ -347,8 +352,13 @@ impl Reader {
     }
 }
 
+/// Says how to have what an ACK has not.
+fn where_the_rest_is(id: &str, node: &str) -> String {
+    format!("; all of it, as long as {node} keeps it: steward msg output {id} {node} --full")
+}
+
 /// What a command wrote to its standard output, as far as its ACK has it; a cut says so.
-fn output_of(ack: Option<&str>) -> Result<Vec<u8>, StoreError> {
+fn output_of(ack: Option<&str>, rest: &str) -> Result<Vec<u8>, StoreError> {
     let Some(ack) = ack else {
         return Ok(Vec::new());
     };
@@ -357,7 +367,7 @@ fn output_of(ack: Option<&str>) -> Result<Vec<u8>, StoreError> {
     Ok(stdout.map_or_else(Vec::new, |stdout| {
         let mut bytes = stdout.head.clone();
         if stdout.is_truncated() {
-            let cut = format!("\n[{} bytes left out here]\n", stdout.omitted());
+            let cut = format!("\n[{} bytes left out here{rest}]\n", stdout.omitted());
             bytes.extend_from_slice(cut.as_bytes());
         }
         bytes.extend_from_slice(&stdout.tail);
