@@ -374,3 +374,54 @@ fn output_of(ack: Option<&str>, rest: &str) -> Result<Vec<u8>, StoreError> {
         bytes
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use steward_protocol::{Digest, MessageId, Outcome, State};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn ack(stdout: Output) -> String {
+        let at = Timestamp::UNIX_EPOCH;
+        let ack = Ack {
+            id: MessageId(Uuid::nil()),
+            digest: Digest::of(b""),
+            state: State::Succeeded,
+            at,
+            reason: None,
+            deferral: None,
+            expected_seq: None,
+            outcome: Some(Outcome {
+                exit_code: Some(0),
+                signal: None,
+                started_at: at,
+                finished_at: at,
+                stdout: Some(stdout),
+                stderr: None,
+            }),
+        };
+        serde_json::to_string(&ack).expect("JSON")
+    }
+
+    #[test]
+    fn a_result_that_was_cut_says_how_much_is_missing_and_where_it_is() {
+        let rest = where_the_rest_is("an-id", "ship1");
+        let written = |stdout: Output| {
+            let bytes = output_of(Some(&ack(stdout)), &rest).expect("an ACK");
+            String::from_utf8(bytes).expect("text")
+        };
+        assert_eq!(written(Output::whole(b"all\n")), "all\n");
+        let mut cut = Output::whole(&[b'x'; 100]);
+        cut.shrink(4);
+        assert_eq!(
+            written(cut.clone()),
+            format!(
+                "{}\n[{} bytes left out here; all of it, as long as ship1 keeps it: steward msg output an-id ship1 --full]\n{}",
+                String::from_utf8_lossy(&cut.head),
+                cut.omitted(),
+                String::from_utf8_lossy(&cut.tail),
+            )
+        );
+    }
+}
