@@ -33,6 +33,7 @@ use crate::{
 mod fetch;
 mod install;
 pub mod job;
+pub(crate) mod parts;
 mod receive;
 mod send;
 mod serve;

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod message;
 pub mod method;
 pub mod name;
+pub mod nearest;
 pub mod output;
 pub mod retry;
 pub mod state;

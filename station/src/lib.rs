@@ -8,7 +8,6 @@ pub mod courier;
 pub mod delivery;
 pub mod http;
 pub mod inbox;
-pub mod nearest;
 pub mod results;
 pub mod roster;
 pub mod serve;

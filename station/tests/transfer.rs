@@ -450,6 +450,43 @@ fn a_cancelled_transfer_leaves_nothing_behind_on_the_node() {
 }
 
 #[test]
+fn what_a_killed_agent_received_of_a_file_is_removed_when_its_order_is_over() {
+    let world = World::new();
+    let _station = world.station();
+    let agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    fs::write(world.state_dir().join("files/large"), noise(100 << 20, 6)).expect("written");
+    let target = world.folder.path().join("target");
+    submit(
+        &world,
+        "large",
+        &json!({ "to": ["ship1"], "method": "filesend", "source": "large",
+        "path": target, "idempotent": false }),
+    );
+    let id = eventually("the message", || world.message_called("large"));
+    let part = world.folder.path().join(format!(".steward-{id}.part"));
+    await_size("the file", &part, 1 << 20);
+    agent.kill();
+    // It cannot be sure until the node is back.
+    let cancel = world.steward(&["msg", "cancel", &id, "--timeout", "1s"]);
+    assert_ne!(cancel.status.code(), Some(1), "{cancel:?}");
+    assert!(part.exists(), "nobody was there to remove it");
+    let _agent = world.agent("ship1");
+    let message = world.await_final("large");
+    let state = state_of(&message, "ship1");
+    assert!(["interrupted", "cancelled"].contains(&state), "{message}");
+    eventually("what was received to be removed", || {
+        (!part.exists()).then_some(())
+    });
+    let notes = world.folder.path().join("ship1/receiving");
+    eventually("its note to be removed", || {
+        let left = fs::read_dir(&notes).expect("there").count();
+        (left == 0).then_some(())
+    });
+    assert!(!target.exists());
+}
+
+#[test]
 fn a_long_output_is_fetched_whole_afterwards_and_what_the_cap_cut_is_said() {
     let world = World::new();
     let _station = world.station();

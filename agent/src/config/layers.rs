@@ -5,6 +5,8 @@ use std::{
     path::Path,
 };
 
+use steward_protocol::nearest::nearest;
+
 use super::{Problem, Sources};
 
 /// Reading a value either works or leaves a sentence.
@@ -36,6 +38,7 @@ const KEYS: &[Key] = &[
     key("heartbeat", "--heartbeat", "STEWARD_HEARTBEAT"),
     key("subjects", "", "STEWARD_SUBJECTS"),
     key("domains", "", "STEWARD_DOMAINS"),
+    key("methods", "", "STEWARD_METHODS"),
     key("commands_at_once", "", "STEWARD_COMMANDS_AT_ONCE"),
     key("queue", "", "STEWARD_QUEUE"),
     key("results_budget", "", "STEWARD_RESULTS_BUDGET"),
@@ -209,18 +212,21 @@ impl<'a> Layers<'a> {
 
     /// Returns every problem, unknown keys of the file included.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        let known: Vec<&str> = KEYS
+        let names: Vec<&str> = KEYS
             .iter()
             .map(|key| key.name)
             .chain(["restart"])
             .filter(|name| *name != "allow_unsigned")
             .collect();
-        let known = known.join(", ");
+        let known = names.join(", ");
         for key in self.file.keys().filter(|key| !self.used.contains(*key)) {
             let problem = if key.starts_with("restart.") {
                 format!("is not a key; {}", super::restart::known())
             } else {
-                format!("is not a key; known are {known}")
+                let meant = nearest(key, names.iter().copied());
+                let meant =
+                    meant.map_or_else(String::new, |meant| format!("did you mean {meant}? "));
+                format!("is not a key; {meant}known are {known}")
             };
             let place = self.in_file(key);
             self.problems.push(Problem { place, problem });

@@ -18,13 +18,12 @@ use steward_protocol::{
 
 use self::{
     error::WriteError,
-    owner::Owner,
     place::{Found, Place},
     replace::Temporary,
 };
+use crate::owner::{self, Owner};
 
 mod error;
-mod owner;
 mod place;
 mod replace;
 
@@ -72,7 +71,7 @@ enum Done {
 /// Puts content at a path.
 pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
     let content = content(body)?;
-    let wanted = Owner::wanted(body)?;
+    let wanted = Owner::named(body.owner.as_deref()).map_err(WriteError::Nobody)?;
     let place = Place::open(body)?;
     let attributes = attributes(body, wanted, place.found());
     let digest = Digest::of(&content);
@@ -113,7 +112,7 @@ pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
 /// Adds content to the end of a file.
 pub(super) fn append(body: &WriteBody) -> Result<Report, WriteError> {
     let content = content(body)?;
-    let wanted = Owner::wanted(body)?;
+    let wanted = Owner::named(body.owner.as_deref()).map_err(WriteError::Nobody)?;
     for _ in 0..COPIES {
         let place = Place::open(body)?;
         let attributes = attributes(body, wanted.clone(), place.found());

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use steward_protocol::Digest;
 
 use super::MAX_REWRITTEN;
+use crate::owner::Nobody;
 
 /// Why a file was not written. The path has the content it had.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +15,8 @@ pub(in crate::work) enum WriteError {
     #[error("read the content: it is neither text nor base64")]
     Content,
     /// Nobody has this name.
-    #[error(
-        "give the file to {owner:?}: this node knows no {kind} of this name; use a number, or a name that `getent {database}` shows"
-    )]
-    Nobody {
-        /// The name.
-        owner: String,
-        /// User or group.
-        kind: &'static str,
-        /// Where names are kept.
-        database: &'static str,
-    },
+    #[error(transparent)]
+    Nobody(Nobody),
     /// A directory is missing.
     #[error("write {path}: the directory {missing} is missing; make it, or send \"parents\": true")]
     NoDirectory {
