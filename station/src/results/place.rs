@@ -82,7 +82,7 @@ impl Place {
                 source: errno.into(),
             }
         };
-        std::fs::create_dir_all(root).map_err(|source| PlaceError::Io {
+        make_root(root).map_err(|source| PlaceError::Io {
             doing: "make the directory for",
             path: path.to_owned(),
             source,
@@ -99,9 +99,11 @@ impl Place {
         let name = parts.pop().unwrap_or_default();
         for part in parts {
             match mkdirat(&parent, part, DIRECTORY) {
-                // What is in it must not be lost with its name.
-                Ok(()) => rustix::fs::fsync(&parent).map_err(io("make durable"))?,
-                Err(Errno::EXIST) => {}
+                // What is in it must not be lost with its name. Whoever made it may have been killed
+                // before he came to this.
+                Ok(()) | Err(Errno::EXIST) => {
+                    rustix::fs::fsync(&parent).map_err(io("make durable"))?;
+                }
                 Err(errno) => return Err(io("make the directory for")(errno)),
             }
             parent = match openat(&parent, part, directory | OFlags::NOFOLLOW, Mode::empty()) {
@@ -193,6 +195,17 @@ impl Place {
             file,
         })
     }
+}
+
+/// Makes the directory of all results, durably.
+fn make_root(root: &Path) -> io::Result<()> {
+    if !root.is_dir() {
+        std::fs::create_dir_all(root)?;
+        if let Some(above) = root.parent() {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 fn is_name(part: &str) -> bool {
