@@ -392,6 +392,7 @@ fn start_row(start: &Start<'_>, at: usize, harm: Harm) -> Tried {
     });
     let at_step = place(&traced, at);
     if let (Harm::Fail(_), true) = (harm, traced.has_ended()) {
+        assert_eq!(traced.code(), Some(1), "{at_step}");
         let folder = start.folder.display().to_string();
         eventually(&format!("it to say why it ended after {at_step}"), || {
             let log = traced.log();

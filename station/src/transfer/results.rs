@@ -59,8 +59,8 @@ impl Place {
         let mut directory = openat(CWD, state_dir, flags, Mode::empty())?;
         for name in std::iter::once(RESULTS).chain(self.directories.iter().map(String::as_str)) {
             match mkdirat(&directory, name, Mode::from_raw_mode(0o700)) {
-                Ok(()) => fsync(&directory)?,
-                Err(Errno::EXIST) => {}
+                // Whoever made it may have been killed before this.
+                Ok(()) | Err(Errno::EXIST) => fsync(&directory)?,
                 Err(error) => return Err(error.into()),
             }
             directory = open(&directory, name)?;
