@@ -73,7 +73,9 @@ fn commands_are_answered_while_transfers_wait_at_the_gate() {
     let world = World::new();
     let _station = world.station();
     // From one chunk to the next it is longer than anything is waited for here.
-    let config = agent_config(&world, "transfer_rate = \"512\"\n");
+    // And transfers take no command's place.
+    let text = "transfer_rate = \"512\"\ncommands_at_once = 1\n";
+    let config = agent_config(&world, text);
     let _agent = world.agent_with("ship1", &["--config", config.to_str().expect("a path")]);
     world.await_online(&["ship1"]);
     let path = world.folder.path().join("large");

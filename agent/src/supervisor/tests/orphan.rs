@@ -38,12 +38,8 @@ async fn when_nobody_is_left_to_stop_it_or_ask_it_the_work_at_hand_is_done_witho
             open: vec![GOOD.parse().expect("a subject")],
         };
         let mut supervision = Box::pin(supervise(setup));
-        let (stop, calls) = (Some(stop), Some(calls));
-        let kept = match gone {
-            "who stops" => (None, calls),
-            "who asks" => (stop, None),
-            _ => (None, None),
-        };
+        let stop = Some(stop).filter(|_| gone == "who asks");
+        let calls = Some(calls).filter(|_| gone == "who stops");
         let mut polls = 0;
         let counted = poll_fn(|context| {
             polls += 1;
@@ -52,6 +48,6 @@ async fn when_nobody_is_left_to_stop_it_or_ask_it_the_work_at_hand_is_done_witho
         let ending = timeout(DEADLINE, counted).await;
         assert_eq!(ending.ok(), Some(Ending::Drained), "{gone}");
         assert!(polls < 100, "{gone}: it was polled {polls} times");
-        drop(kept);
+        drop((stop, calls));
     }
 }
