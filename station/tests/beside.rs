@@ -110,7 +110,8 @@ fn commands_are_answered_while_transfers_wait_at_the_gate() {
 fn commands_are_answered_beside_outputs_that_come_as_fast_as_they_can() {
     let world = World::new();
     let _station = world.station();
-    let _agent = world.agent("ship1");
+    let config = agent_config(&world, "commands_at_once = 1\n");
+    let _agent = world.agent_with("ship1", &["--config", config.to_str().expect("a path")]);
     world.await_online(&["ship1"]);
     stream(&world, "endless", Path::new("/dev/zero"));
     let log = log_of(&world, "endless");

@@ -10,7 +10,8 @@ use crate::{
     transfer::{noise, submit},
 };
 
-/// More than an answer tells, and less than half of the budgets here.
+/// More than an answer tells. What a node keeps of such an output is half as much again: its first and
+/// last bytes are there once more.
 const LONG: usize = 200_000;
 
 /// Runs a command that prints so many bytes, all different for each seed, and ends with 3.
@@ -53,7 +54,7 @@ fn config(world: &World, name: &str, text: &str) -> String {
 fn a_node_lets_the_oldest_outputs_go_and_says_so_when_they_are_asked_for() {
     let world = World::new();
     let _station = world.station();
-    let budget = config(&world, "agent.toml", "results_budget = \"500KiB\"\n");
+    let budget = config(&world, "agent.toml", "results_budget = \"700KiB\"\n");
     let _agent = world.agent_with("ship1", &["--config", &budget]);
     world.await_online(&["ship1"]);
     let children = world.folder.path().join("ship1/children");
@@ -136,7 +137,7 @@ fn what_the_ledger_has_forgotten_leaves_no_output_behind() {
     let outputs = world.state_dir().join("outputs").join(&id).join("ship1");
     assert!(outputs.exists());
     assert!(station.terminate().success());
-    let age = config(&world, "station.toml", "[retention]\nage = \"1s\"\n");
+    let age = config(&world, "station.toml", "[retention]\nage = \"1ms\"\n");
     // The ledger forgets in one start, and what it has forgotten goes at the latest in the next.
     let station = world.station_with(&["--config", &age]);
     eventually("the message to be forgotten", || {
