@@ -14,7 +14,7 @@ use steward_protocol::Digest;
 use crate::support::{Running, World, agent_program, code, delivery_to, eventually, state_of};
 
 /// Bytes that look like nothing in particular, of which every part is different.
-fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut noise = Vec::with_capacity(bytes + 8);
     while noise.len() < bytes {
@@ -28,7 +28,7 @@ fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Submits one message, called `name`.
-fn submit(world: &World, name: &str, message: &Value) {
+pub(crate) fn submit(world: &World, name: &str, message: &Value) {
     let mut message = message.clone();
     message["name"] = json!(name);
     message["domain"] = json!("files");
@@ -40,12 +40,12 @@ fn submit(world: &World, name: &str, message: &Value) {
     assert!(output.status.success(), "{output:?}");
 }
 
-fn fetch(world: &World, name: &str, path: &Path) {
+pub(crate) fn fetch(world: &World, name: &str, path: &Path) {
     let message = json!({ "to": ["ship1"], "method": "filefetch", "path": path });
     submit(world, name, &message);
 }
 
-fn fetched(world: &World, name: &str) -> PathBuf {
+pub(crate) fn fetched(world: &World, name: &str) -> PathBuf {
     world.state_dir().join("results/files/ship1").join(name)
 }
 
@@ -255,18 +255,18 @@ fn agent_behind(world: &World, relay: &Relay) -> Running {
     Running::start(command).0
 }
 
-fn size(path: &Path) -> u64 {
+pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }
 
 /// Waits until `path` has `bytes` bytes.
-fn await_size(what: &str, path: &Path, bytes: u64) {
+pub(crate) fn await_size(what: &str, path: &Path, bytes: u64) {
     eventually(&format!("{bytes} bytes of {what}"), || {
         (size(path) >= bytes).then_some(())
     });
 }
 
-fn incoming(world: &World, id: &str) -> PathBuf {
+pub(crate) fn incoming(world: &World, id: &str) -> PathBuf {
     world
         .state_dir()
         .join("incoming")

@@ -73,6 +73,7 @@ pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
     let content = content(body)?;
     let wanted = Owner::named(body.owner.as_deref()).map_err(WriteError::Nobody)?;
     let place = Place::open(body)?;
+    replace::clear(&place);
     let attributes = attributes(body, wanted, place.found());
     let digest = Digest::of(&content);
     if let Some(found) = place.found()
@@ -115,6 +116,7 @@ pub(super) fn append(body: &WriteBody) -> Result<Report, WriteError> {
     let wanted = Owner::named(body.owner.as_deref()).map_err(WriteError::Nobody)?;
     for _ in 0..COPIES {
         let place = Place::open(body)?;
+        replace::clear(&place);
         let attributes = attributes(body, wanted.clone(), place.found());
         let before = place.found().map_or(0, |found| found.bytes);
         let bytes = before.saturating_add(content.len() as u64);

@@ -8,7 +8,7 @@ use steward_protocol::Digest;
 use super::MAX_REWRITTEN;
 use crate::owner::Nobody;
 
-/// Why a file was not written. The path has the content it had.
+/// Why a file was not written. The path has the content it had, but for [`WriteError::NotDurable`].
 #[derive(Debug, thiserror::Error)]
 pub(in crate::work) enum WriteError {
     /// The content cannot be read; the body was checked, so this does not happen.
@@ -92,6 +92,17 @@ pub(in crate::work) enum WriteError {
     Restless {
         /// The path.
         path: PathBuf,
+    },
+    /// The very last step failed.
+    #[error(
+        "make {path} durable: the new content is in place, and may be lost if the power goes now{}; look at the disk, then at the file before sending this again", hint(.source)
+    )]
+    NotDurable {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// The system refused something.
     #[error("{doing} {path}{}", hint(.source))]
