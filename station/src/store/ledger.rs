@@ -173,7 +173,8 @@ impl Store {
         Ok(found.is_some_and(|(is_final, known)| is_final && Digest::from(known) == digest))
     }
 
-    /// Forgets up to `limit` settled messages accepted before `before`. Returns how many.
+    /// Forgets up to `limit` settled messages accepted before `before`, none whose result is still to be
+    /// written. Returns how many.
     ///
     /// # Errors
     ///
@@ -188,6 +189,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT pos FROM message WHERE accepted_at < ?1
                      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.pos = message.pos AND final = 0)
+                     AND NOT EXISTS (SELECT 1 FROM errand WHERE errand.pos = message.pos)
                      ORDER BY pos LIMIT ?2",
                 )
                 .map_err(sql("find old messages"))?;
