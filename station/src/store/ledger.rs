@@ -470,11 +470,12 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
     execute(
         transaction,
         "record a node",
-        "INSERT INTO node (name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO node (name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat, superseded)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (name) DO UPDATE SET journal_id = excluded.journal_id, counter = excluded.counter,
              instance = excluded.instance, boot_id = excluded.boot_id, version = excluded.version,
-             labels = excluded.labels, last_seen = excluded.last_seen, heartbeat = excluded.heartbeat",
+             labels = excluded.labels, last_seen = excluded.last_seen, heartbeat = excluded.heartbeat,
+             superseded = excluded.superseded",
         params![
             node.name.as_str(),
             node.journal_id.map(|id| id.to_string()),
@@ -485,6 +486,7 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
             json(labels)?,
             node.last_seen.map(Timestamp::as_millisecond),
             i64::try_from(node.heartbeat.as_millis()).unwrap_or(i64::MAX),
+            json(&node.superseded)?,
         ],
     )?;
     Ok(())

@@ -3,17 +3,20 @@
 mod log;
 mod retry;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use steward_protocol::{
-    Ack, Body, Digest, Kind, Message, MessageId, Method, NodeName, Options, Outcome, Output, Reply,
-    ReplyTo, ShellBody, State, Target,
+    Ack, Body, Digest, InstanceId, JournalId, Kind, Message, MessageId, Method, NodeName, Options,
+    Outcome, Output, Reply, ReplyTo, ShellBody, State, Target,
 };
 
 use super::*;
-use crate::courier::{Accepted, Addressee, FaultRecord, FirstAttempt, LaneName, Record};
+use crate::{
+    courier::{Accepted, Addressee, FaultRecord, FirstAttempt, LaneName, Record},
+    roster::NodeRecord,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
@@ -359,6 +362,31 @@ fn retention_waits_for_a_result_that_is_still_to_be_written() {
         }
     }
     assert_eq!(store.prune(at(10), 10).expect("prunes"), 1);
+}
+
+#[test]
+fn a_node_is_loaded_as_it_was_recorded() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut store = open(&directory);
+    let node = NodeRecord {
+        name: ship(1),
+        journal_id: Some(JournalId(Uuid::from_u128(1))),
+        counter: 3,
+        instance: Some(InstanceId(Uuid::from_u128(3))),
+        boot_id: Some("boot".to_owned()),
+        version: Some("0.1.0".to_owned()),
+        labels: [("site".to_owned(), "bergen".to_owned())].into(),
+        last_seen: Some(at(1)),
+        heartbeat: Duration::from_secs(30),
+        superseded: vec![
+            InstanceId(Uuid::from_u128(1)),
+            InstanceId(Uuid::from_u128(2)),
+        ],
+    };
+    store
+        .commit(&[Record::Node(Box::new(node.clone()))])
+        .expect("commits");
+    assert_eq!(store.load().expect("loads").nodes, [node]);
 }
 
 #[test]
