@@ -60,7 +60,7 @@ pub struct NodeRecord {
     pub last_seen: Option<Timestamp>,
     /// Time between two of its hellos. Its silence is measured in these, also after our restart.
     pub heartbeat: Duration,
-    /// Starts of the agent that a later one took over from, the latest last; at most [`MAX_SUPERSEDED`].
+    /// Starts of the agent that a later one took over from, the latest last; a few at most.
     pub superseded: Vec<InstanceId>,
 }
 
