@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -39,11 +39,11 @@ impl Parts {
 
     /// Writes down where the file of an order stands. Durable when this returns.
     pub(super) fn note(&self, id: MessageId, part: &Path) -> io::Result<()> {
-        fs::create_dir_all(&self.dir)?;
+        steward_files::make_directories(&self.dir).map_err(|error| error.source)?;
         let mut file = File::create(self.dir.join(id.to_string()))?;
         file.write_all(part.as_os_str().as_encoded_bytes())?;
         file.sync_all()?;
-        File::open(&self.dir)?.sync_all()
+        steward_files::sync_directory(&self.dir)
     }
 
     /// Returns the orders of which something may be left.
@@ -60,22 +60,15 @@ impl Parts {
         // A note that was cut short by a crash names something else; nothing was received then.
         let part = part.ok().filter(|part| part.ends_with(name(id)));
         let cleared = part.map_or(Ok(()), |part| {
-            gone(fs::remove_file(&part)).inspect_err(|error| {
+            steward_files::remove(&part).inspect_err(|error| {
                 tracing::warn!(path = %part.display(), %error, "what was received of a file was not removed; it is tried again");
             })
         });
         if cleared.is_ok()
-            && let Err(error) = gone(fs::remove_file(&note))
+            && let Err(error) = steward_files::remove(&note)
         {
             tracing::warn!(path = %note.display(), %error, "the note of a file that was received was not removed");
         }
-    }
-}
-
-fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 
