@@ -2,5 +2,6 @@
 
 mod facts;
 mod laws;
+mod logs;
 mod transfer;
 mod wire;
