@@ -20,12 +20,16 @@ use uuid::Uuid;
 const GENERATION: Generation =
     Generation(Uuid::from_u128(0x0193_4d6a_7b00_7000_8000_0000_0000_0007));
 
+/// What is to be seen, and how a header comes to be so.
+type Change = (&'static str, fn(&mut Header));
+
 /// When the golden records were received: 2026-11-21T08:00:00Z.
 const AT: i64 = 1_795_248_000_000_000;
 
 fn stream() -> Stream {
     Stream {
         generation: GENERATION,
+        after: None,
         domain: "nginx".parse().expect("a name"),
     }
 }
@@ -203,6 +207,18 @@ fn wire_v1_the_stations_word_has_these_bytes() {
 }
 
 #[test]
+fn only_the_first_batch_of_a_numbering_names_the_one_before() {
+    let after = Some(Generation(Uuid::from_u128(6)));
+    let stream = Stream { after, ..stream() };
+    let mut packer = Packer::new().expect("memory");
+    for (first, expected) in [(0, after), (1, None)] {
+        let payload = packer.records(&stream, first, &golden()).expect("a batch");
+        let (header, _) = Header::read(payload).expect("a header");
+        assert_eq!(header.after, expected, "{first}");
+    }
+}
+
+#[test]
 fn every_flipped_bit_of_a_batch_is_noticed() {
     let mut gap = Packer::new().expect("memory");
     let gap = gap
@@ -258,7 +274,7 @@ fn forge(change: impl FnOnce(&mut Header), body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_batch_that_contradicts_itself_is_refused() {
-    let changes: [(&str, fn(&mut Header)); 11] = [
+    let changes: [Change; 11] = [
         ("no record", |header| header.count = 0),
         ("beyond what can be counted", |header| {
             header.first = u64::MAX - 1
@@ -322,7 +338,7 @@ fn a_body_that_unpacks_to_more_than_it_names_is_refused() {
 fn a_header_that_lies_about_its_records_is_found_out() {
     let payload = pack(&golden(), 41);
     let body = Batch::read(&payload).expect("a batch").body();
-    let changes: [(&str, fn(&mut Header)); 6] = [
+    let changes: [Change; 6] = [
         ("fewer records", |header| header.count = 2),
         ("more records", |header| header.count = 4),
         ("other times", |header| header.to.0 += 1),
@@ -387,7 +403,7 @@ fn a_batch_is_full_before_it_is_too_large() {
         .expect("a record");
     assert_eq!(record.bytes.len(), MAX_BYTES);
     assert_eq!(record.original, MAX_BYTES as u64 + 1);
-    assert!(MAX_RAW + MAX_HEADER + 4 <= MAX_BATCH);
+    const { assert!(MAX_RAW + MAX_HEADER + 4 <= MAX_BATCH) };
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub(super) const PREFIX: usize = 4;
 pub struct Stream {
     /// Which numbering.
     pub generation: Generation,
+    /// The one before it at this node, if the node knows. A station that knows one and does not find it here has
+    /// learned of a loss.
+    pub after: Option<Generation>,
     /// What the records are of.
     pub domain: Domain,
 }
@@ -56,6 +59,9 @@ pub struct Header {
     pub generation: Generation,
     /// What the records are of.
     pub domain: Domain,
+    /// The numbering before this one, in its first batch; none if the node knows of none, as when its spool was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Generation>,
     /// Position of the first record.
     pub first: u64,
     /// How many positions it takes; at least one.
