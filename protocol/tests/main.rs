@@ -2,5 +2,6 @@
 
 mod facts;
 mod laws;
+mod syslog;
 mod transfer;
 mod wire;
