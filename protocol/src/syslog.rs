@@ -6,7 +6,7 @@
 //! What cannot be read is not guessed at: it is [`Form::Unparsed`] and all of it is the message. The raw bytes are what is
 //! kept and sent; whoever asks reads them again with this.
 //!
-//! In this order: a PRI larger than 191, or of more than three digits, makes the message unparsed. Behind a PRI (or
+//! In this order: a PRI larger than 191, or one that does not end, makes the message unparsed. Behind a PRI (or
 //! without one, as in files) come [`rfc5424`], then [`rfc3164`] with a time. With a PRI and no time
 //! it is [`Form::Pri`]. With neither it is unparsed. NUL, LF and CR at the end are framing that
 //! was left over, and belong to nothing.
@@ -249,6 +249,9 @@ fn prefix(raw: &[u8]) -> Prefix<'_> {
     let [b'<', first @ b'0'..=b'9', rest @ ..] = raw else {
         return Prefix::Absent;
     };
+    if let ([b'0', ..], [b'0'..=b'9', ..]) = (&raw[1..], rest) {
+        return zero_filled(raw);
+    }
     let digit = |byte: &u8| u16::from(byte - b'0');
     let (value, rest) = match rest {
         [b'>', rest @ ..] => (digit(first), rest),
@@ -260,6 +263,19 @@ fn prefix(raw: &[u8]) -> Prefix<'_> {
     };
     match u8::try_from(value) {
         Ok(pri) if pri <= level::MAX_PRI => Prefix::Pri(pri, rest),
+        _ => Prefix::Wrong,
+    }
+}
+
+/// Reads a PRI with zeros in front, of any number: both rsyslog and syslog-ng do.
+fn zero_filled(raw: &[u8]) -> Prefix<'_> {
+    let digits = raw[1..].iter().take_while(|byte| byte.is_ascii_digit());
+    let value = digits.clone().try_fold(0_u8, |value, digit| {
+        value.checked_mul(10)?.checked_add(digit - b'0')
+    });
+    let rest = &raw[1 + digits.count()..];
+    match (value, rest.strip_prefix(b">")) {
+        (Some(pri), Some(rest)) if pri <= level::MAX_PRI => Prefix::Pri(pri, rest),
         _ => Prefix::Wrong,
     }
 }

@@ -84,8 +84,7 @@ impl<'z> Clock<'z> {
     fn in_year(&self, stamp: &Stamp<'_>, year: i16) -> Option<Timestamp> {
         let date = civil::Date::new(year, stamp.month, stamp.day).ok()?;
         let second = stamp.second.min(59);
-        let time =
-            civil::Time::new(stamp.hour, stamp.minute, second, stamp.nanosecond).ok()?;
+        let time = civil::Time::new(stamp.hour, stamp.minute, second, stamp.nanosecond).ok()?;
         let at = self.in_zone(date.to_datetime(time), stamp.offset)?;
         let leap = SignedDuration::from_secs(i64::from(stamp.second - second));
         at.checked_add(leap).ok()
@@ -152,17 +151,57 @@ mod tests {
     #[test]
     fn a_missing_year_is_the_one_nearest_to_the_receipt() {
         for (received, written, expected, doubt) in [
-            ("2026-07-01T12:00:00Z", "Jul  1 11:59:59", "2026-07-01T11:59:59Z", None),
+            (
+                "2026-07-01T12:00:00Z",
+                "Jul  1 11:59:59",
+                "2026-07-01T11:59:59Z",
+                None,
+            ),
             // New Year, from both sides.
-            ("2026-01-01T00:00:05Z", "Dec 31 23:59:58", "2025-12-31T23:59:58Z", None),
-            ("2025-12-31T23:59:58Z", "Jan  1 00:00:05", "2026-01-01T00:00:05Z", None),
+            (
+                "2026-01-01T00:00:05Z",
+                "Dec 31 23:59:58",
+                "2025-12-31T23:59:58Z",
+                None,
+            ),
+            (
+                "2025-12-31T23:59:58Z",
+                "Jan  1 00:00:05",
+                "2026-01-01T00:00:05Z",
+                None,
+            ),
             // Half a year away: the nearer one.
-            ("2026-07-01T00:00:00Z", "Jan  2 00:00:00", "2026-01-02T00:00:00Z", Some(Doubt::Behind)),
-            ("2026-07-10T00:00:00Z", "Jan  2 00:00:00", "2027-01-02T00:00:00Z", Some(Doubt::Ahead)),
+            (
+                "2026-07-01T00:00:00Z",
+                "Jan  2 00:00:00",
+                "2026-01-02T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "2026-07-10T00:00:00Z",
+                "Jan  2 00:00:00",
+                "2027-01-02T00:00:00Z",
+                Some(Doubt::Ahead),
+            ),
             // A day that this year does not have.
-            ("2026-03-01T00:00:00Z", "Feb 29 00:00:00", "2028-02-29T00:00:00Z", Some(Doubt::Ahead)),
-            ("2025-03-01T00:00:00Z", "Feb 29 00:00:00", "2024-02-29T00:00:00Z", Some(Doubt::Behind)),
-            ("2101-03-01T00:00:00Z", "Feb 29 00:00:00", "2104-02-29T00:00:00Z", Some(Doubt::Ahead)),
+            (
+                "2026-03-01T00:00:00Z",
+                "Feb 29 00:00:00",
+                "2028-02-29T00:00:00Z",
+                Some(Doubt::Ahead),
+            ),
+            (
+                "2025-03-01T00:00:00Z",
+                "Feb 29 00:00:00",
+                "2024-02-29T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "2101-03-01T00:00:00Z",
+                "Feb 29 00:00:00",
+                "2104-02-29T00:00:00Z",
+                Some(Doubt::Ahead),
+            ),
         ] {
             check("UTC", received, written, (expected, doubt));
         }
@@ -171,19 +210,59 @@ mod tests {
     #[test]
     fn a_missing_zone_is_the_configured_one_and_a_written_one_holds() {
         for (received, written, expected) in [
-            ("2026-07-01T12:00:00Z", "Jul  1 14:00:00", "2026-07-01T12:00:00Z"),
-            ("2026-01-10T12:00:00Z", "Jan 10 13:00:00", "2026-01-10T12:00:00Z"),
+            (
+                "2026-07-01T12:00:00Z",
+                "Jul  1 14:00:00",
+                "2026-07-01T12:00:00Z",
+            ),
+            (
+                "2026-01-10T12:00:00Z",
+                "Jan 10 13:00:00",
+                "2026-01-10T12:00:00Z",
+            ),
             // The year at the receiver's, not in London.
-            ("2025-12-31T23:30:00Z", "Jan  1 00:30:00", "2025-12-31T23:30:00Z"),
+            (
+                "2025-12-31T23:30:00Z",
+                "Jan  1 00:30:00",
+                "2025-12-31T23:30:00Z",
+            ),
             // Clocks were set back: the hour came twice.
-            ("2026-10-25T00:30:05Z", "Oct 25 02:30:00", "2026-10-25T00:30:00Z"),
-            ("2026-10-25T01:30:05Z", "Oct 25 02:30:00", "2026-10-25T01:30:00Z"),
+            (
+                "2026-10-25T00:30:05Z",
+                "Oct 25 02:30:00",
+                "2026-10-25T00:30:00Z",
+            ),
+            (
+                "2026-10-25T01:30:05Z",
+                "Oct 25 02:30:00",
+                "2026-10-25T01:30:00Z",
+            ),
             // Clocks were set forward: the hour never came.
-            ("2026-03-29T00:30:00Z", "Mar 29 02:30:00", "2026-03-29T00:30:00Z"),
-            ("2026-03-29T01:30:00Z", "Mar 29 02:30:00", "2026-03-29T01:30:00Z"),
-            ("2026-07-01T12:00:00Z", "2026-07-01T12:00:00Z", "2026-07-01T12:00:00Z"),
-            ("2026-07-01T12:00:00Z", "2026-07-01T12:00:00.5-00:30", "2026-07-01T12:30:00.5Z"),
-            ("2026-07-01T12:00:00Z", "2026-07-01T14:00:00", "2026-07-01T12:00:00Z"),
+            (
+                "2026-03-29T00:30:00Z",
+                "Mar 29 02:30:00",
+                "2026-03-29T00:30:00Z",
+            ),
+            (
+                "2026-03-29T01:30:00Z",
+                "Mar 29 02:30:00",
+                "2026-03-29T01:30:00Z",
+            ),
+            (
+                "2026-07-01T12:00:00Z",
+                "2026-07-01T12:00:00Z",
+                "2026-07-01T12:00:00Z",
+            ),
+            (
+                "2026-07-01T12:00:00Z",
+                "2026-07-01T12:00:00.5-00:30",
+                "2026-07-01T12:30:00.5Z",
+            ),
+            (
+                "2026-07-01T12:00:00Z",
+                "2026-07-01T14:00:00",
+                "2026-07-01T12:00:00Z",
+            ),
         ] {
             let doubt = written.contains("-00:30").then_some(Doubt::Ahead);
             check("Europe/Berlin", received, written, (expected, doubt));
@@ -195,11 +274,27 @@ mod tests {
         let received = "2026-07-02T12:00:00Z";
         for (written, expected, doubt) in [
             ("2026-07-02T12:10:00Z", "2026-07-02T12:10:00Z", None),
-            ("2026-07-02T12:10:00.000001Z", "2026-07-02T12:10:00.000001Z", Some(Doubt::Ahead)),
+            (
+                "2026-07-02T12:10:00.000001Z",
+                "2026-07-02T12:10:00.000001Z",
+                Some(Doubt::Ahead),
+            ),
             ("2026-07-01T12:00:00Z", "2026-07-01T12:00:00Z", None),
-            ("2026-07-01T11:59:59.999999Z", "2026-07-01T11:59:59.999999Z", Some(Doubt::Behind)),
-            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", Some(Doubt::Behind)),
-            ("Jun 30 2016 23:59:60", "2016-07-01T00:00:00Z", Some(Doubt::Behind)),
+            (
+                "2026-07-01T11:59:59.999999Z",
+                "2026-07-01T11:59:59.999999Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "1970-01-01T00:00:00Z",
+                "1970-01-01T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "Jun 30 2016 23:59:60",
+                "2016-07-01T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
         ] {
             check("UTC", received, written, (expected, doubt));
         }

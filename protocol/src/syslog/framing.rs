@@ -306,12 +306,7 @@ impl Framer {
         }
     }
 
-    fn counted<'i>(
-        &mut self,
-        left: usize,
-        input: &'i [u8],
-        frames: &mut Frames,
-    ) -> &'i [u8] {
+    fn counted<'i>(&mut self, left: usize, input: &'i [u8], frames: &mut Frames) -> &'i [u8] {
         let Some((message, rest)) = input.split_at_checked(left) else {
             self.hold(input);
             self.state = State::Counted(left - input.len());

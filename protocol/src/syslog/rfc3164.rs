@@ -8,8 +8,9 @@
 //!    last word); a `:` right behind the time says there is no host. `-` is no host.
 //! 3. The tag follows: the name up to the first `:`, `[` or space; then, in brackets, the pid; then a `:`. The colon may be
 //!    missing: one word behind the host is taken as the tag all the same. Two spaces behind the host: no tag.
+//!    A colon that stands alone (Cisco ASA: `host : %ASA-…`): no tag either.
 //! 4. Without a time (Python's handler, `openlog` of small systems) there is no host, and a tag only if a colon or
-//!    a pid proves it: `app: text`, `app[12]: text`. Free text has no tag.
+//!    a pid proves it and it looks like a name: `app: text`, `app[12]: text`. Free text and JSON have none.
 //! 5. One space behind the tag is dropped, not more: the rest is the message's own indentation.
 
 use super::{
@@ -47,9 +48,10 @@ pub(super) fn header(bytes: &[u8]) -> Option<Header<'_>> {
 /// Reads what follows the PRI where there is no time.
 pub(super) fn timeless(bytes: &[u8]) -> Header<'_> {
     let tag = Tag::read(trim_spaces(bytes));
-    let tag = match tag.proven {
-        true => tag,
-        false => Tag::none(bytes),
+    let tag = if tag.proven && tag.name.is_some_and(is_plain) {
+        tag
+    } else {
+        Tag::none(bytes)
     };
     Header {
         form: Form::Pri,
@@ -60,6 +62,11 @@ pub(super) fn timeless(bytes: &[u8]) -> Header<'_> {
         msgid: None,
         rest: tag.rest,
     }
+}
+
+fn is_plain(name: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-/@%+".contains(byte);
+    name.iter().all(plain)
 }
 
 fn time(bytes: &[u8]) -> Option<(Stamp<'_>, &[u8])> {
@@ -114,8 +121,9 @@ impl<'a> Tag<'a> {
     }
 
     fn read(bytes: &'a [u8]) -> Self {
-        // Cisco ASA sets the colon apart: `host : %ASA-…`.
-        let bytes = bytes.strip_prefix(b": ").unwrap_or(bytes);
+        if let Some(rest) = bytes.strip_prefix(b": ") {
+            return Self::none(rest);
+        }
         let ends = |byte: &u8| matches!(byte, b':' | b'[' | b' ');
         let length = bytes.iter().position(ends).unwrap_or(bytes.len());
         if length == 0 {

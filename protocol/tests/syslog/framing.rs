@@ -67,15 +67,27 @@ fn each_kind_of_framing_is_told_apart_per_message() {
         // RFC 6587 §3.4.1: a counted message may hold LF and NUL.
         (b"8 <13>a\n\0b", &[("<13>a\\n\\x00b", "c")]),
         // rsyslog and syslog-ng: a LF behind a counted message belongs to no message.
-        (b"5 <13>a\n5 <14>b\r\n5 <15>c", &[("<13>a", "c"), ("<14>b", "c"), ("<15>c", "c")]),
+        (
+            b"5 <13>a\n5 <14>b\r\n5 <15>c",
+            &[("<13>a", "c"), ("<14>b", "c"), ("<15>c", "c")],
+        ),
         (
             b"<13>a\n5 <14>b<15>c\r\n<16>d\x005 <17>e",
-            &[("<13>a", ""), ("<14>b", "c"), ("<15>c", ""), ("<16>d", ""), ("<17>e", "c")],
+            &[
+                ("<13>a", ""),
+                ("<14>b", "c"),
+                ("<15>c", ""),
+                ("<16>d", ""),
+                ("<17>e", "c"),
+            ],
         ),
         (b"\n\r\n\0\n<13>a\n\n\n", &[("<13>a", "")]),
         (b"no pri\n<13>a\n", &[("no pri", ""), ("<13>a", "")]),
         // Only the CR of a CRLF is framing.
-        (b"<13>a\r\r\n<13>b\r\0<13>\rc\n", &[("<13>a\\r", ""), ("<13>b\\r", ""), ("<13>\\rc", "")]),
+        (
+            b"<13>a\r\r\n<13>b\r\0<13>\rc\n",
+            &[("<13>a\\r", ""), ("<13>b\\r", ""), ("<13>\\rc", "")],
+        ),
         (b"5 <999>5 <13>a", &[("<999>", "c"), ("<13>a", "c")]),
     ];
     for (stream, expected) in rows {
@@ -88,7 +100,10 @@ fn a_line_that_begins_with_digits_is_a_line() {
     let rows: &[(&[u8], &[(&str, &str)])] = &[
         (b"2024 was\n<13>a\n", &[("2024 was", ""), ("<13>a", "")]),
         (b"12\n<13>a\n", &[("12", ""), ("<13>a", "")]),
-        (b"12 <b>x</b>\n<13>a\n", &[("12 <b>x</b>", ""), ("<13>a", "")]),
+        (
+            b"12 <b>x</b>\n<13>a\n",
+            &[("12 <b>x</b>", ""), ("<13>a", "")],
+        ),
         (b"12 <1234>\n<13>a\n", &[("12 <1234>", ""), ("<13>a", "")]),
         (b"12 <>\n<13>a\n", &[("12 <>", ""), ("<13>a", "")]),
         (b"12  <13>\n<13>a\n", &[("12  <13>", ""), ("<13>a", "")]),
@@ -105,19 +120,43 @@ fn a_line_that_begins_with_digits_is_a_line() {
 fn a_wrong_count_costs_the_messages_it_touches_and_is_counted() {
     let rows: &[(&[u8], &[(&str, &str)])] = &[
         // Too small: a rest is left.
-        (b"5 <13>abc5 <14>b5 <15>c", &[("<13>a", "c"), ("bc", "o"), ("<14>b", "c"), ("<15>c", "c")]),
+        (
+            b"5 <13>abc5 <14>b5 <15>c",
+            &[("<13>a", "c"), ("bc", "o"), ("<14>b", "c"), ("<15>c", "c")],
+        ),
         // Too small, and the rest looks like the beginning of a count.
-        (b"5 <13>a12 b5 <14>c", &[("<13>a", "c"), ("12 b", "o"), ("<14>c", "c")]),
-        (b"5 <13>a12 <5 <14>c", &[("<13>a", "c"), ("12 <", "o"), ("<14>c", "c")]),
+        (
+            b"5 <13>a12 b5 <14>c",
+            &[("<13>a", "c"), ("12 b", "o"), ("<14>c", "c")],
+        ),
+        (
+            b"5 <13>a12 <5 <14>c",
+            &[("<13>a", "c"), ("12 <", "o"), ("<14>c", "c")],
+        ),
         // Too large: the next one's count is swallowed, and it stands there with nothing but its PRI.
-        (b"7 <13>a5 <14>b5 <15>c", &[("<13>a5 ", "c"), ("<14>b", "o"), ("<15>c", "c")]),
+        (
+            b"7 <13>a5 <14>b5 <15>c",
+            &[("<13>a5 ", "c"), ("<14>b", "o"), ("<15>c", "c")],
+        ),
         // Larger still.
-        (b"9 <13>a5 <14>b5 <15>c", &[("<13>a5 <1", "c"), ("4>b", "o"), ("<15>c", "c")]),
+        (
+            b"9 <13>a5 <14>b5 <15>c",
+            &[("<13>a5 <1", "c"), ("4>b", "o"), ("<15>c", "c")],
+        ),
         // In step again at the end of a line, too.
-        (b"5 <13>abc\n5 <14>b", &[("<13>a", "c"), ("bc", "o"), ("<14>b", "c")]),
-        (b"5 <13>abc\n<14>b 5 <15>c\n", &[("<13>a", "c"), ("bc", "o"), ("<14>b ", "o"), ("<15>c", "c")]),
+        (
+            b"5 <13>abc\n5 <14>b",
+            &[("<13>a", "c"), ("bc", "o"), ("<14>b", "c")],
+        ),
+        (
+            b"5 <13>abc\n<14>b 5 <15>c\n",
+            &[("<13>a", "c"), ("bc", "o"), ("<14>b ", "o"), ("<15>c", "c")],
+        ),
         // A whole line ends the watch.
-        (b"5 <13>a<14>b\n<15>c 5 <16>d\n", &[("<13>a", "c"), ("<14>b", ""), ("<15>c 5 <16>d", "")]),
+        (
+            b"5 <13>a<14>b\n<15>c 5 <16>d\n",
+            &[("<13>a", "c"), ("<14>b", ""), ("<15>c 5 <16>d", "")],
+        ),
         // Larger than is believed.
         (b"65 <13>a\n5 <14>b", &[("65 <13>a", "o"), ("<14>b", "c")]),
         (b"65 <13>a5 <14>b", &[("65 <13>a", "o"), ("<14>b", "c")]),
@@ -134,17 +173,39 @@ fn what_is_too_long_is_cut_and_its_length_kept() {
     let long = "x".repeat(40);
     let keep = &long[..12];
     let rows = [
-        (format!("<13>{long}\n<14>b\n"), vec![(format!("<13>{keep}"), "44"), ("<14>b".into(), "")]),
-        (format!("<13>{long}\r\n<14>b\n"), vec![(format!("<13>{keep}"), "44"), ("<14>b".into(), "")]),
-        (format!("44 <13>{long}5 <14>b"), vec![(format!("<13>{keep}"), "c44"), ("<14>b".into(), "c")]),
+        (
+            format!("<13>{long}\n<14>b\n"),
+            vec![(format!("<13>{keep}"), "44"), ("<14>b".into(), "")],
+        ),
+        (
+            format!("<13>{long}\r\n<14>b\n"),
+            vec![(format!("<13>{keep}"), "44"), ("<14>b".into(), "")],
+        ),
+        (
+            format!("44 <13>{long}5 <14>b"),
+            vec![(format!("<13>{keep}"), "c44"), ("<14>b".into(), "c")],
+        ),
         // The count that ends it does not belong to it.
-        (format!("5 <13>a{long}5 <14>b"), vec![("<13>a".into(), "c"), (long[..16].into(), "o40"), ("<14>b".into(), "c")]),
+        (
+            format!("5 <13>a{long}5 <14>b"),
+            vec![
+                ("<13>a".into(), "c"),
+                (long[..16].into(), "o40"),
+                ("<14>b".into(), "c"),
+            ],
+        ),
         // Exactly what is kept.
         (format!("<13>{keep}\r\n"), vec![(format!("<13>{keep}"), "")]),
-        (format!("<13>{keep}\r"), vec![(format!("<13>{keep}"), "u17")]),
+        (
+            format!("<13>{keep}\r"),
+            vec![(format!("<13>{keep}"), "u17")],
+        ),
     ];
     for (stream, expected) in &rows {
-        let expected: Vec<_> = expected.iter().map(|(text, marks)| (text.as_str(), *marks)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(text, marks)| (text.as_str(), *marks))
+            .collect();
         check(LIMITS, stream.as_bytes(), &expected);
     }
 }
@@ -172,7 +233,12 @@ fn a_stream_that_ends_with_nul_only_keeps_its_line_ends() {
     check(
         limits,
         b"<13>a\nb\0<14>c\r\n\x005 <15>d<16>e\nf\0",
-        &[("<13>a\\nb", ""), ("<14>c\\r\\n", ""), ("<15>d", "c"), ("<16>e\\nf", "")],
+        &[
+            ("<13>a\\nb", ""),
+            ("<14>c\\r\\n", ""),
+            ("<15>d", "c"),
+            ("<16>e\\nf", ""),
+        ],
     );
 }
 
@@ -225,7 +291,10 @@ impl<'a> Model<'a> {
         let pri = text.get(digits..)?.strip_prefix(b" <")?;
         let length = pri.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let whole = (1..=3).contains(&length) && pri.get(length) == Some(&b'>');
-        let value = std::str::from_utf8(&text[..digits]).unwrap().parse().unwrap();
+        let value = std::str::from_utf8(&text[..digits])
+            .unwrap()
+            .parse()
+            .unwrap();
         whole.then_some((value, at + digits + 1, length + 2))
     }
 
@@ -256,11 +325,15 @@ impl<'a> Model<'a> {
                 return at + 1;
             }
             // A run of digits is one number, but for zeros in front.
-            let run = self.stream[from..at].iter().rev().take_while(|byte| byte.is_ascii_digit());
+            let run = self.stream[from..at]
+                .iter()
+                .rev()
+                .take_while(|byte| byte.is_ascii_digit());
             if run.copied().any(|digit| digit != b'0') {
                 continue;
             }
-            let Some((value, pri, length)) = self.count(at).filter(|_| self.counting || at == from) else {
+            let Some((value, pri, length)) = self.count(at).filter(|_| self.counting || at == from)
+            else {
                 continue;
             };
             if value < length as u64 || value > LIMITS.count as u64 {
@@ -282,8 +355,28 @@ impl<'a> Model<'a> {
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let pieces: Vec<&[u8]> = vec![
-        b"<13>", b"<191>", b"5 <13>a", b"12 <134>", b"17 ", b"20 ", b"4 ", b"<", b">", b"1", b"0", b"9", b" ",
-        b"a", b"text that is longer", b"\n", b"\n", b"\r\n", b"\r", b"\0", b"99999999 <13>", b"12345678901 <13>",
+        b"<13>",
+        b"<191>",
+        b"5 <13>a",
+        b"12 <134>",
+        b"17 ",
+        b"20 ",
+        b"4 ",
+        b"<",
+        b">",
+        b"1",
+        b"0",
+        b"9",
+        b" ",
+        b"a",
+        b"text that is longer",
+        b"\n",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"\0",
+        b"99999999 <13>",
+        b"12345678901 <13>",
     ];
     vec(select(pieces), 0..30).prop_map(|pieces| pieces.concat())
 }
