@@ -57,6 +57,7 @@ pub mod startup;
 pub mod status;
 pub mod store;
 pub mod supervisor;
+pub mod syslog;
 pub mod transfer;
 pub mod voice;
 pub mod work;

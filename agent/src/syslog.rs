@@ -1,0 +1,3 @@
+//! Logs on their way from the programs of a node to its station.
+
+pub mod spool;
