@@ -19,6 +19,7 @@ pub mod logs;
 pub mod message;
 pub mod method;
 pub mod name;
+pub mod nearest;
 pub mod output;
 pub mod retry;
 pub mod state;

@@ -8,7 +8,6 @@ pub mod courier;
 pub mod delivery;
 pub mod http;
 pub mod inbox;
-pub mod nearest;
 pub mod results;
 pub mod roster;
 pub mod serve;
@@ -19,3 +18,5 @@ pub mod store;
 pub mod transfer;
 pub mod view;
 pub mod why;
+
+pub use steward_protocol::nearest;

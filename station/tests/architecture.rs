@@ -128,7 +128,6 @@ const PURE: &[&str] = &[
     "station/src/station/offenders",
     "station/src/bus/wire",
     "station/src/bus/intake",
-    "station/src/nearest",
     "station/src/inbox/intake",
     "station/src/inbox/canonical",
     "station/src/inbox/tree",

@@ -5,6 +5,8 @@ use std::{
     path::Path,
 };
 
+use steward_protocol::nearest::nearest;
+
 use super::{Problem, Sources};
 
 /// Reading a value either works or leaves a sentence.
@@ -54,6 +56,9 @@ const KEYS: &[Key] = &[
     key("accept_ledger", "--accept-ledger", "STEWARD_ACCEPT_LEDGER"),
 ];
 
+/// Keys of the file that hold tables of tables.
+pub(super) const DEEP: [&str; 3] = ["syslog", "syslog_rule", "syslog_spool"];
+
 const fn key(name: &'static str, flag: &'static str, env: &'static str) -> Key {
     Key { name, flag, env }
 }
@@ -63,6 +68,8 @@ pub(super) struct Layers<'a> {
     flags: BTreeMap<&'static str, Value>,
     env: &'a BTreeMap<String, String>,
     file: BTreeMap<String, Value>,
+    /// What [`DEEP`] keys hold; whoever reads them looks into them.
+    deep: BTreeMap<String, toml::Value>,
     path: String,
     used: BTreeSet<String>,
     problems: Vec<Problem>,
@@ -74,6 +81,7 @@ impl<'a> Layers<'a> {
             flags: flags(sources),
             env: &sources.env,
             file: BTreeMap::new(),
+            deep: BTreeMap::new(),
             path: String::new(),
             used: BTreeSet::new(),
             problems: Vec::new(),
@@ -110,6 +118,9 @@ impl<'a> Layers<'a> {
                 toml::Value::Table(inner) if key.starts_with("restart") => {
                     self.flatten(&format!("{key}."), inner);
                 }
+                value if DEEP.contains(&key.as_str()) => {
+                    self.deep.insert(key, value);
+                }
                 value => match flat(value) {
                     Ok(value) => {
                         self.file.insert(key, value);
@@ -133,6 +144,17 @@ impl<'a> Layers<'a> {
         });
         let file = || Some((self.in_file(name), self.file.get(name)?.clone()));
         flag.or(env).or_else(file)
+    }
+
+    /// Takes what a key of [`DEEP`] holds.
+    pub(super) fn take_deep(&mut self, name: &str) -> Option<toml::Value> {
+        self.deep.remove(name)
+    }
+
+    /// Notes a problem at a place in the file.
+    pub(super) fn problem_in_file(&mut self, place: &str, problem: String) {
+        let place = self.in_file(place);
+        self.problems.push(Problem { place, problem });
     }
 
     fn in_file(&self, name: &str) -> String {
@@ -209,18 +231,22 @@ impl<'a> Layers<'a> {
 
     /// Returns every problem, unknown keys of the file included.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        let known: Vec<&str> = KEYS
+        let names: Vec<&str> = KEYS
             .iter()
             .map(|key| key.name)
             .chain(["restart"])
+            .chain(DEEP)
             .filter(|name| *name != "allow_unsigned")
             .collect();
-        let known = known.join(", ");
+        let known = names.join(", ");
         for key in self.file.keys().filter(|key| !self.used.contains(*key)) {
             let problem = if key.starts_with("restart.") {
                 format!("is not a key; {}", super::restart::known())
             } else {
-                format!("is not a key; known are {known}")
+                match nearest(key, names.iter().copied()) {
+                    Some(meant) => format!("is not a key; did you mean {meant}? Known are {known}"),
+                    None => format!("is not a key; known are {known}"),
+                }
             };
             let place = self.in_file(key);
             self.problems.push(Problem { place, problem });
@@ -259,7 +285,7 @@ fn flags(sources: &Sources) -> BTreeMap<&'static str, Value> {
     given
 }
 
-fn flat(value: toml::Value) -> Found<Value> {
+pub(super) fn flat(value: toml::Value) -> Found<Value> {
     match value {
         toml::Value::Array(values) => values
             .into_iter()

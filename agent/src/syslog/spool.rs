@@ -66,7 +66,7 @@ pub struct Terms {
 }
 
 /// What a spool keeps to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Bytes on the disk, in all.
     pub total: u64,

@@ -73,6 +73,22 @@ impl Portion {
         self.messages.push(Piece::new(at, length, severity));
     }
 
+    /// Returns the bytes of a message; none, if the piece is beyond the arena.
+    pub fn bytes_of(&self, piece: &Piece) -> &[u8] {
+        slice(&self.arena, piece.at, piece.length)
+    }
+
+    /// Adds a message of another portion.
+    pub fn copy(&mut self, from: &Self, piece: &Piece) {
+        let at = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
+        self.arena.extend_from_slice(from.bytes_of(piece));
+        self.messages.push(Piece {
+            at,
+            app_at: piece.app_at.wrapping_sub(piece.at).wrapping_add(at),
+            ..*piece
+        });
+    }
+
     /// Returns an upper bound of what its records take, before compression.
     pub(super) fn cost(&self) -> u64 {
         const RECORD: u64 = 16;
