@@ -88,6 +88,7 @@ fn each_kind_of_framing_is_told_apart_per_message() {
             b"<13>a\r\r\n<13>b\r\0<13>\rc\n",
             &[("<13>a\\r", ""), ("<13>b\\r", ""), ("<13>\\rc", "")],
         ),
+        (b"5 <13>a4 <13>", &[("<13>a", "c"), ("<13>", "c")]),
         (b"5 <999>5 <13>a", &[("<999>", "c"), ("<13>a", "c")]),
     ];
     for (stream, expected) in rows {
