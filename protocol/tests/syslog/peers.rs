@@ -25,7 +25,20 @@ use super::vectors::{self, Vector};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Vectors where the two agree and we differ all the same, with the field and the reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("3164 host in brackets", "host", HALF_AN_ADDRESS),
+    ("3164 host in brackets", "app", HALF_AN_ADDRESS),
+    ("3164 host in brackets", "text", HALF_AN_ADDRESS),
+    (
+        "3164 cisco ios two sequences",
+        "time",
+        "Cisco IOS writes both numbers, if told to; the time behind them is one",
+    ),
+];
+
+/// A reason.
+const HALF_AN_ADDRESS: &str =
+    "both end the tag at the colon within the address, and half of it is in no field at all";
 
 /// What both are asked for: the name of ours, and what each of them calls it.
 const FIELDS: &[(&str, &str, &str)] = &[
@@ -299,11 +312,24 @@ fn where_rsyslog_and_syslog_ng_agree_so_do_we() {
     let (mut agreed, mut told) = (0, String::new());
     for ((vector, one), other) in vectors.iter().zip(one).zip(other) {
         let raw = vector.raw();
-        let one = without_stand_ins(one, &raw, began);
-        let other = without_stand_ins(other, &raw, began);
-        let ours = ours(&raw, &clock);
+        let mut one = without_stand_ins(one, &raw, began);
+        let mut other = without_stand_ins(other, &raw, began);
+        let mut ours = ours(&raw, &clock);
+        let stamp = Message::parse(&raw).stamp();
+        if stamp.is_some_and(|stamp| !stamp.has_year()) {
+            // Which year is nearest depends on the day of the test, and has a test of its own.
+            for fields in [&mut one, &mut other, &mut ours] {
+                fields
+                    .entry("time".to_owned())
+                    .and_modify(|time| drop(time.drain(..4)));
+            }
+        }
+        // The text is what the others leave: where they differ, it is the same by accident.
+        let alike = ["host", "app", "procid"]
+            .iter()
+            .all(|field| one.get(*field) == other.get(*field));
         for (field, ..) in FIELDS {
-            if one.get(*field) != other.get(*field) {
+            if one.get(*field) != other.get(*field) || *field == "text" && !alike {
                 continue;
             }
             agreed += 1;
@@ -320,5 +346,5 @@ fn where_rsyslog_and_syslog_ng_agree_so_do_we() {
         }
     }
     assert!(told.is_empty(), "{told}");
-    assert!(agreed > 6 * vectors.len(), "they agree on {agreed} fields");
+    assert!(agreed > 5 * vectors.len(), "they agree on {agreed} fields");
 }
