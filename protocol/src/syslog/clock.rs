@@ -134,15 +134,15 @@ mod tests {
 
     #[track_caller]
     fn check(zone: &str, received: &str, written: &str, expected: (&str, Option<Doubt>)) {
-        let zone = TimeZone::get(zone).unwrap();
-        let clock = Clock::new(received.parse().unwrap(), &zone);
+        let zone = TimeZone::get(zone).expect("a zone");
+        let clock = Clock::new(received.parse().expect("a time"), &zone);
         let line = format!("<13>{written} host app: text");
         let message = Message::parse(line.as_bytes());
         let stamp = message.stamp().expect("a time");
         assert_eq!(stamp.as_bytes(), written.as_bytes());
         let sent = clock.resolve(&stamp).expect("a moment");
         let expected = Sent {
-            at: expected.0.parse().unwrap(),
+            at: expected.0.parse().expect("a time"),
             doubt: expected.1,
         };
         assert_eq!(sent, expected, "{written} at {received}");

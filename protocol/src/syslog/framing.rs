@@ -301,8 +301,8 @@ impl Framer {
             self.drop_last(prefix + pri.len());
             self.emit(b"", OUT_OF_STEP, frames);
             self.hold(pri);
-            self.state = State::Counted(count - pri.len());
-            &input[end..]
+            // Perhaps that was all of it.
+            self.counted(count - pri.len(), &input[end..], frames)
         }
     }
 

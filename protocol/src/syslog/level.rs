@@ -272,7 +272,7 @@ mod tests {
             ("2..4", 0b0001_1100),
             ("info..info", 0b0100_0000),
         ] {
-            let set: Severities = text.parse().unwrap();
+            let set: Severities = text.parse().expect("severities");
             assert_eq!(set.bits(), bits, "{text}");
             for severity in Severity::ALL {
                 let bit = bits >> severity.number() & 1 == 1;

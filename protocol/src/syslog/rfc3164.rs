@@ -127,7 +127,7 @@ impl<'a> Tag<'a> {
         let ends = |byte: &u8| matches!(byte, b':' | b'[' | b' ');
         let length = bytes.iter().position(ends).unwrap_or(bytes.len());
         if length == 0 {
-            return Self::none(bytes);
+            return Self::none(bytes.strip_prefix(b" ").unwrap_or(bytes));
         }
         let (name, rest) = bytes.split_at(length);
         let (pid, rest) = pid(rest);
@@ -144,16 +144,14 @@ impl<'a> Tag<'a> {
     }
 }
 
-/// Takes `[12]` off; a bracket that does not end before the next space belongs to the message.
+/// Takes `[12]` off; where the bracket is not closed, up to the next space.
 fn pid(bytes: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let Some(inner) = bytes.strip_prefix(b"[") else {
         return (None, bytes);
     };
-    match inner.iter().position(|byte| matches!(byte, b']' | b' ')) {
-        Some(length) if inner[length] == b']' => {
-            let pid = (length > 0).then_some(&inner[..length]);
-            (pid, &inner[length + 1..])
-        }
-        _ => (None, bytes),
-    }
+    let ends = |byte: &u8| matches!(byte, b']' | b' ');
+    let length = inner.iter().position(ends).unwrap_or(inner.len());
+    let (pid, rest) = inner.split_at(length);
+    let pid = (length > 0).then_some(pid);
+    (pid, rest.strip_prefix(b"]").unwrap_or(rest))
 }

@@ -98,7 +98,7 @@ pub(super) fn rfc3164(bytes: &[u8]) -> Option<(Stamp<'_>, &[u8])> {
     let (nanosecond, mut rest) = fraction(&rest[6..])?;
     if year.is_none()
         && let Some((behind, end)) = rest.strip_prefix(b" ").and_then(self::year)
-        && matches!(end.first(), Some(b' ' | b':'))
+        && matches!(end, [b' ', ..] | [b':', b' ', ..])
     {
         (year, rest) = (Some(behind), end);
     }

@@ -9,6 +9,9 @@ const LIMITS: Limits = Limits {
     ends: Ends::Any,
 };
 
+/// A stream, and what it comes to.
+type Row<'a> = (&'a [u8], &'a [(&'a str, &'a str)]);
+
 /// Text, and what is said of it: `c` counted, `o` out of step, `u` unfinished, a number the original length.
 fn told(frames: &Frames) -> Vec<(String, String)> {
     let tell = |(frame, bytes): (&steward_protocol::syslog::framing::Frame, &[u8])| {
@@ -57,7 +60,7 @@ fn check(limits: Limits, stream: &[u8], expected: &[(&str, &str)]) {
 
 #[test]
 fn each_kind_of_framing_is_told_apart_per_message() {
-    let rows: &[(&[u8], &[(&str, &str)])] = &[
+    let rows: &[Row<'_>] = &[
         (b"", &[]),
         (b"<13>a\n<14>b\n", &[("<13>a", ""), ("<14>b", "")]),
         (b"<13>a\r\n<14>b\r\n", &[("<13>a", ""), ("<14>b", "")]),
@@ -88,6 +91,7 @@ fn each_kind_of_framing_is_told_apart_per_message() {
             b"<13>a\r\r\n<13>b\r\0<13>\rc\n",
             &[("<13>a\\r", ""), ("<13>b\\r", ""), ("<13>\\rc", "")],
         ),
+        (b"5 <13>a4 <13>", &[("<13>a", "c"), ("<13>", "c")]),
         (b"5 <999>5 <13>a", &[("<999>", "c"), ("<13>a", "c")]),
     ];
     for (stream, expected) in rows {
@@ -97,7 +101,7 @@ fn each_kind_of_framing_is_told_apart_per_message() {
 
 #[test]
 fn a_line_that_begins_with_digits_is_a_line() {
-    let rows: &[(&[u8], &[(&str, &str)])] = &[
+    let rows: &[Row<'_>] = &[
         (b"2024 was\n<13>a\n", &[("2024 was", ""), ("<13>a", "")]),
         (b"12\n<13>a\n", &[("12", ""), ("<13>a", "")]),
         (
@@ -118,7 +122,7 @@ fn a_line_that_begins_with_digits_is_a_line() {
 
 #[test]
 fn a_wrong_count_costs_the_messages_it_touches_and_is_counted() {
-    let rows: &[(&[u8], &[(&str, &str)])] = &[
+    let rows: &[Row<'_>] = &[
         // Too small: a rest is left.
         (
             b"5 <13>abc5 <14>b5 <15>c",
@@ -212,7 +216,7 @@ fn what_is_too_long_is_cut_and_its_length_kept() {
 
 #[test]
 fn the_end_of_a_stream_ends_what_is_open() {
-    let rows: &[(&[u8], &[(&str, &str)])] = &[
+    let rows: &[Row<'_>] = &[
         (b"<13>a", &[("<13>a", "u")]),
         (b"9 <13>a", &[("<13>a", "cu")]),
         (b"12 <1", &[("12 <1", "u")]),

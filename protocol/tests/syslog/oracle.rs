@@ -12,7 +12,42 @@ use syslog_loose::{Protocol, Variant};
 use super::vectors;
 
 /// Vectors that are read differently, and why.
-const DIFFERENCES: &[(&str, &str)] = &[];
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("3164 no host", TAG_AS_HOST),
+    ("3164 nginx without host", TAG_AS_HOST),
+    ("3164 cisco asa", TAG_AS_HOST),
+    ("3164 one word", TAG_AS_HOST),
+    (
+        "3164 no host with pid and no colon",
+        "a pid proves a tag, whether a colon follows or not; rsyslog and syslog-ng say so",
+    ),
+    ("3164 year behind the time", "a year is no host"),
+    (
+        "3164 milliseconds",
+        "fractions belong to the time; rsyslog and syslog-ng say so",
+    ),
+    (
+        "3164 microseconds",
+        "fractions belong to the time; rsyslog and syslog-ng say so",
+    ),
+    (
+        "3164 pid empty",
+        "brackets are not the program's name; rsyslog and syslog-ng say so",
+    ),
+    (
+        "3164 bracket that stays open",
+        "a bracket is not the program's name; rsyslog and syslog-ng say so",
+    ),
+    ("3164 nul", "the NUL is framing"),
+    (
+        "5424 ill-formed data",
+        "what is no structured data is not thrown away",
+    ),
+];
+
+/// A reason.
+const TAG_AS_HOST: &str =
+    "a word that ends with a colon is the tag, not the host; rsyslog and syslog-ng say so";
 
 /// What both can tell: PRI, host, program, process, kind, text.
 #[derive(Debug, PartialEq, Eq)]

@@ -25,7 +25,20 @@ use super::vectors::{self, Vector};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Vectors where the two agree and we differ all the same, with the field and the reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("3164 host in brackets", "host", HALF_AN_ADDRESS),
+    ("3164 host in brackets", "app", HALF_AN_ADDRESS),
+    ("3164 host in brackets", "text", HALF_AN_ADDRESS),
+    (
+        "3164 cisco ios two sequences",
+        "time",
+        "Cisco IOS writes both numbers, if told to; the time behind them is one",
+    ),
+];
+
+/// A reason.
+const HALF_AN_ADDRESS: &str =
+    "both end the tag at the colon within the address, and half of it is in no field at all";
 
 /// What both are asked for: the name of ours, and what each of them calls it.
 const FIELDS: &[(&str, &str, &str)] = &[
@@ -54,8 +67,8 @@ struct Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -214,17 +227,12 @@ fn fed(peer: &Peer, vectors: &[Vector]) -> Vec<Fields> {
     drop(stream);
     let lines = || {
         let output = fs::read(&peer.output).ok()?;
-        let output = vectors::shown(&output);
+        let output = String::from_utf8_lossy(&output).into_owned();
         (output.lines().count() >= vectors.len()).then_some(output)
     };
     let output = until("a line for every vector", lines);
-    let fields = output.lines().map(|line| {
-        // What is not UTF-8 was shown with a backslash that JSON does not know.
-        let fields: BTreeMap<String, String> =
-            serde_json::from_str(&line.replace("\\x", "\\\\x")).expect("JSON");
-        fields
-    });
-    fields.collect()
+    let fields = output.lines().map(serde_json::from_str);
+    fields.collect::<Result<_, _>>().expect("JSON")
 }
 
 /// Takes out what stands for "nothing": nil values, the receiver's own idea of host, priority and time.
@@ -233,14 +241,17 @@ fn without_stand_ins(mut fields: Fields, raw: &[u8], began: Timestamp) -> Fields
         "host" => !matches!(value.as_str(), "-" | "" | "localhost" | "127.0.0.1"),
         "pri" => raw.starts_with(b"<"),
         "time" => {
-            let at: Timestamp = value.parse().unwrap();
-            at < began
+            let at = value.parse::<Timestamp>();
+            at.map_or(true, |at| at < began)
         }
         "text" => true,
         _ => !matches!(value.as_str(), "-" | ""),
     });
-    if let Some(time) = fields.get_mut("time") {
-        *time = time.parse::<Timestamp>().unwrap().to_string();
+    // What is no time (29 February of any year) stays as it is and agrees with nothing.
+    if let Some(time) = fields.get_mut("time")
+        && let Ok(at) = time.parse::<Timestamp>()
+    {
+        *time = at.to_string();
     }
     if let Some(text) = fields.get_mut("text") {
         // rsyslog counts the space behind the tag to the text.
@@ -301,11 +312,24 @@ fn where_rsyslog_and_syslog_ng_agree_so_do_we() {
     let (mut agreed, mut told) = (0, String::new());
     for ((vector, one), other) in vectors.iter().zip(one).zip(other) {
         let raw = vector.raw();
-        let one = without_stand_ins(one, &raw, began);
-        let other = without_stand_ins(other, &raw, began);
-        let ours = ours(&raw, &clock);
+        let mut one = without_stand_ins(one, &raw, began);
+        let mut other = without_stand_ins(other, &raw, began);
+        let mut ours = ours(&raw, &clock);
+        let stamp = Message::parse(&raw).stamp();
+        if stamp.is_some_and(|stamp| !stamp.has_year()) {
+            // Which year is nearest depends on the day of the test, and has a test of its own.
+            for fields in [&mut one, &mut other, &mut ours] {
+                fields
+                    .entry("time".to_owned())
+                    .and_modify(|time| drop(time.drain(..4)));
+            }
+        }
+        // The text is what the others leave: where they differ, it is the same by accident.
+        let alike = ["host", "app", "procid"]
+            .iter()
+            .all(|field| one.get(*field) == other.get(*field));
         for (field, ..) in FIELDS {
-            if one.get(*field) != other.get(*field) {
+            if one.get(*field) != other.get(*field) || *field == "text" && !alike {
                 continue;
             }
             agreed += 1;
@@ -322,5 +346,5 @@ fn where_rsyslog_and_syslog_ng_agree_so_do_we() {
         }
     }
     assert!(told.is_empty(), "{told}");
-    assert!(agreed > 6 * vectors.len(), "they agree on {agreed} fields");
+    assert!(agreed > 5 * vectors.len(), "they agree on {agreed} fields");
 }

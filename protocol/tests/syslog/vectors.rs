@@ -70,7 +70,7 @@ impl Vector {
 
 /// Returns all vectors.
 pub(super) fn all() -> Vec<Vector> {
-    let vectors = VECTORS.lines().map(|line| serde_json::from_str(line));
+    let vectors = VECTORS.lines().map(serde_json::from_str);
     vectors.collect::<Result<_, _>>().expect("vectors.jsonl")
 }
 

@@ -389,7 +389,12 @@ impl<F> Lane<F> {
         if let Some(first) = self.first_of(index)
             && wanted < first
         {
-            let gap = Gap::new(Some(first - wanted), Reason::Released);
+            // Only of the oldest generation anything was released.
+            let reason = match index {
+                0 => Reason::Released,
+                _ => Reason::Corrupt,
+            };
+            let gap = Gap::new(Some(first - wanted), reason);
             return self.gap(index, (wanted, first), gap, packer);
         }
         let mut segment = self.segment_with(index, wanted);
@@ -526,6 +531,11 @@ impl<F> Lane<F> {
         next: u64,
         how_much: Extent,
     ) {
+        let is_live = |live: &Live<F>| live.stream.generation == generation;
+        let how_much = match &self.live {
+            Some(live) if is_live(live) => Extent::Below,
+            Some(_) | None => how_much,
+        };
         let is_it = |numbering: &Numbering| numbering.generation == generation;
         let Some(index) = self.numberings.iter().position(is_it) else {
             return;
@@ -553,7 +563,10 @@ impl<F> Lane<F> {
                     shape: Shape::Log,
                     ..last.name
                 };
-                if disk.create(&self.dir, &name.to_string()).is_ok() {
+                let made = disk
+                    .create(&self.dir, &name.to_string())
+                    .and_then(|_| disk.sync_dir(&self.dir));
+                if made.is_ok() {
                     if name != last.name {
                         disk.remove(&self.dir, &last.name.to_string()).ok();
                     }
@@ -597,7 +610,7 @@ impl<F> Lane<F> {
         }
         let stream = Stream {
             generation: span.name.generation,
-            after: extent.after,
+            after: extent.after.or(self.before(index)),
             domain: self.domain.clone(),
         };
         let count = extent.end - first;
