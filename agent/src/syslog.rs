@@ -1,4 +1,355 @@
-//! Logs on their way from the programs of a node to its station.
+//! Logs on their way from the programs of a node to its station: the process that has inputs, spool and delivery.
+//!
+//! ```text
+//! inputs ─ Portion ─▶ feed (rules) ─▶ writer's thread (spool) ◀─ Ask ─ carry ─▶ bus
+//!                                          └─ filled ─▶ carry ◀─ Mail::Kept ─ supervisor
+//! ```
+//!
+//! Without an input in the config there is no such process.
 
+use std::{
+    fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, pin::pin, sync::Arc, time::Duration,
+};
+
+use steward_protocol::{Subject, retry::Backoff};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    feed::{Feed, HANDED, Refused},
+    input::{InputError, Work},
+    mark::Before,
+    route::{Rules, Tell},
+    writer::{Desk, Setup, WriterError},
+};
+use crate::{
+    bus::dice,
+    config::{self, Logs, syslog::Listen},
+    keeper::chain,
+    signals::Stop,
+    supervisor::{
+        context::{Born, Context},
+        kernel::{Fault, Verdict},
+        process::{ProcessError, Quit},
+        pulse,
+    },
+};
+
+pub mod board;
+mod carry;
+pub mod feed;
+pub mod input;
+mod mark;
+pub mod route;
 pub mod send;
 pub mod spool;
+pub mod writer;
+
+/// The directory in the state directory.
+const DIR: &str = "logs";
+
+/// The spool's directory in it.
+const SPOOL: &str = "spool";
+
+/// Wait before an input that does not work is tried again.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(30),
+};
+
+/// How long the writer may take to commit at the end, and an earlier one to leave.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the disk takes logs again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why the process of logs cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// Its directory cannot be used.
+    #[error("use the directory {} of logs", .dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no writer.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+    /// The writer has ended by itself.
+    #[error("go on with logs: the thread of their spool has ended")]
+    WriterGone,
+    /// An earlier writer does not leave.
+    #[error("begin with logs: an earlier start of this process still writes")]
+    Taken,
+    /// A rule that was checked before is none.
+    #[error("compile the rules of logs")]
+    Rules(#[source] regex::Error),
+}
+
+/// Runs logs until the supervisor lets go of the mailbox, or the agent ends; then with everything committed.
+///
+/// # Errors
+///
+/// Fails when the spool cannot be used.
+pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessError> {
+    let Some(logs) = context.config.logs.clone() else {
+        return Ok(Quit::Stopping);
+    };
+    let began = pulse::hold(Plant::begin(&context, &logs, &born.subject)).await;
+    let mut plant = began.map_err(|error| ProcessError::Logs(Box::new(error)))?;
+    let tended = plant.tend(&context, &mut born).await;
+    let ended = pulse::hold(plant.end()).await;
+    match tended.and(ended) {
+        Ok(()) => Ok(Quit::Stopping),
+        Err(error) => Err(ProcessError::Logs(Box::new(error))),
+    }
+}
+
+/// Everything at work for logs.
+struct Plant {
+    dir: PathBuf,
+    has_streams: bool,
+    inputs: JoinSet<()>,
+    stop: CancellationToken,
+    feeds: Vec<Feed>,
+    desk: Desk,
+    logs: Logs,
+}
+
+impl Plant {
+    async fn begin(
+        context: &Arc<Context>,
+        logs: &Logs,
+        subject: &Subject,
+    ) -> Result<Self, LogsError> {
+        let board = &context.board;
+        let seat = timeout(LEAVE, Arc::clone(&board.seat).lock_owned())
+            .await
+            .map_err(|_| LogsError::Taken)?;
+        let dir = context.config.state_dir.join(DIR);
+        let in_dir = |source| LogsError::Dir {
+            dir: dir.clone(),
+            source,
+        };
+        make(&dir).map_err(in_dir)?;
+        let has_streams = logs.inputs.iter().any(|input| input.listen.is_stream());
+        let before = match has_streams {
+            true => mark::begin(&dir).map_err(in_dir)?,
+            false => Before::Ended,
+        };
+        let rules = Arc::new(Rules::new(&logs.rules).map_err(LogsError::Rules)?);
+        let (hand, handed) = mpsc::channel(HANDED);
+        let (feeds, refused): (Vec<Feed>, Vec<Arc<Refused>>) = logs
+            .inputs
+            .iter()
+            .map(|input| {
+                let tally = board.tally(&input.name);
+                Feed::new(input.domain.clone(), Arc::clone(&rules), hand.clone(), tally)
+            })
+            .unzip();
+        let desk = writer::start(Setup {
+            dir: dir.join(SPOOL),
+            settings: logs.spool.clone(),
+            commit: logs.commit,
+            board: Arc::clone(board),
+            refused,
+            handed,
+            seat,
+        })?;
+        let mut plant = Self {
+            dir,
+            has_streams,
+            inputs: JoinSet::new(),
+            stop: CancellationToken::new(),
+            feeds,
+            desk,
+            logs: logs.clone(),
+        };
+        plant.open(context, subject, before).await?;
+        Ok(plant)
+    }
+
+    /// Opens the inputs. What a start that was cut off may have lost is said in front of everything else.
+    async fn open(
+        &mut self,
+        context: &Arc<Context>,
+        subject: &Subject,
+        before: Before,
+    ) -> Result<(), LogsError> {
+        for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
+            if let Before::CutOff(since) = before
+                && input.listen.is_stream()
+            {
+                let gap = input::cut_off(&input.name, since);
+                feed.put(gap, None).await.map_err(|_| LogsError::WriterGone)?;
+            }
+            let work = Work {
+                input: input.clone(),
+                feed: feed.clone(),
+                stop: self.stop.clone(),
+            };
+            self.inputs
+                .spawn(keep(Arc::clone(context), subject.clone(), work));
+        }
+        Ok(())
+    }
+
+    /// Delivers, and looks after the inputs, until there is reason to end. The carrier is never dropped on its way, for
+    /// what it was about to release would stay.
+    async fn tend(&mut self, context: &Arc<Context>, born: &mut Born) -> Result<(), LogsError> {
+        let mut stop = context.stop.clone();
+        let mut reload = context.reload.clone();
+        reload.mark_unchanged();
+        let starts = std::mem::take(&mut self.desk.starts);
+        let mut carrier = carry::Carrier::new(context, self.desk.asks.clone(), starts, self.logs.rate);
+        let mut carried = pin!(carrier.carry(&mut born.mailbox));
+        let mut trouble = None;
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                biased;
+                () = ending(&mut stop) => return Ok(()),
+                Some(ended) = self.inputs.join_next() => input_ended(ended),
+                Ok(()) = reload.changed() => self.reload(context).await,
+                _ = looks.tick() => look(context, &born.subject, &mut trouble).await,
+                carried = &mut carried => return match carried {
+                    carry::End::LetGo => Ok(()),
+                    carry::End::WriterGone => Err(LogsError::WriterGone),
+                },
+            }
+        }
+    }
+
+    /// Reads the rules again; where they cannot be read, those there are stay.
+    async fn reload(&mut self, context: &Context) {
+        let Some(path) = context.config.file.clone() else {
+            return tracing::warn!("there is no config file to read rules of logs from");
+        };
+        let read = tokio::fs::read_to_string(&path)
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|text| {
+                config::syslog::rules_of(&path, text).map_err(|error| chain(&error))
+            })
+            .and_then(|specs| Rules::new(&specs).map_err(|error| error.to_string()));
+        match read {
+            Ok(rules) => {
+                let rules = Arc::new(rules);
+                for feed in &self.feeds {
+                    // A writer that is gone is noticed elsewhere.
+                    feed.reroute(Arc::clone(&rules)).await.ok();
+                }
+                tracing::info!(path = %path.display(), "the rules of logs were read again");
+            }
+            Err(problem) => {
+                tracing::error!(path = %path.display(), problem, "the rules of logs stay as they are");
+            }
+        }
+    }
+
+    /// Closes the inputs, commits what they gave, and takes the mark away.
+    async fn end(mut self) -> Result<(), LogsError> {
+        self.stop.cancel();
+        while let Some(ended) = self.inputs.join_next().await {
+            input_ended(ended);
+        }
+        for feed in std::mem::take(&mut self.feeds) {
+            feed.tell(Tell::All).await.ok();
+        }
+        let Desk { asks, ended, .. } = self.desk;
+        drop(asks);
+        match timeout(LEAVE, ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(LogsError::WriterGone),
+        }
+        if self.has_streams {
+            mark::end(&self.dir).map_err(|source| LogsError::Dir {
+                dir: self.dir.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns when the agent ends; a sender that is gone means the same.
+async fn ending(stop: &mut watch::Receiver<Stop>) {
+    drop(stop.wait_for(|stop| *stop != Stop::No).await);
+}
+
+/// Lets the panic of an input be that of the process, which is judged and begins anew.
+fn input_ended(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Keeps one input at work: what does not work is told once, and tried again.
+async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
+    let mut attempt = 0;
+    loop {
+        let error = match input::run(work.clone()).await {
+            Ok(()) | Err(InputError::Closed(_)) => return,
+            Err(error) => chain(&error),
+        };
+        if work.stop.is_cancelled() {
+            return;
+        }
+        tracing::warn!(input = %work.input.name, error, "an input of logs does not work");
+        let is_news = work.feed.tally().view().trouble.as_ref() != Some(&error);
+        work.feed.tally().trouble(Some(error.clone()));
+        if is_news && context.raise(&subject, Fault::NotStartable(error)).await != Verdict::Continue
+        {
+            return;
+        }
+        let wait = RETRY.above(RETRY.base, attempt, dice());
+        attempt = attempt.saturating_add(1);
+        tokio::select! {
+            () = work.stop.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Raises a disk that takes no logs, once.
+async fn look(context: &Context, subject: &Subject, trouble: &mut Option<String>) {
+    let stuck = context.board.stuck();
+    if stuck.is_some() && trouble.is_none() {
+        let detail = stuck.clone().unwrap_or_default();
+        context.raise(subject, Fault::Storage(detail)).await;
+    } else if stuck.is_none() && trouble.is_some() {
+        tracing::info!("the disk takes logs again");
+    }
+    *trouble = stuck;
+}
+
+fn make(dir: &std::path::Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => dir
+            .parent()
+            .map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()),
+    }
+}
+
+/// Tells for people what is listened to, for a config that is only checked.
+pub fn described(logs: &Logs) -> Vec<String> {
+    let line = |input: &config::syslog::Input| {
+        let kind = match &input.listen {
+            Listen::Udp(_) | Listen::Unixgram(_) => "datagrams",
+            Listen::Tcp(_) | Listen::Unix(_) => "streams",
+            Listen::Tls(..) => "encrypted streams",
+        };
+        format!("logs: {kind} on {} go to domain {}", input.name, input.domain)
+    };
+    logs.inputs.iter().map(line).collect()
+}

@@ -12,6 +12,7 @@ use crate::{
     journal::{Snapshot, spool},
     keeper::{Keeper, KeeperError},
     supervisor::view::Listed,
+    syslog::board::Board,
 };
 
 mod facts;
@@ -37,6 +38,8 @@ pub struct Introduction {
     pub started_at: Timestamp,
     /// Round trip of the last hello and its welcome, once measured.
     pub round_trip: watch::Receiver<Option<Duration>>,
+    /// What is known of the logs.
+    pub board: Arc<Board>,
 }
 
 /// What the agent may use, and where it keeps what it writes.
@@ -113,6 +116,7 @@ impl Introduction {
             let name = Counter::EventsDropped.as_str().to_owned();
             *counted.entry(name).or_default() += dropped;
         }
+        self.board.count(&mut counted);
         counted
     }
 }
@@ -143,8 +147,10 @@ impl Introduction {
                 allowances.commands as u64,
             ),
         ];
+        let logs = self.board.budget();
         rows.into_iter()
             .map(|(name, used, limit)| (name.to_owned(), Budget { used, limit }))
+            .chain(logs.map(|budget| ("log_spool_bytes".to_owned(), budget)))
             .collect()
     }
 }

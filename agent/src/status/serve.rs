@@ -136,6 +136,7 @@ async fn status(context: &Context, link_since: Timestamp) -> StatusView {
             at_once: config.commands_at_once,
         },
         counters: context.counters.all(),
+        logs: context.board.view(),
         processes,
     }
 }

@@ -10,7 +10,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use steward_protocol::{
     Domain,
     logs::{Gap, Micros, Reason},
-    syslog::{self, Facility, Message, Severities, Severity},
+    syslog::{self, Facility, Message, Severity},
 };
 
 use super::spool::{Piece, Portion};
