@@ -16,8 +16,7 @@ use steward_agent::{
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
     status::{self, Format},
-    syslog,
-    work,
+    syslog, work,
 };
 use tracing_subscriber::EnvFilter;
 

@@ -8,9 +8,11 @@
 //! Without an input in the config there is no such process.
 
 use std::{
-    fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, pin::pin, sync::Arc, time::Duration,
+    fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, pin::pin, sync::Arc,
+    time::Duration,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use steward_protocol::{Subject, retry::Backoff};
 use tokio::{
     sync::{mpsc, watch},
@@ -63,6 +65,9 @@ const RETRY: Backoff = Backoff {
 
 /// How long the writer may take to commit at the end, and an earlier one to leave.
 const LEAVE: Duration = Duration::from_secs(5);
+
+/// Files that are open besides connections.
+const OTHER_FILES: u64 = 512;
 
 /// How often it is looked whether the disk takes logs again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -144,6 +149,7 @@ impl Plant {
             true => mark::begin(&dir).map_err(in_dir)?,
             false => Before::Ended,
         };
+        raise_descriptors(logs);
         let rules = Arc::new(Rules::new(&logs.rules).map_err(LogsError::Rules)?);
         let (hand, handed) = mpsc::channel(HANDED);
         let (feeds, refused): (Vec<Feed>, Vec<Arc<Refused>>) = logs
@@ -151,7 +157,12 @@ impl Plant {
             .iter()
             .map(|input| {
                 let tally = board.tally(&input.name);
-                Feed::new(input.domain.clone(), Arc::clone(&rules), hand.clone(), tally)
+                Feed::new(
+                    input.domain.clone(),
+                    Arc::clone(&rules),
+                    hand.clone(),
+                    tally,
+                )
             })
             .unzip();
         let desk = writer::start(Setup {
@@ -188,7 +199,9 @@ impl Plant {
                 && input.listen.is_stream()
             {
                 let gap = input::cut_off(&input.name, since);
-                feed.put(gap, None).await.map_err(|_| LogsError::WriterGone)?;
+                feed.put(gap, None)
+                    .await
+                    .map_err(|_| LogsError::WriterGone)?;
             }
             let work = Work {
                 input: input.clone(),
@@ -208,7 +221,8 @@ impl Plant {
         let mut reload = context.reload.clone();
         reload.mark_unchanged();
         let starts = std::mem::take(&mut self.desk.starts);
-        let mut carrier = carry::Carrier::new(context, self.desk.asks.clone(), starts, self.logs.rate);
+        let mut carrier =
+            carry::Carrier::new(context, self.desk.asks.clone(), starts, self.logs.rate);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));
         let mut trouble = None;
         let mut looks = tokio::time::interval(LOOK);
@@ -235,9 +249,7 @@ impl Plant {
         let read = tokio::fs::read_to_string(&path)
             .await
             .map_err(|error| error.to_string())
-            .and_then(|text| {
-                config::syslog::rules_of(&path, text).map_err(|error| chain(&error))
-            })
+            .and_then(|text| config::syslog::rules_of(&path, text).map_err(|error| chain(&error)))
             .and_then(|specs| Rules::new(&specs).map_err(|error| error.to_string()));
         match read {
             Ok(rules) => {
@@ -332,6 +344,28 @@ async fn look(context: &Context, subject: &Subject, trouble: &mut Option<String>
     *trouble = stuck;
 }
 
+/// Lets this program have as many files open as there may be connections, as far as the system allows. Commands inherit it.
+fn raise_descriptors(logs: &Logs) {
+    let streams = logs.inputs.iter().filter(|input| input.listen.is_stream());
+    let needed = streams.map(|input| input.connections as u64).sum::<u64>() + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let most = limit.maximum.map_or(needed, |most| most.min(needed));
+    let raised = Rlimit {
+        current: Some(most),
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() || most < needed {
+        tracing::warn!(
+            needed,
+            most,
+            "there may be more connections configured than files may be open; LimitNOFILE of the agent's unit allows more"
+        );
+    }
+}
+
 fn make(dir: &std::path::Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -349,7 +383,10 @@ pub fn described(logs: &Logs) -> Vec<String> {
             Listen::Tcp(_) | Listen::Unix(_) => "streams",
             Listen::Tls(..) => "encrypted streams",
         };
-        format!("logs: {kind} on {} go to domain {}", input.name, input.domain)
+        format!(
+            "logs: {kind} on {} go to domain {}",
+            input.name, input.domain
+        )
     };
     logs.inputs.iter().map(line).collect()
 }

@@ -101,11 +101,23 @@ async fn what_logger_sends_arrives_however_it_sends_it() {
     ]
     .concat();
     let (_agent, station) = pair(&field, &config).await;
-    eventually("the sockets", || (stream.exists() && gram.exists()).then_some(())).await;
+    eventually("the sockets", || {
+        (stream.exists() && gram.exists()).then_some(())
+    })
+    .await;
     let mode = fs::metadata(&gram).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
     let port = port.to_string();
-    let net = ["--server", "127.0.0.1", "--port", &port, "-t", "app", "-p", "daemon.warning"];
+    let net = [
+        "--server",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "-t",
+        "app",
+        "-p",
+        "daemon.warning",
+    ];
     let (stream, gram) = (stream.display().to_string(), gram.display().to_string());
     for (how, text) in [
         (&["--udp", "--rfc5424"][..], "udp new"),
@@ -114,18 +126,31 @@ async fn what_logger_sends_arrives_however_it_sends_it() {
         (&["--tcp", "--rfc3164"], "tcp old"),
         (&["--tcp", "--rfc5424", "--octet-count"], "tcp counted"),
         (
-            &["--tcp", "--rfc5424", "--sd-id", "a@1", "--sd-param", "b=\"c\""],
+            &[
+                "--tcp",
+                "--rfc5424",
+                "--sd-id",
+                "a@1",
+                "--sd-param",
+                "b=\"c\"",
+            ],
             "tcp data",
         ),
     ] {
         run("logger", &[&net, how, &[text]].concat());
     }
     run("logger", &["--socket", &gram, "-d", "-t", "app", "gram"]);
-    run("logger", &["--socket", &stream, "-T", "-t", "app", "stream"]);
+    run(
+        "logger",
+        &["--socket", &stream, "-T", "-t", "app", "stream"],
+    );
     let ends = |texts: Vec<String>, ends: &[&str]| {
         assert_eq!(texts.len(), ends.len(), "{texts:?}");
         for end in ends {
-            assert!(texts.iter().any(|text| text.ends_with(end)), "{end}: {texts:?}");
+            assert!(
+                texts.iter().any(|text| text.ends_with(end)),
+                "{end}: {texts:?}"
+            );
         }
     };
     ends(texts(&station, "udp", 2).await, &["udp new", "udp old"]);
@@ -134,9 +159,19 @@ async fn what_logger_sends_arrives_however_it_sends_it() {
     ends(texts(&station, "gram", 1).await, &["gram"]);
     ends(texts(&station, "stream", 1).await, &["stream"]);
     let world = station.world();
-    let mut net = world.logs.records.iter().filter(|one| one.source.contains("127.0.0.1"));
+    let mut net = world
+        .logs
+        .records
+        .iter()
+        .filter(|one| one.source.contains("127.0.0.1"));
     assert!(net.all(|record| record.severity == 4));
-    assert!(world.logs.texts("tcp").iter().any(|text| text.contains("[a@1 b=\"c\"]")));
+    assert!(
+        world
+            .logs
+            .texts("tcp")
+            .iter()
+            .any(|text| text.contains("[a@1 b=\"c\"]"))
+    );
 }
 
 const PYTHON: &str = r#"
@@ -166,7 +201,10 @@ async fn what_python_sends_arrives_whole_over_udp_tcp_and_unix_sockets() {
     ]
     .concat();
     let (_agent, station) = pair(&field, &config).await;
-    eventually("the sockets", || (stream.exists() && gram.exists()).then_some(())).await;
+    eventually("the sockets", || {
+        (stream.exists() && gram.exists()).then_some(())
+    })
+    .await;
     let port = port.to_string();
     let (stream, gram) = (stream.display().to_string(), gram.display().to_string());
     for (domain, address, kind) in [
@@ -180,7 +218,10 @@ async fn what_python_sends_arrives_whole_over_udp_tcp_and_unix_sockets() {
         let wanted: Vec<String> = (0..50)
             .map(|number| format!("<155>py: {domain} {number}"))
             .collect();
-        let seen: Vec<&str> = texts.iter().map(|text| text.trim_end_matches('\0')).collect();
+        let seen: Vec<&str> = texts
+            .iter()
+            .map(|text| text.trim_end_matches('\0'))
+            .collect();
         assert_eq!(seen, wanted, "{domain}");
     }
     check_order(&station);
@@ -195,7 +236,9 @@ async fn what_was_accepted_survives_a_kill_and_what_may_be_lost_is_said() {
     let first = station.world().hellos[0].1.instance;
     station.world().logs.keeps = false;
     let mut sender = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-    sender.write_all(numbered(0, 5000).as_bytes()).expect("it is taken");
+    sender
+        .write_all(numbered(0, 5000).as_bytes())
+        .expect("it is taken");
     station
         .hello("5000 messages taken", |_, hello| {
             (hello.counters.get("log_messages") == Some(&5000)).then_some(())
@@ -210,17 +253,25 @@ async fn what_was_accepted_survives_a_kill_and_what_may_be_lost_is_said() {
     let stored = texts(&station, "app", 5000).await;
     assert_eq!(numbers(&stored), (0..5000).collect::<Vec<_>>());
     let mut sender = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-    sender.write_all(numbered(5000, 5001).as_bytes()).expect("it is taken");
+    sender
+        .write_all(numbered(5000, 5001).as_bytes())
+        .expect("it is taken");
     texts(&station, "app", 5001).await;
     check_order(&station);
     let world = station.world();
     let gaps = world.logs.gaps("app");
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert_eq!((gaps[0].reason, gaps[0].count), (Reason::UncleanStart, None));
+    assert_eq!(
+        (gaps[0].reason, gaps[0].count),
+        (Reason::UncleanStart, None)
+    );
     let order = &world.logs.order;
     assert_eq!((order.len(), order[1].1), (2, Some(order[0].0)));
     let last: Vec<_> = world.logs.records.iter().rev().take(2).collect();
-    assert!(last[1].gap.is_some() && last[1].position == 0, "the gap comes first: {last:?}");
+    assert!(
+        last[1].gap.is_some() && last[1].position == 0,
+        "the gap comes first: {last:?}"
+    );
 }
 
 #[tokio::test]
@@ -241,7 +292,9 @@ async fn an_agent_that_is_asked_to_end_loses_nothing_and_says_nothing_of_a_loss(
     let text = numbered(0, 3000);
     sender.write_all(text.as_bytes()).expect("it is taken");
     for line in text.lines().take(100) {
-        datagrams.send_to(line.as_bytes(), &gram).expect("it is taken");
+        datagrams
+            .send_to(line.as_bytes(), &gram)
+            .expect("it is taken");
     }
     station
         .hello("the connection", |_, hello| {
@@ -270,12 +323,16 @@ async fn while_the_broker_is_away_logs_are_kept_and_arrive_in_order_afterwards()
     let mut sender = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
     for round in 0..3 {
         let from = round * 4000;
-        sender.write_all(numbered(from, from + 2000).as_bytes()).expect("it is taken");
+        sender
+            .write_all(numbered(from, from + 2000).as_bytes())
+            .expect("it is taken");
         if round == 0 {
             texts(&station, "app", 1000).await;
         }
         field.cut();
-        sender.write_all(numbered(from + 2000, from + 4000).as_bytes()).expect("it is taken");
+        sender
+            .write_all(numbered(from + 2000, from + 4000).as_bytes())
+            .expect("it is taken");
         field.heal();
     }
     let stored = texts(&station, "app", 12_000).await;
@@ -306,7 +363,9 @@ async fn a_full_spool_holds_a_stream_back_and_counts_datagrams() {
     let mut noise = || {
         let mut text = String::from("<13>");
         while text.len() < 1000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             text += &format!("{:x}", state >> 16);
         }
         text + "\n"
@@ -315,12 +374,16 @@ async fn a_full_spool_holds_a_stream_back_and_counts_datagrams() {
     let text = all.concat();
     let sending = std::thread::spawn(move || {
         let mut sender = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-        sender.write_all(text.as_bytes()).expect("it is taken in the end");
+        sender
+            .write_all(text.as_bytes())
+            .expect("it is taken in the end");
     });
     let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let datagrams = 3000_u64;
     for _ in 0..datagrams {
-        sender.send_to(noise().as_bytes(), ("127.0.0.1", port)).expect("it leaves");
+        sender
+            .send_to(noise().as_bytes(), ("127.0.0.1", port))
+            .expect("it leaves");
     }
     station
         .hello("a spool that is full", |_, hello| {
@@ -335,7 +398,12 @@ async fn a_full_spool_holds_a_stream_back_and_counts_datagrams() {
     sending.join().expect("all was taken");
     eventually("every datagram, or a gap that counts it", || {
         let world = station.world();
-        let lost: u64 = world.logs.gaps("udp").iter().filter_map(|gap| gap.count).sum();
+        let lost: u64 = world
+            .logs
+            .gaps("udp")
+            .iter()
+            .filter_map(|gap| gap.count)
+            .sum();
         (world.logs.texts("udp").len() as u64 + lost == datagrams && lost > 0).then_some(())
     })
     .await;
@@ -361,7 +429,8 @@ async fn odd_senders_cost_only_themselves() {
         slow.write_all(&[*byte]).expect("it is taken");
     }
     let mut long = connect();
-    long.write_all(format!("<13>{}\n", "y".repeat(1 << 20)).as_bytes()).expect("it is taken");
+    long.write_all(format!("<13>{}\n", "y".repeat(1 << 20)).as_bytes())
+        .expect("it is taken");
     let mut stored = texts(&station, "app", 3).await;
     stored.sort_by_key(String::len);
     assert_eq!(stored[0], "<13>byte by byte<");
@@ -370,8 +439,17 @@ async fn odd_senders_cost_only_themselves() {
     drop((endless, long, slow));
     let stored = texts(&station, "app", 4).await;
     assert!(stored[3].len() == 8 << 10 && stored[3].starts_with("xxx"));
-    let lengths: Vec<u64> = station.world().logs.records.iter().map(|one| one.length).collect();
-    assert!(lengths.contains(&(4 << 20)) && lengths.contains(&((1 << 20) + 4)), "{lengths:?}");
+    let lengths: Vec<u64> = station
+        .world()
+        .logs
+        .records
+        .iter()
+        .map(|one| one.length)
+        .collect();
+    assert!(
+        lengths.contains(&(4 << 20)) && lengths.contains(&((1 << 20) + 4)),
+        "{lengths:?}"
+    );
     let more: Vec<TcpStream> = (0..150).map(|_| connect()).collect();
     station
         .hello("connections that are turned away", |_, hello| {
@@ -380,8 +458,15 @@ async fn odd_senders_cost_only_themselves() {
         .await;
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid().as_raw_nonzero()));
     let status = status.expect("the agent runs");
-    let row = status.lines().find(|row| row.starts_with("VmRSS:")).expect("its memory");
-    let kilobytes: u64 = row.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number");
+    let row = status
+        .lines()
+        .find(|row| row.starts_with("VmRSS:"))
+        .expect("its memory");
+    let kilobytes: u64 = row
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kb| kb.parse().ok())
+        .expect("a number");
     assert!(kilobytes < 64 << 10, "{row}");
     drop((idle, more));
 }
@@ -452,9 +537,23 @@ fn certificate(dir: &Path) -> (String, String) {
     run(
         "openssl",
         &[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-            "-keyout", &key, "-out", &cert,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+            &key,
+            "-out",
+            &cert,
         ],
     );
     (cert, key)
@@ -520,11 +619,17 @@ async fn a_config_is_checked_without_opening_anything() {
             .output()
             .expect("the agent starts");
         let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
     };
     let (code, said) = check(&input("app", "udp://127.0.0.1:5514"));
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("datagrams on udp://127.0.0.1:5514 go to domain app"), "{said}");
+    assert!(
+        said.contains("datagrams on udp://127.0.0.1:5514 go to domain app"),
+        "{said}"
+    );
     let (code, said) = check(&input("app", "udp://0.0.0.0:5514"));
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("beyond_loopback"), "{said}");

@@ -277,30 +277,30 @@ fn input(mut table: Table<'_, '_>, _index: usize) -> Option<Input> {
     let mode = table.or("mode", mode, 0o666);
     let open = table.or("beyond_loopback", answer, false);
     let files = tls(&mut table, name.as_deref());
-    let listen = name.as_deref().and_then(|name| {
-        match listen(name, files) {
-            Ok(listen) => {
-                if let Some(problem) = exposed(&listen).filter(|_| !open) {
-                    table.problem("input", problem);
-                }
-                Some(listen)
-            }
-            Err(problem) => {
+    let listen = name.as_deref().and_then(|name| match listen(name, files) {
+        Ok(listen) => {
+            if let Some(problem) = exposed(&listen).filter(|_| !open) {
                 table.problem("input", problem);
-                None
             }
+            Some(listen)
+        }
+        Err(problem) => {
+            table.problem("input", problem);
+            None
         }
     });
-    let made = domain.zip(name.zip(listen)).map(|(domain, (name, listen))| Input {
-        name,
-        domain,
-        listen,
-        max_message,
-        connections,
-        idle,
-        receive_buffer,
-        mode,
-    });
+    let made = domain
+        .zip(name.zip(listen))
+        .map(|(domain, (name, listen))| Input {
+            name,
+            domain,
+            listen,
+            max_message,
+            connections,
+            idle,
+            receive_buffer,
+            mode,
+        });
     table.finish(made)
 }
 
@@ -332,7 +332,10 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
     const KINDS: &str =
         "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock or unixgram:///dev/log";
     if name == "journal:" || name.starts_with("journal:") {
-        return Err("\"journal:\" is not built in yet; let the journal forward to a unixgram:// input".to_owned());
+        return Err(
+            "\"journal:\" is not built in yet; let the journal forward to a unixgram:// input"
+                .to_owned(),
+        );
     }
     let Some((scheme, rest)) = name.split_once("://") else {
         return Err(format!("{name:?} is no input; write {KINDS}"));
@@ -359,15 +362,20 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
         other => {
             let kinds = ["udp", "tcp", "tls", "unix", "unixgram", "journal", "file"];
             let meant = steward_protocol::nearest::nearest(other, kinds);
-            let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant}://? "));
-            Err(format!("{other:?} is no kind of input; {meant}Write {KINDS}"))
+            let meant =
+                meant.map_or_else(String::new, |meant| format!("did you mean {meant}://? "));
+            Err(format!(
+                "{other:?} is no kind of input; {meant}Write {KINDS}"
+            ))
         }
     }
 }
 
 fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
     let problem = || {
-        format!("{name:?} names no address and port; write an address like 127.0.0.1:5514 or [::1]:5514")
+        format!(
+            "{name:?} names no address and port; write an address like 127.0.0.1:5514 or [::1]:5514"
+        )
     };
     let local = rest
         .strip_prefix("localhost:")
@@ -395,7 +403,10 @@ fn exposed(listen: &Listen) -> Option<String> {
 
 fn check_names(layers: &mut Layers<'_>, inputs: &[Input]) {
     for (index, input) in inputs.iter().enumerate() {
-        if inputs[..index].iter().any(|other| other.listen == input.listen) {
+        if inputs[..index]
+            .iter()
+            .any(|other| other.listen == input.listen)
+        {
             let problem = format!("{:?} is there twice", input.name);
             layers.problem_in_file("syslog", problem);
         }
@@ -406,7 +417,9 @@ fn rule(mut table: Table<'_, '_>, index: usize) -> Option<RuleSpec> {
     let name = table.or("name", text, format!("rule {}", index + 1));
     let facilities = table.or("facility", facilities, Vec::new());
     let severities = table.optional("severity", |value| {
-        text(value)?.parse::<Severities>().map_err(|error| error.to_string())
+        text(value)?
+            .parse::<Severities>()
+            .map_err(|error| error.to_string())
     });
     let apps = table.or("app", list, Vec::new());
     let hosts = table.or("host", list, Vec::new());
@@ -415,7 +428,10 @@ fn rule(mut table: Table<'_, '_>, index: usize) -> Option<RuleSpec> {
     let domain = table.optional("domain", token);
     let action = action(&mut table);
     if action == Some(Action::Drop) && domain.is_some() {
-        table.problem("domain", "is of no use where the action is \"drop\"".to_owned());
+        table.problem(
+            "domain",
+            "is of no use where the action is \"drop\"".to_owned(),
+        );
     }
     let made = action.map(|action| RuleSpec {
         name,
@@ -433,7 +449,9 @@ fn rule(mut table: Table<'_, '_>, index: usize) -> Option<RuleSpec> {
 
 fn action(table: &mut Table<'_, '_>) -> Option<Action> {
     let word = table.or("action", text, "keep".to_owned());
-    let one_of = table.optional("one_of", positive).map(|number| number as u64);
+    let one_of = table
+        .optional("one_of", positive)
+        .map(|number| number as u64);
     let most = table.optional("most", positive).map(|number| number as u64);
     let per = table.optional("per", duration);
     let given = [
@@ -452,7 +470,10 @@ fn action(table: &mut Table<'_, '_>) -> Option<Action> {
         "sample" => match one_of {
             Some(one_of) => Some(Action::Sample { one_of }),
             None => {
-                table.problem("action", "\"sample\" needs one_of, like one_of = 10".to_owned());
+                table.problem(
+                    "action",
+                    "\"sample\" needs one_of, like one_of = 10".to_owned(),
+                );
                 None
             }
         },
@@ -462,7 +483,8 @@ fn action(table: &mut Table<'_, '_>) -> Option<Action> {
                 per: per.unwrap_or(Duration::from_secs(1)),
             }),
             None => {
-                let problem = "\"rate_limit\" needs most, like most = 100, and perhaps per = \"1s\"";
+                let problem =
+                    "\"rate_limit\" needs most, like most = 100, and perhaps per = \"1s\"";
                 table.problem("action", problem.to_owned());
                 None
             }
@@ -471,7 +493,9 @@ fn action(table: &mut Table<'_, '_>) -> Option<Action> {
             let words = ["keep", "drop", "sample", "rate_limit"];
             let meant = steward_protocol::nearest::nearest(other, words);
             let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
-            let problem = format!("{other:?} is nothing that can be done; {meant}Write keep, drop, sample or rate_limit");
+            let problem = format!(
+                "{other:?} is nothing that can be done; {meant}Write keep, drop, sample or rate_limit"
+            );
             table.problem("action", problem);
             None
         }
@@ -516,7 +540,10 @@ fn spool(layers: &mut Layers<'_>) -> (Settings, Commit, Option<u64>) {
 fn terms(table: &mut Table<'_, '_>, total: u64, default: Terms) -> Terms {
     let share = table.or("share", spool_size, default.share);
     if share > total {
-        table.problem("share", format!("is more than the whole spool of {total} bytes"));
+        table.problem(
+            "share",
+            format!("is more than the whole spool of {total} bytes"),
+        );
     }
     Terms {
         share,
@@ -574,7 +601,9 @@ fn committed(value: &Value) -> Found<Commit> {
         return Ok(Commit::Always);
     }
     match duration(value).map_err(|error| format!("{error}; or write \"always\""))? {
-        time if time > MAX_COMMIT => Err("is longer than 10s: all that is younger would be lost with the power".to_owned()),
+        time if time > MAX_COMMIT => {
+            Err("is longer than 10s: all that is younger would be lost with the power".to_owned())
+        }
         time => Ok(Commit::Within(time)),
     }
 }
@@ -628,3 +657,6 @@ fn pattern(value: &Value) -> Found<String> {
         Err(error) => Err(format!("{text:?} is no regular expression: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

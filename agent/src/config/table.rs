@@ -83,12 +83,6 @@ impl<'l, 'a> Table<'l, 'a> {
         self.layers.problem_in_file(&place, problem);
     }
 
-    /// Notes a problem with the table.
-    pub(super) fn problem_of_all(&mut self, problem: String) {
-        self.fine = false;
-        self.layers.problem_in_file(&self.place, problem);
-    }
-
     /// Says what is no key, and gives what was made of the table if nothing in it was wrong.
     pub(super) fn finish<T>(mut self, made: Option<T>) -> Option<T> {
         let known: Vec<&str> = self.known.iter().copied().collect();

@@ -89,7 +89,10 @@ fn logs(logs: &LogsView) -> Vec<(&'static str, String)> {
     });
     let domains = logs.domains.iter().map(|(name, domain)| {
         let mut text = format!("{name}: {} of {} bytes", domain.used, domain.share);
-        for (number, words) in [(domain.dropped, "dropped"), (domain.damaged, "damaged places")] {
+        for (number, words) in [
+            (domain.dropped, "dropped"),
+            (domain.damaged, "damaged places"),
+        ] {
             if number > 0 {
                 text += &format!(", {number} {words}");
             }

@@ -187,7 +187,9 @@ impl Board {
             (one.domain.to_string(), view)
         };
         Some(LogsView {
-            inputs: inputs.map(|(name, tally)| (name.clone(), tally.view())).collect(),
+            inputs: inputs
+                .map(|(name, tally)| (name.clone(), tally.view()))
+                .collect(),
             domains: state.standings.iter().map(domain).collect(),
             size: state.size,
         })
@@ -209,9 +211,15 @@ impl Board {
         let domains = || view.domains.values();
         let rows: [(&str, u64); 6] = [
             ("log_messages", inputs().map(|input| input.messages).sum()),
-            ("log_kernel_drops", inputs().map(|input| input.kernel_drops).sum()),
+            (
+                "log_kernel_drops",
+                inputs().map(|input| input.kernel_drops).sum(),
+            ),
             ("log_refused", inputs().map(|input| input.refused).sum()),
-            ("log_turned_away", inputs().map(|input| input.turned_away).sum()),
+            (
+                "log_turned_away",
+                inputs().map(|input| input.turned_away).sum(),
+            ),
             ("log_dropped", domains().map(|domain| domain.dropped).sum()),
             ("log_damaged", domains().map(|domain| domain.damaged).sum()),
         ];

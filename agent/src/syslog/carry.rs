@@ -160,7 +160,8 @@ impl Carrier {
 
     /// Tells the delivery whose word counts now: who has welcomed this start on the connection that is up.
     fn stand(&mut self, footing: Footing, link: &Link) {
-        let is_up = matches!(link, Link::Up { generation, .. } if *generation == footing.generation);
+        let is_up =
+            matches!(link, Link::Up { generation, .. } if *generation == footing.generation);
         let standing = footing.welcomed.filter(|_| is_up).map(|_| footing);
         if standing == self.footing {
             return;

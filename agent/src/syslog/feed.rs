@@ -148,9 +148,14 @@ impl Feed {
         self.note(&portion);
         let inner = &self.inner;
         let room = if inner.is_refusing.load(Ordering::Relaxed) {
-            Arc::clone(&inner.room).try_acquire_many_owned(cost(&portion)).ok()
+            Arc::clone(&inner.room)
+                .try_acquire_many_owned(cost(&portion))
+                .ok()
         } else {
-            timeout(PATIENCE, self.room(&portion)).await.ok().transpose()?
+            timeout(PATIENCE, self.room(&portion))
+                .await
+                .ok()
+                .transpose()?
         };
         let slot = inner.handed.try_reserve();
         inner.is_refusing.store(room.is_none(), Ordering::Relaxed);
@@ -203,7 +208,9 @@ impl Feed {
 
     async fn room(&self, portion: &Portion) -> Result<OwnedSemaphorePermit, Closed> {
         let room = Arc::clone(&self.inner.room);
-        room.acquire_many_owned(cost(portion)).await.map_err(|_| Closed)
+        room.acquire_many_owned(cost(portion))
+            .await
+            .map_err(|_| Closed)
     }
 
     async fn hand(
@@ -274,4 +281,81 @@ fn cost(portion: &Portion) -> u32 {
 /// Returns the wall clock's time.
 pub fn now() -> Micros {
     Micros::from(Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn portion(bytes: usize) -> Portion {
+        let mut portion = Portion::new("x".into(), now());
+        portion.push(&vec![b'x'; bytes], 5);
+        portion
+    }
+
+    fn feed(capacity: usize) -> (Feed, Arc<Refused>, mpsc::Receiver<Handover>) {
+        let (hand, handed) = mpsc::channel(capacity);
+        let domain: Domain = "app".parse().expect("a domain");
+        let (feed, refused) = Feed::new(domain, Arc::default(), hand, Arc::default());
+        (feed, refused, handed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_wait_waits_once_for_a_slow_disk_and_is_counted_from_then_on() {
+        let (feed, refused, mut handed) = feed(64);
+        for _ in 0..4 {
+            feed.offer(portion(ROOM / 4)).await.expect("a writer");
+        }
+        let began = Instant::now();
+        let paused = tokio::time::Instant::now();
+        for _ in 0..10 {
+            feed.offer(portion(100)).await.expect("a writer");
+        }
+        assert_eq!(paused.elapsed(), PATIENCE, "only the first has waited");
+        assert!(began.elapsed() < PATIENCE * 10);
+        assert_eq!(refused.count.load(Ordering::Relaxed), 10);
+        assert_eq!(
+            (feed.tally().view().refused, feed.tally().view().messages),
+            (10, 14)
+        );
+        drop(handed.recv().await);
+        feed.offer(portion(100)).await.expect("a writer");
+        assert_eq!(refused.count.load(Ordering::Relaxed), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_wait_waits_until_what_it_handed_over_is_taken() {
+        let (feed, refused, mut handed) = feed(64);
+        feed.put(portion(2 * ROOM), None)
+            .await
+            .expect("there is room for one of any size");
+        let mut next = putting(&feed);
+        assert!(timeout(Duration::from_secs(60), &mut next).await.is_err());
+        drop(handed.recv().await);
+        next.await.expect("a writer");
+        assert_eq!(refused.count.load(Ordering::Relaxed), 0);
+    }
+
+    fn putting(feed: &Feed) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Closed>> + '_>> {
+        Box::pin(feed.put(portion(1), None))
+    }
+
+    #[tokio::test]
+    async fn small_portions_are_bounded_in_number() {
+        let (feed, refused, _handed) = feed(10_000);
+        for _ in 0..ROOM / LEAST + 1 {
+            feed.offer(portion(1)).await.expect("a writer");
+        }
+        assert_eq!(refused.count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_writer_that_is_gone() {
+        let (feed, _, handed) = feed(1);
+        drop(handed);
+        assert_eq!(feed.put(portion(1), None).await, Err(Closed));
+        assert_eq!(feed.offer(portion(1)).await, Err(Closed));
+    }
 }

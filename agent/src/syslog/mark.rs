@@ -15,7 +15,7 @@ const NAME: &str = "running";
 
 /// How the start before this one ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
+pub(super) enum Before {
     /// In order, or there was none.
     Ended,
     /// It was cut off; it had begun then.
@@ -27,7 +27,7 @@ pub enum Before {
 /// # Errors
 ///
 /// Fails when the disk does.
-pub fn begin(dir: &Path) -> io::Result<Before> {
+pub(super) fn begin(dir: &Path) -> io::Result<Before> {
     let before = match fs::metadata(path(dir)) {
         Ok(found) => {
             let since = found.modified()?;
@@ -54,7 +54,7 @@ pub fn begin(dir: &Path) -> io::Result<Before> {
 /// # Errors
 ///
 /// Fails when the disk does.
-pub fn end(dir: &Path) -> io::Result<()> {
+pub(super) fn end(dir: &Path) -> io::Result<()> {
     fs::remove_file(path(dir))?;
     File::open(dir)?.sync_all()
 }

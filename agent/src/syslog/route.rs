@@ -97,7 +97,10 @@ impl Rule {
         }
         // As everywhere: what has none counts as a notice.
         let severity = pri.map_or(Severity::Notice, |(_, severity)| severity);
-        if spec.severities.is_some_and(|these| !these.contains(severity)) {
+        if spec
+            .severities
+            .is_some_and(|these| !these.contains(severity))
+        {
             return false;
         }
         if !spec.sources.is_empty() && !spec.sources.iter().any(|one| is_source(one, source)) {
@@ -109,7 +112,9 @@ impl Rule {
                 return false;
             }
         }
-        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(raw))
+        self.pattern
+            .as_ref()
+            .is_none_or(|pattern| pattern.is_match(raw))
     }
 }
 
@@ -292,7 +297,10 @@ impl Router {
         let raw = portion.bytes_of(piece);
         let index = self.rules.find(&portion.source, raw)?;
         let action = self.rules.rules.get(index)?.spec.action;
-        let passes = self.tallies.get_mut(index)?.passes(action, portion.received);
+        let passes = self
+            .tallies
+            .get_mut(index)?
+            .passes(action, portion.received);
         if action == Action::Drop {
             self.dropped += 1;
         }

@@ -326,14 +326,15 @@ impl Writer {
         }
         self.spool.commit();
         let spool = &self.spool;
-        let durable = self.touched.extract_if(.., |domain| spool.is_durable(domain));
+        let durable = self
+            .touched
+            .extract_if(.., |domain| spool.is_durable(domain));
         let filled: Vec<(Domain, Place)> = durable
             .filter_map(|domain| Some((Domain::clone(&domain), spool.start(&domain)?)))
             .collect();
         self.setup.board.fill(filled);
-        let is_durable = |(_, domains): &mut Pending| {
-            domains.iter().all(|domain| spool.is_durable(domain))
-        };
+        let is_durable =
+            |(_, domains): &mut Pending| domains.iter().all(|domain| spool.is_durable(domain));
         for (done, _) in self.pending.extract_if(.., is_durable) {
             // Whoever waited for it may be gone.
             done.send(()).ok();

@@ -30,7 +30,9 @@ pub(super) fn portion(frames: &mut Frames, source: &Arc<str>, tally: &Tally) -> 
     let (mut out_of_step, mut unfinished) = (0, 0);
     for frame in &frames.list {
         let range = frame.range();
-        let original = frame.cut_from().map_or(range.len(), |length| length as usize);
+        let original = frame
+            .cut_from()
+            .map_or(range.len(), |length| length as usize);
         out_of_step += u64::from(frame.is_out_of_step());
         unfinished += u64::from(frame.is_unfinished());
         let piece = piece(&portion.arena, range.start, range.len(), original);
@@ -107,7 +109,12 @@ mod tests {
             .map(|piece| {
                 let app = &portion.arena[piece.app_at as usize..][..usize::from(piece.app_length)];
                 let app = String::from_utf8_lossy(app).into_owned();
-                (piece.severity, app, piece.original - piece.length, piece.unparsed)
+                (
+                    piece.severity,
+                    app,
+                    piece.original - piece.length,
+                    piece.unparsed,
+                )
             })
             .collect();
         let app = |name: &str| name.to_owned();

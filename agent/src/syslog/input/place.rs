@@ -89,7 +89,10 @@ mod tests {
             let datagrams = UnixDatagram::bind(dir.path().join("gram")).expect("a socket");
             let gram = dir.path().join("gram");
             let taken = clear(if kind == Kind::Stream { &path } else { &gram }, kind);
-            assert_eq!(taken.map_err(|error| error.kind()), Err(ErrorKind::AddrInUse));
+            assert_eq!(
+                taken.map_err(|error| error.kind()),
+                Err(ErrorKind::AddrInUse)
+            );
             drop((listener, datagrams));
             clear(&path, Kind::Stream).expect("a stale socket goes");
             clear(&gram, Kind::Datagram).expect("a stale socket goes");

@@ -111,7 +111,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 enum Listener {
     Tcp(TcpListener),
     Tls(TcpListener, tls::Acceptor),
-    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] Place),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "held for its drop")] Place,
+    ),
 }
 
 /// A connection as it was taken.
@@ -194,7 +197,11 @@ impl Shared {
         &self,
         ended: Result<Result<(), Closed>, tokio::task::JoinError>,
     ) -> Result<(), Closed> {
-        self.work.feed.tally().connections.fetch_sub(1, Ordering::Relaxed);
+        self.work
+            .feed
+            .tally()
+            .connections
+            .fetch_sub(1, Ordering::Relaxed);
         match ended {
             Ok(ended) => ended,
             // A panic is the supervisor's business.

@@ -26,12 +26,7 @@ use tokio::{
 };
 
 use super::{InputError, LAST, LOOK, Work, gather, source};
-use crate::syslog::{
-    board::add,
-    feed::now,
-    route::Tell,
-    spool::Portion,
-};
+use crate::syslog::{board::add, feed::now, route::Tell, spool::Portion};
 
 /// Most datagrams taken with one call: enough that the call is a small part of the work.
 const DATAGRAMS: usize = 32;
@@ -313,7 +308,10 @@ mod tests {
         socket.readable().await.expect("it is readable");
         let mut buffer = vec![0; 8 * 16];
         let datagrams = receive(&socket, &mut buffer, 8).expect("datagrams");
-        let seen: Vec<_> = datagrams.iter().map(|one| (one.kept, one.original)).collect();
+        let seen: Vec<_> = datagrams
+            .iter()
+            .map(|one| (one.kept, one.original))
+            .collect();
         assert_eq!(seen, [(1, 1), (8, 8), (8, 9), (8, 30_000), (0, 0), (3, 3)]);
         let peer = sender.local_addr().ok();
         assert!(datagrams.iter().all(|one| one.peer == peer));

@@ -56,24 +56,124 @@ fn a_rule_fits_by_all_that_it_names() {
     let base = || to("other");
     let rows: Vec<(RuleSpec, bool)> = vec![
         (base(), true),
-        (RuleSpec { facilities: vec![Facility::Auth], ..base() }, true),
-        (RuleSpec { facilities: vec![Facility::Cron, Facility::Auth], ..base() }, true),
-        (RuleSpec { facilities: vec![Facility::Cron], ..base() }, false),
-        (RuleSpec { severities: "err".parse().ok(), ..base() }, true),
-        (RuleSpec { severities: "0..1".parse().ok(), ..base() }, false),
-        (RuleSpec { apps: names(&["cron", "su"]), ..base() }, true),
-        (RuleSpec { apps: names(&["s"]), ..base() }, false),
-        (RuleSpec { hosts: names(&["mymachine"]), ..base() }, true),
-        (RuleSpec { hosts: names(&["MYMACHINE"]), ..base() }, false),
-        (RuleSpec { sources: names(&["udp://127.0.0.1:514"]), ..base() }, true),
-        (RuleSpec { sources: names(&["udp://127.0.0.1:514#10.1.2.3"]), ..base() }, true),
-        (RuleSpec { sources: names(&["udp://127.0.0.1:514#10.1.2.4"]), ..base() }, false),
-        (RuleSpec { sources: names(&["udp:*"]), ..base() }, true),
-        (RuleSpec { sources: names(&["tcp:*"]), ..base() }, false),
-        (RuleSpec { pattern: Some("su (root|toor)".to_owned()), ..base() }, true),
-        (RuleSpec { pattern: Some("^su".to_owned()), ..base() }, false),
         (
-            RuleSpec { apps: names(&["su"]), hosts: names(&["elsewhere"]), ..base() },
+            RuleSpec {
+                facilities: vec![Facility::Auth],
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                facilities: vec![Facility::Cron, Facility::Auth],
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                facilities: vec![Facility::Cron],
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                severities: "err".parse().ok(),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                severities: "0..1".parse().ok(),
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                apps: names(&["cron", "su"]),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                apps: names(&["s"]),
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                hosts: names(&["mymachine"]),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                hosts: names(&["MYMACHINE"]),
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                sources: names(&["udp://127.0.0.1:514"]),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                sources: names(&["udp://127.0.0.1:514#10.1.2.3"]),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                sources: names(&["udp://127.0.0.1:514#10.1.2.4"]),
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                sources: names(&["udp:*"]),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                sources: names(&["tcp:*"]),
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                pattern: Some("su (root|toor)".to_owned()),
+                ..base()
+            },
+            true,
+        ),
+        (
+            RuleSpec {
+                pattern: Some("^su".to_owned()),
+                ..base()
+            },
+            false,
+        ),
+        (
+            RuleSpec {
+                apps: names(&["su"]),
+                hosts: names(&["elsewhere"]),
+                ..base()
+            },
             false,
         ),
     ];
@@ -117,8 +217,14 @@ fn the_first_rule_that_fits_decides_and_order_is_kept_in_every_domain() {
     );
     assert_eq!(router.dropped(), 1);
     // All of one kind: the portion goes on as it is, or not at all.
-    assert_eq!(shown(&router.split(portion(&["b3", "b4"], AT))), ["b: b3 | b4"]);
-    assert_eq!(shown(&router.split(portion(&["gone", "gone"], AT))), [""; 0]);
+    assert_eq!(
+        shown(&router.split(portion(&["b3", "b4"], AT))),
+        ["b: b3 | b4"]
+    );
+    assert_eq!(
+        shown(&router.split(portion(&["gone", "gone"], AT))),
+        [""; 0]
+    );
     let mut gaps = portion(&["gone"], AT);
     gaps.gaps.push(Gap::new(Some(3), Reason::KernelDrop));
     assert_eq!(shown(&router.split(gaps)), ["main: !KernelDrop 3 "]);
@@ -146,7 +252,10 @@ fn one_of_so_many_is_kept_and_the_others_are_numbered() {
     let mut router = router(&[spec(Action::Sample { one_of: 3 })]);
     let all: Vec<String> = (0..7).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = all.iter().map(String::as_str).collect();
-    assert_eq!(shown(&router.split(portion(&texts, AT))), ["main: 0 | 3 | 6"]);
+    assert_eq!(
+        shown(&router.split(portion(&texts, AT))),
+        ["main: 0 | 3 | 6"]
+    );
     assert_eq!(router.tell(AT, Tell::Due).len(), 0);
     let later = Micros(AT.0 + 10_000_000);
     let parts = router.split(portion(&["7"], later));
@@ -168,8 +277,14 @@ fn a_rate_limit_lets_so_many_through_in_each_window_and_tells_how_many_it_did_no
     };
     let mut router = router(&[rule]);
     let at = |seconds: i64| Micros(AT.0 + seconds * 1_000_000);
-    assert_eq!(shown(&router.split(portion(&["1", "2", "3", "4"], AT))), ["noisy: 1 | 2"]);
-    assert_eq!(shown(&router.split(portion(&["5"], Micros(AT.0 + 999_999)))), [""; 0]);
+    assert_eq!(
+        shown(&router.split(portion(&["1", "2", "3", "4"], AT))),
+        ["noisy: 1 | 2"]
+    );
+    assert_eq!(
+        shown(&router.split(portion(&["5"], Micros(AT.0 + 999_999)))),
+        [""; 0]
+    );
     assert_eq!(shown(&router.split(portion(&["6"], at(1)))), ["noisy: 6"]);
     // A clock that is set back begins a window anew instead of closing it for as long.
     assert_eq!(
@@ -186,5 +301,8 @@ fn rules_that_are_replaced_first_tell_what_they_suppressed() {
     router.split(portion(&["1", "2"], AT));
     let told = router.replace(Arc::default(), AT);
     assert_eq!(told[0].1.count, Some(1));
-    assert_eq!(shown(&router.split(portion(&["3", "4"], AT))), ["main: 3 | 4"]);
+    assert_eq!(
+        shown(&router.split(portion(&["3", "4"], AT))),
+        ["main: 3 | 4"]
+    );
 }
