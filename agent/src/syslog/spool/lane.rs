@@ -64,6 +64,8 @@ pub(super) struct Lane<F> {
     is_made: bool,
     numberings: VecDeque<Numbering>,
     live: Option<Live<F>>,
+    /// The generation that was released last.
+    finished: Option<Generation>,
     builder: Builder,
     /// Sealed batches that are not durable yet, as they will stand in a segment.
     frames: Vec<u8>,
@@ -97,6 +99,7 @@ impl<F> Lane<F> {
             is_made: false,
             numberings: VecDeque::new(),
             live: None,
+            finished: None,
             builder: Builder::new(sizes.batch.min(MAX_RAW)),
             frames: Vec::new(),
             stored: 0,
@@ -517,8 +520,10 @@ impl<F> Lane<F> {
     }
 
     fn before(&self, numbering: usize) -> Option<Generation> {
-        let before = self.numberings.get(numbering.checked_sub(1)?)?;
-        Some(before.generation)
+        match numbering.checked_sub(1) {
+            Some(before) => Some(self.numberings.get(before)?.generation),
+            None => self.finished,
+        }
     }
 
     /// Removes the segments of a generation all of whose positions are below `next`.
@@ -580,6 +585,7 @@ impl<F> Lane<F> {
                 self.stored -= segment.bytes;
             }
             self.numberings.remove(index);
+            self.finished = Some(generation);
         }
         self.reader.forget();
     }

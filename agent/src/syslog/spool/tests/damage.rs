@@ -105,7 +105,7 @@ fn a_file_cut_anywhere_costs_what_is_behind_and_is_told() {
 #[test]
 fn a_lost_file_between_two_is_a_gap_of_known_size() {
     let disk = Power::default();
-    let sizes = settings(100_000, Policy::Block);
+    let sizes = settings(300_000, Policy::Block);
     let mut spool = open(&disk, &sizes, 0);
     for at in 0..50 {
         assert_eq!(
