@@ -149,7 +149,20 @@ impl<F> Lane<F> {
                 }
                 Some(_) | None => true,
             });
+        lane.settle(disk);
         Ok(lane)
+    }
+
+    /// Makes durable what was found: the start before may have been killed between writing and syncing, and what is
+    /// said to the station from now on rests on it. A disk that cannot do that can still be read.
+    fn settle<D: Disk<File = F>>(&self, disk: &mut D) {
+        let last = self.numberings.back();
+        if let Some(last) = last.and_then(|numbering| numbering.segments.back())
+            && let Ok(mut file) = disk.open(&self.dir, &last.name.to_string())
+        {
+            disk.sync(&mut file).ok();
+        }
+        disk.sync_dir(&self.dir).ok();
     }
 
     fn place<D: Disk<File = F>>(&mut self, disk: &mut D, segment: Segment) {
@@ -398,7 +411,7 @@ impl<F> Lane<F> {
                 _ => Reason::Corrupt,
             };
             let gap = Gap::new(Some(first - wanted), reason);
-            return self.gap(index, (wanted, first), gap, packer);
+            return self.gap(index, self.before(index), (wanted, first), gap, packer);
         }
         let mut segment = self.segment_with(index, wanted);
         while let Some(span) = self.span(index, segment) {
@@ -410,7 +423,8 @@ impl<F> Lane<F> {
                         let first = header.first.max(wanted);
                         let mut gap = header.gap.clone().unwrap_or(Gap::new(None, Reason::Other));
                         gap.count = gap.count.map(|_| header.next() - first);
-                        return self.gap(index, (first, header.next()), gap, packer);
+                        let after = header.after.or(self.before(index));
+                        return self.gap(index, after, (first, header.next()), gap, packer);
                     }
                     Step::Batch(header) => {
                         return Ok(Found::Batch(Fetched {
@@ -485,12 +499,14 @@ impl<F> Lane<F> {
         let gap = Gap::new(count, hole.reason)
             .between(hole.since.min(until), hole.since.max(until))
             .with_detail(format!("{} at byte {}", span.name, hole.at));
-        self.gap(numbering, (first, hole.next), gap, packer)
+        let after = self.before(numbering);
+        self.gap(numbering, after, (first, hole.next), gap, packer)
     }
 
     fn gap(
         &self,
         numbering: usize,
+        after: Option<Generation>,
         (first, next): (u64, u64),
         mut gap: Gap,
         packer: &mut Packer,
@@ -505,7 +521,7 @@ impl<F> Lane<F> {
         }
         let stream = Stream {
             generation: here.generation,
-            after: self.before(numbering),
+            after,
             domain: self.domain.clone(),
         };
         let payload = packer

@@ -44,7 +44,7 @@ pub(super) struct Span {
 #[derive(Debug)]
 pub(super) enum Step {
     /// A batch; its payload is in the reader's buffer.
-    Batch(Header),
+    Batch(Box<Header>),
     /// Positions without records.
     Hole(Hole),
     /// Nothing any more; the position behind the last record.
@@ -209,7 +209,7 @@ impl<F> Reader<F> {
                     cursor.at += length;
                     cursor.position = header.next();
                     cursor.last = header.to;
-                    return Ok(Step::Batch(header));
+                    return Ok(Step::Batch(Box::new(header)));
                 }
                 Place::Sound(header, _)
                     if header.first > cursor.position && header.next() <= stop =>

@@ -4,14 +4,14 @@ use steward_protocol::logs::Reason;
 
 use super::{
     domain, lines, open, portion,
-    power::Power,
+    power::{Files, Power},
     settings,
     station::{ALL, Stored, deliver},
 };
 use crate::syslog::spool::{Policy, Taken};
 
 /// A spool of two starts with two commits each, and the lines of each commit.
-fn small() -> (Vec<(String, String, Vec<u8>)>, Vec<std::ops::Range<u64>>) {
+fn small() -> (Files, Vec<std::ops::Range<u64>>) {
     let disk = Power::default();
     let commits = vec![0..4, 4..9, 9..12, 12..14];
     for (start, two) in commits.chunks(2).enumerate() {

@@ -23,6 +23,9 @@ impl Dice {
     }
 }
 
+/// Directory, name and bytes of files.
+pub(super) type Files = Vec<(String, String, Vec<u8>)>;
+
 #[derive(Debug, Clone)]
 enum Change {
     Write(usize, Vec<u8>),
@@ -140,7 +143,7 @@ impl Power {
     }
 
     /// Returns all files, with their bytes.
-    pub(super) fn all(&self) -> Vec<(String, String, Vec<u8>)> {
+    pub(super) fn all(&self) -> Files {
         let state = self.0.borrow();
         let mut all = Vec::new();
         for (dir, names) in &state.dirs {

@@ -61,6 +61,28 @@ async fn what_is_said_to_be_durable_is_there_after_a_start() {
     }
 }
 
+#[test]
+fn ten_gigabytes_are_open_in_less_than_a_second() {
+    const SEGMENT: u64 = 4 << 20;
+    let dir = tempfile::tempdir().expect("a directory");
+    let domain = dir.path().join("nginx");
+    std::fs::create_dir(&domain).expect("a directory");
+    let generation = draw(0)();
+    let segments = (10 << 30) / SEGMENT;
+    for number in 0..segments {
+        let name = format!("{:010}-{generation}-{:020}.log", 0, number * 1000);
+        let file = std::fs::File::create(domain.join(name)).expect("a file");
+        // With a hole in it: only names and sizes count.
+        file.set_len(SEGMENT).expect("a size");
+    }
+    let begin = std::time::Instant::now();
+    let spool = open(dir.path(), Policy::Block, 1);
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(spool.standings()[0].used, 10 << 30);
+    assert_eq!(spool.standings()[0].segments as u64, segments);
+}
+
 #[tokio::test]
 async fn a_full_domain_makes_its_feed_wait_and_what_is_offered_is_counted() {
     let dir = tempfile::tempdir().expect("a directory");
