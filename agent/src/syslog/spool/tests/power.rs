@@ -88,6 +88,8 @@ pub(super) struct State {
     /// Most bytes in all files, beyond which it is full.
     pub(super) capacity: Option<usize>,
     dead: bool,
+    /// How often a sync failed while the power was there: what can be read is then not what is durable.
+    pub(super) failed_syncs: u32,
 }
 
 /// The disk; clones are the same one.
@@ -309,6 +311,7 @@ impl Disk for Power {
                 if !state.dead {
                     // What could not be written is clean from now on, and gone.
                     state.inodes[*file].pending.clear();
+                    state.failed_syncs += 1;
                 }
                 Err(error)
             }

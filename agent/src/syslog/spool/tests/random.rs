@@ -142,8 +142,10 @@ impl Sequence {
         for gap in &stored.gaps {
             assert!(allowed.contains(&gap.reason), "seed {seed}: {gap:?}");
         }
-        assert_eq!(
-            stored.losses, 0,
+        // A generation whose only sync failed, read again after a kill and gone with the power, was never durable; the
+        // station hears that there was one.
+        assert!(
+            stored.losses <= self.disk.0.borrow().failed_syncs,
             "seed {seed}: a generation names another before it"
         );
     }
