@@ -36,7 +36,6 @@ pub mod job;
 mod receive;
 mod send;
 mod serve;
-mod sink;
 mod source;
 pub mod stream;
 

@@ -22,6 +22,7 @@ pub mod rounds;
 pub mod run;
 pub mod station;
 pub mod truth;
+pub mod warden;
 pub mod wire;
 pub mod work;
 pub mod world;

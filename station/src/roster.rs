@@ -80,6 +80,26 @@ pub struct Node {
     budgets: BTreeMap<String, Budget>,
     /// Starts of the agent that a later one took over from, the latest last.
     superseded: Vec<InstanceId>,
+    /// Who may have taken its place.
+    candidate: Option<Candidate>,
+}
+
+/// An agent whose word does not fit what is known of its node. A frame can be on its way for long, so
+/// nobody is believed to have taken a node's place by one hello: whoever lives says another.
+#[derive(Debug, Clone, PartialEq)]
+struct Candidate {
+    origin: (JournalId, InstanceId),
+    /// When it spoke, by its own clock.
+    said: Timestamp,
+    seen: Duration,
+}
+
+impl Candidate {
+    /// Whether it is the agent that speaks; that of another journal may have been restarted meanwhile.
+    fn is_of(&self, origin: &Origin, same_journal: bool) -> bool {
+        let (journal, instance) = self.origin;
+        journal == origin.journal_id && (instance == origin.instance || !same_journal)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +121,8 @@ pub enum Greeting {
         /// Why it is taken for that.
         reason: String,
     },
+    /// Held back until it is heard again: one hello may have been long on its way.
+    Doubtful,
     /// Held back: somebody else is this node right now.
     Conflict {
         /// What is wrong, in words.
@@ -223,8 +245,9 @@ impl Roster {
                 self.heard_names
                     .insert(name.as_str().to_ascii_lowercase(), name.clone());
             }
-            Greeting::Full => {}
+            Greeting::Doubtful | Greeting::Full => {}
         }
+        node.note_candidate(&greeting, origin, hello, now);
         greeting
     }
 
@@ -312,6 +335,7 @@ impl Node {
             facts: None,
             budgets: BTreeMap::new(),
             superseded: Vec::new(),
+            candidate: None,
         }
     }
 
@@ -397,7 +421,38 @@ impl Node {
             let first = self.is_new_conflict(origin.instance);
             return Greeting::Conflict { reason, first };
         }
+        if !self.is_heard_again(origin, hello, same_journal) {
+            return Greeting::Doubtful;
+        }
         Greeting::Reimaged { reason }
+    }
+
+    /// Whether a candidate has said more than the one hello that can have been long on its way.
+    fn is_heard_again(&self, origin: &Origin, hello: &Hello, same_journal: bool) -> bool {
+        let candidate = self.candidate.as_ref();
+        candidate.is_some_and(|it| it.is_of(origin, same_journal) && it.said < hello.at)
+    }
+
+    /// Notes who may have taken this node's place. The first keeps its turn, or two would take it from
+    /// each other for ever.
+    fn note_candidate(&mut self, greeting: &Greeting, origin: &Origin, hello: &Hello, now: Moment) {
+        match greeting {
+            Greeting::Doubtful | Greeting::Conflict { .. } => {}
+            Greeting::Reimaged { .. } => return self.candidate = None,
+            Greeting::Same | Greeting::Started | Greeting::Full => return,
+        }
+        let same_journal = self.record.journal_id == Some(origin.journal_id);
+        let patience = self.record.heartbeat * OFFLINE_TENTHS / 10;
+        let turn = self.candidate.as_ref().is_none_or(|it| {
+            it.is_of(origin, same_journal) || now.mono.saturating_sub(it.seen) > patience
+        });
+        if turn {
+            self.candidate = Some(Candidate {
+                origin: (origin.journal_id, origin.instance),
+                said: hello.at,
+                seen: now.mono,
+            });
+        }
     }
 
     /// Whether the agent we know could still be there: heard lately, or we have not listened long enough.

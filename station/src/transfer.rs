@@ -43,7 +43,6 @@ mod receive;
 mod results;
 mod serve;
 pub mod shelf;
-mod sink;
 
 pub use self::lane::{Ended, Progress};
 

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use super::{
     job::Job,
     serve::{Serve, Served},
-    source::{Pinned, Source},
+    source::{Source, pin},
 };
 use crate::journal::Finish;
 
@@ -29,10 +29,11 @@ async fn carry(job: Job<'_>, path: &str) -> Result<String, Failed> {
         .open(job.transfer())
         .map_err(|taken| Failed::new(Failure::Other, format!("begin the transfer: {taken}")))?;
     let named = Path::new(path).to_owned();
-    let pinned = spawn_blocking(move || Pinned::take(&named))
+    let pinned = spawn_blocking(move || pin(&named))
         .await
         .map_err(|error| Failed::new(Failure::Storage, error.to_string()))??;
-    let words = format!("{path}: {} bytes, blake3 {}\n", pinned.bytes, pinned.blake3);
+    let (bytes, blake3) = (pinned.bytes(), pinned.blake3());
+    let words = format!("{path}: {bytes} bytes, blake3 {blake3}\n");
     let serve = Serve {
         lane,
         domain: job.order.order().subject.domain.clone(),

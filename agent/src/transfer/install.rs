@@ -1,19 +1,20 @@
 //! Puts a received file in its place: permissions, owner, and then one rename. Blocks.
 
 use std::{
-    fs::{self, File, Metadata, Permissions},
+    ffi::OsStr,
+    fs::{self, File, Metadata},
     io,
-    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use steward_files::{Attributes, AttributesError, Over, Sink, Spot, digest, make_directories};
 use steward_protocol::{
     body::{IfMatch, Mode},
     transfer::{Failed, Failure},
 };
 
-use super::{send::storage, sink::Sink, source::digest};
+use super::send::storage;
 
 /// Permissions of a file that is new and of which nothing else was said.
 const PLAIN: u32 = 0o644;
@@ -41,7 +42,8 @@ impl Wish {
 pub(super) fn prepare(wish: &Wish) -> Result<(), Failed> {
     if wish.parents {
         let directory = wish.directory();
-        fs::create_dir_all(directory).map_err(|error| storage("make", directory, &error))?;
+        make_directories(directory)
+            .map_err(|error| storage(error.doing, &error.path, &error.source))?;
     }
     if let Some(owner) = &wish.owner {
         ids(owner)?;
@@ -52,37 +54,47 @@ pub(super) fn prepare(wish: &Wish) -> Result<(), Failed> {
 
 /// Puts the file in its place. Durable when this returns.
 pub(super) fn install(sink: &Sink, wish: &Wish) -> Result<(), Failed> {
-    let known = there(wish)?;
+    let attributes = attributes(wish, there(wish)?.as_ref())?;
     let (file, part) = (sink.file(), sink.path());
-    let failed = |doing: &'static str| move |error: io::Error| storage(doing, part, &error);
-    let (mut uid, mut gid) = known
-        .as_ref()
-        .map_or((None, None), |found| (Some(found.uid()), Some(found.gid())));
-    if let Some(owner) = &wish.owner {
-        let (user, group) = ids(owner)?;
-        (uid, gid) = (user.or(uid), group.or(gid));
-    }
-    let own = file.metadata().map_err(failed("look at"))?;
-    if uid.is_some_and(|uid| uid != own.uid()) || gid.is_some_and(|gid| gid != own.gid()) {
-        fchown(file, uid, gid).map_err(failed("give an owner to"))?;
-    }
-    // After the owner: a change of it takes the set-user bit away.
-    let kept = known.as_ref().map(|found| found.mode() & BITS);
-    let mode = wish.mode.map(|mode| mode.0).or(kept).unwrap_or(PLAIN);
-    file.set_permissions(Permissions::from_mode(mode))
-        .map_err(failed("set the permissions of"))?;
-    file.sync_all().map_err(failed("make durable"))?;
-    let flags = match wish.if_match {
-        // What has come to be there since it was looked at must not be replaced.
-        Some(IfMatch::Absent) => RenameFlags::NOREPLACE,
-        Some(IfMatch::Content(_)) | None => RenameFlags::empty(),
+    attributes.give(file).map_err(|error| match error {
+        AttributesError::Look(error) => storage("look at", part, &error),
+        AttributesError::Owner(error) => storage("give an owner to", part, &error),
+        AttributesError::Permissions(error) => storage("set the permissions of", part, &error),
+    })?;
+    file.sync_all()
+        .map_err(|error| storage("make durable", part, &error))?;
+    let unable = |error| storage("open", wish.directory(), &error);
+    let directory = File::open(wish.directory()).map_err(unable)?;
+    let spot = Spot {
+        directory: directory.as_fd(),
+        name: wish.target.file_name().unwrap_or(OsStr::new("")),
+        beside: part.file_name().unwrap_or(OsStr::new("")),
     };
-    renameat_with(CWD, part, CWD, &wish.target, flags)
-        .map_err(|error| storage("put in its place", &wish.target, &error.into()))?;
-    let directory = wish.directory();
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| storage("make durable", directory, &error))
+    let over = match wish.if_match {
+        // What has come to be there since it was looked at must not be replaced.
+        Some(IfMatch::Absent) => Over::Nothing,
+        Some(IfMatch::Content(_)) | None => Over::Anything,
+    };
+    spot.rename(over)
+        .map_err(|error| storage("put in its place", &wish.target, &error))?;
+    spot.sync()
+        .map_err(|error| storage("make durable", wish.directory(), &error))
+}
+
+/// Returns what the file is to have: what was asked for, else what is there, else what is usual.
+fn attributes(wish: &Wish, known: Option<&Metadata>) -> Result<Attributes, Failed> {
+    let (user, group) = match &wish.owner {
+        Some(owner) => ids(owner)?,
+        None => (None, None),
+    };
+    let mode = wish.mode.map(|mode| mode.0);
+    Ok(Attributes {
+        mode: mode
+            .or(known.map(|found| found.mode() & BITS))
+            .unwrap_or(PLAIN),
+        uid: user.or(known.map(Metadata::uid)),
+        gid: group.or(known.map(Metadata::gid)),
+    })
 }
 
 /// Looks what stands in the place, and whether it is what must be there.

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, io};
 
+use steward_files::Sink;
 use steward_protocol::{
     Domain,
     transfer::{
@@ -11,7 +12,7 @@ use steward_protocol::{
 };
 use tokio::{sync::watch, task::block_in_place};
 
-use super::{Heard, Lane, is_heard, sink::Sink};
+use super::{Heard, Lane, is_heard};
 use crate::supervisor::context::Context;
 
 /// Bytes on their way at once, and how many are made durable at a time.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use steward_files::Sink;
 use steward_protocol::{
     body::SendBody,
     transfer::{Failed, Failure, Whole},
@@ -16,7 +17,6 @@ use super::{
     install::{self, Wish},
     job::{Cut, Job},
     receive::Receive,
-    sink::Sink,
 };
 use crate::journal::Finish;
 

@@ -1,15 +1,11 @@
 //! Where bytes to be sent come from: a file as it was when its digest was taken, or the record log of
 //! a command. Blocks; callers see to that. Knows nothing of who wants them.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
 
+use steward_files::{Pinned, PinnedError};
 use steward_protocol::{
-    Digest, Output,
+    Output,
     transfer::{CommandEnd, Extent, Failed, Failure, Whole},
 };
 
@@ -17,9 +13,6 @@ use crate::child::{
     How,
     log::{Log, LogError},
 };
-
-/// Bytes read at a time while a digest is taken.
-const GULP: usize = 1 << 20;
 
 /// What a source has to offer at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +47,11 @@ impl Source {
     pub(super) fn look(&self) -> Result<Look, Failed> {
         match self {
             Self::File(pinned) => Ok(Look {
-                available: pinned.bytes,
+                available: pinned.bytes(),
                 released: 0,
                 whole: Some(Whole {
-                    bytes: pinned.bytes,
-                    blake3: pinned.blake3,
+                    bytes: pinned.bytes(),
+                    blake3: pinned.blake3(),
                     command: None,
                 }),
             }),
@@ -87,7 +80,7 @@ impl Source {
     /// Reads `length` bytes from `offset` on.
     pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Failed> {
         match self {
-            Self::File(pinned) => pinned.read(offset, length),
+            Self::File(pinned) => pinned.read(offset, length).map_err(broken),
             Self::Output(log) => {
                 let mut bytes = vec![0; length];
                 let mut got = 0;
@@ -140,139 +133,67 @@ fn gone(error: &LogError) -> Failed {
     Failed::new(why, crate::keeper::chain(error))
 }
 
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Face {
-    inode: (u64, u64),
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl Face {
-    fn of(file: &File) -> io::Result<Self> {
-        let found = file.metadata()?;
-        Ok(Self {
-            inode: (found.dev(), found.ino()),
-            bytes: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        })
-    }
-}
-
-/// A file whose length and digest are known.
-#[derive(Debug)]
-pub(super) struct Pinned {
-    file: File,
-    face: Face,
-    pub(super) bytes: u64,
-    pub(super) blake3: Digest,
-}
-
-impl Pinned {
-    /// Opens a file and takes its digest, which takes a while.
-    pub(super) fn take(path: &Path) -> Result<Self, Failed> {
-        let shown = path.display();
-        let unreadable = |error: io::Error| {
-            let why = match error.kind() {
-                io::ErrorKind::NotFound => Failure::Gone,
-                io::ErrorKind::PermissionDenied => Failure::Refused,
-                _ => Failure::Storage,
-            };
-            Failed::new(why, format!("{shown} cannot be read: {error}"))
-        };
-        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new()
-            .read(true)
-            // The end of a pipe would be waited for.
-            .custom_flags(nonblock)
-            .open(path)
-            .map_err(unreadable)?;
-        if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(Failed::new(
-                Failure::Refused,
-                format!("{shown} is not a regular file"),
-            ));
-        }
-        let face = Face::of(&file).map_err(unreadable)?;
-        let (bytes, blake3) = digest(&file).map_err(unreadable)?;
-        if bytes != face.bytes || Face::of(&file).map_err(unreadable)? != face {
-            return Err(changed(path));
-        }
-        Ok(Self {
-            file,
-            face,
-            bytes,
-            blake3,
-        })
-    }
-
-    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Failed> {
-        let mut bytes = vec![0; length];
-        let read = self.file.read_exact_at(&mut bytes, offset);
-        // Asked afterwards: what was read is what the digest was taken of.
-        match (read, Face::of(&self.file)) {
-            (Ok(()), Ok(face)) if face == self.face => Ok(bytes),
-            (Err(error), Ok(face)) if face == self.face => Err(Failed::new(
-                Failure::Storage,
-                format!("the file cannot be read: {error}"),
-            )),
-            (_, Err(error)) => Err(Failed::new(
-                Failure::Storage,
-                format!("the file cannot be looked at: {error}"),
-            )),
-            (_, Ok(_)) => Err(Failed::new(
-                Failure::Changed,
-                "the file changed while it was transferred",
-            )),
-        }
-    }
-}
-
-fn changed(path: &Path) -> Failed {
+/// Opens a file of the node and takes its digest, which takes a while.
+pub(super) fn pin(path: &Path) -> Result<Pinned, Failed> {
     let shown = path.display();
-    Failed::new(
-        Failure::Changed,
-        format!("{shown} changed while it was read"),
-    )
-}
-
-/// Returns length and digest of what a file holds.
-pub(super) fn digest(file: &File) -> io::Result<(u64, Digest)> {
-    let (bytes, hasher) = hash(file)?;
-    Ok((bytes, hasher.finalize().into()))
-}
-
-/// Takes in what a file holds, from its beginning.
-pub(super) fn hash(file: &File) -> io::Result<(u64, blake3::Hasher)> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; GULP];
-    let mut offset = 0;
-    loop {
-        let count = file.read_at(&mut buffer, offset)?;
-        if count == 0 {
-            return Ok((offset, hasher));
+    let unreadable = |error: io::Error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => Failure::Gone,
+            io::ErrorKind::PermissionDenied => Failure::Refused,
+            _ => Failure::Storage,
+        };
+        Failed::new(why, format!("{shown} cannot be read: {error}"))
+    };
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        // The end of a pipe would be waited for.
+        .custom_flags(nonblock)
+        .open(path)
+        .map_err(unreadable)?;
+    Pinned::take(file).map_err(|error| match error {
+        PinnedError::Irregular => {
+            Failed::new(Failure::Refused, format!("{shown} is not a regular file"))
         }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        offset += count as u64;
+        PinnedError::Changed => {
+            let reason = format!("{shown} changed while it was read");
+            Failed::new(Failure::Changed, reason)
+        }
+        PinnedError::Look(error) | PinnedError::Read(error) => unreadable(error),
+    })
+}
+
+/// Says why bytes of a file cannot be had that were promised.
+fn broken(error: PinnedError) -> Failed {
+    match error {
+        PinnedError::Irregular | PinnedError::Changed => Failed::new(
+            Failure::Changed,
+            "the file changed while it was transferred",
+        ),
+        PinnedError::Look(error) => Failed::new(
+            Failure::Storage,
+            format!("the file cannot be looked at: {error}"),
+        ),
+        PinnedError::Read(error) => Failed::new(
+            Failure::Storage,
+            format!("the file cannot be read: {error}"),
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
-    fn a_file_that_changes_after_its_digest_was_taken_is_not_read_any_more() {
+    fn a_file_that_changes_after_its_digest_was_taken_is_not_sent_any_more() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
         std::fs::write(&path, b"some bytes").expect("written");
-        let pinned = Pinned::take(&path).expect("a file");
-        assert_eq!(pinned.read(5, 5).expect("unchanged"), b"bytes");
-        let mut file = OpenOptions::new().append(true).open(&path).expect("open");
-        file.write_all(b"more").expect("written");
-        let failed = pinned.read(0, 4).expect_err("it changed");
+        let source = Source::File(pin(&path).expect("a file"));
+        assert_eq!(source.read(5, 5).expect("unchanged"), b"bytes");
+        std::fs::write(&path, b"other bytes").expect("written");
+        let failed = source.read(0, 4).expect_err("it changed");
         assert_eq!(failed.why, Failure::Changed);
     }
 
@@ -280,7 +201,7 @@ mod tests {
     fn what_is_no_regular_file_is_refused_and_what_is_missing_is_gone() {
         let dir = tempfile::tempdir().expect("a directory");
         for (name, expected) in [("", Failure::Refused), ("missing", Failure::Gone)] {
-            let failed = Pinned::take(&dir.path().join(name)).expect_err("it cannot be had");
+            let failed = pin(&dir.path().join(name)).expect_err("it cannot be had");
             assert_eq!(failed.why, expected, "{name}: {}", failed.reason);
         }
     }

@@ -6,14 +6,11 @@
 //!
 //! Whatever moment the program is killed at, the path has its old content or its new one.
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    path::PathBuf,
-};
+use std::{io::Read, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
+use steward_files::{Attributes, Over};
 use steward_protocol::{
     Digest,
     body::{IfMatch, Mode, WriteBody},
@@ -23,7 +20,7 @@ use self::{
     error::WriteError,
     owner::Owner,
     place::{Found, Place},
-    replace::{Attributes, Condition, Temporary},
+    replace::Temporary,
 };
 
 mod error;
@@ -81,10 +78,10 @@ pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
     let digest = Digest::of(&content);
     if let Some(found) = place.found()
         && body.if_match != Some(IfMatch::Absent)
-        && attributes.are_those_of(found)
+        && found.has(&attributes)
         && found.bytes == content.len() as u64
         // What cannot be read is replaced.
-        && place.read().is_ok_and(|mut file| digest_of(&mut file).is_ok_and(|there| there == digest))
+        && place.read().is_ok_and(|file| steward_files::digest(&file).is_ok_and(|(_, there)| there == digest))
     {
         matches(&place, body.if_match, || Ok(digest))?;
         return Ok(report(
@@ -103,9 +100,12 @@ pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
     matches(&place, body.if_match, || {
         place
             .read()
-            .and_then(|mut file| digest_of(&mut file).map_err(|error| place.failed("read", error)))
+            .and_then(|file| {
+                steward_files::digest(&file).map_err(|error| place.failed("read", error))
+            })
+            .map(|(_, there)| there)
     })?;
-    temporary.put(condition(body))?;
+    temporary.put(over(body))?;
     let done = done(&place);
     Ok(report(body, &place, done, (content.len() as u64, digest)))
 }
@@ -137,11 +137,11 @@ pub(super) fn append(body: &WriteBody) -> Result<Report, WriteError> {
             // Somebody else wrote to it meanwhile, and that must not be lost.
             continue;
         }
-        let condition = match place.found() {
-            Some(_) => Condition::Any,
-            None => Condition::Absent,
+        let over = match place.found() {
+            Some(_) => Over::Anything,
+            None => Over::Nothing,
         };
-        match temporary.put(condition) {
+        match temporary.put(over) {
             Ok(()) => {}
             // Somebody else has made it meanwhile.
             Err(WriteError::There { .. }) if body.if_match.is_none() => continue,
@@ -191,10 +191,10 @@ fn attributes(body: &WriteBody, wanted: Owner, found: Option<&Found>) -> Attribu
     }
 }
 
-fn condition(body: &WriteBody) -> Condition {
+fn over(body: &WriteBody) -> Over {
     match body.if_match {
-        Some(IfMatch::Absent) => Condition::Absent,
-        Some(IfMatch::Content(_)) | None => Condition::Any,
+        Some(IfMatch::Absent) => Over::Nothing,
+        Some(IfMatch::Content(_)) | None => Over::Anything,
     }
 }
 
@@ -225,26 +225,6 @@ fn matches(
                 wanted,
             })
         }
-    }
-}
-
-fn digest_of(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    io::copy(file, &mut Hashing(&mut hasher))?;
-    Ok(hasher.finalize().into())
-}
-
-/// Takes bytes for a digest only.
-struct Hashing<'a>(&'a mut blake3::Hasher);
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Bug {
     ForgetTooEarly,
     /// The agent runs again after a restart what it finds started (J3)
     RerunAfterRestart,
+    /// The agent takes what it finds started for lost, although its warden knows how it ends (J3)
+    IgnoreWardens,
     /// The agent says that a command succeeded when it has started (J4)
     AckBeforeFact,
     /// The agent says that it refuses without writing that down (J4)

@@ -31,6 +31,8 @@ pub enum Wrong {
     FalseSuccess,
     /// Another state is shown than the truth allows.
     FalseState,
+    /// An end is called unknown although a warden wrote it down.
+    Withheld,
     /// Ordered messages did not run in their order.
     Order,
     /// The ledger changed what it must not change.
@@ -50,6 +52,7 @@ impl Wrong {
             Self::Double => "started twice",
             Self::FalseSuccess => "false success",
             Self::FalseState => "false state",
+            Self::Withheld => "known end withheld",
             Self::Order => "out of order",
             Self::Ledger => "ledger",
             Self::Unwritten => "said before it was written",
@@ -173,6 +176,10 @@ impl World<'_> {
                     codes: &options.success_codes,
                     nature: message.page.nature,
                 };
+                if row.state == State::Interrupted && self.is_end_known(pos, row.node) {
+                    let what = format!("{} is interrupted, but its warden wrote its end", name());
+                    return Some((Wrong::Withheld, what));
+                }
                 if let Some((wrong, why)) = claim.contradiction() {
                     let what = format!("{} is {}, but {why}: {runs:?}", name(), row.state);
                     return Some((wrong, what));
@@ -180,6 +187,19 @@ impl World<'_> {
             }
         }
         None
+    }
+
+    /// Tells whether a warden wrote down how a command ended, for an agent that can know of it.
+    fn is_end_known(&self, pos: u64, node: usize) -> bool {
+        use super::faults::Kind;
+        let strangers = self.tally.of(Kind::JournalLost) + self.tally.of(Kind::Rival);
+        let mut children = self.truth.children.iter().enumerate();
+        strangers == 0
+            && children.any(|(number, child)| {
+                child.pos == pos
+                    && self.hosts[child.host].node == node
+                    && self.written(number).is_some()
+            })
     }
 
     /// Ordered messages of one lane start in the order of their places, unless one repeats another and was held.
@@ -240,6 +260,10 @@ impl Claim<'_> {
                 .any(|run| run.end.map(|(_, how)| how) == how)
         };
         let started = !self.runs.is_empty();
+        let killed = || {
+            let mut ends = self.runs.iter().filter_map(|run| run.end);
+            ends.any(|(_, how)| how == End::Killed)
+        };
         match self.row.state {
             State::Succeeded => {
                 let proven =
@@ -253,11 +277,11 @@ impl Claim<'_> {
                 let signal = self.row.outcome.as_ref().and_then(|outcome| outcome.signal);
                 let proven = match exit {
                     Some(code) => ended_with(code),
-                    None => signal.is_some() && started,
+                    None => signal.is_some() && killed(),
                 };
                 (!proven).then_some((Wrong::FalseState, "it did not end so"))
             }
-            State::TimedOut => (!started).then_some((Wrong::FalseState, "it never started")),
+            State::TimedOut => (!killed()).then_some((Wrong::FalseState, "it was not stopped")),
             State::Rejected | State::Expired => {
                 started.then_some((Wrong::FalseState, "it started"))
             }
@@ -273,9 +297,7 @@ impl Claim<'_> {
 
     /// Cancelled means that it never ran, or that it was stopped and that was confirmed.
     fn cancelled(&self, started: bool) -> Option<(Wrong, &'static str)> {
-        // A command found again after a restart is stopped without its output being known.
-        let reason = self.row.reason.as_deref().unwrap_or_default();
-        if self.row.outcome.is_some() || reason.contains("while it ran") {
+        if self.row.outcome.is_some() {
             let alive = self.runs.iter().any(|run| run.end.is_none());
             (!started || alive).then_some((Wrong::FalseState, "it was not stopped"))
         } else {

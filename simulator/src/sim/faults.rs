@@ -27,6 +27,8 @@ pub enum Kind {
     AgentCrash,
     /// A command died with its agent.
     ChildKilled,
+    /// A warden could not write down how its command ended.
+    WardenError,
     /// A host was started again.
     Reboot,
     /// A journal was lost.
@@ -43,7 +45,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Drop,
         Self::Double,
         Self::Late,
@@ -56,6 +58,7 @@ impl Kind {
         Self::StationCrash,
         Self::AgentCrash,
         Self::ChildKilled,
+        Self::WardenError,
         Self::Reboot,
         Self::JournalLost,
         Self::LedgerError,
@@ -79,6 +82,7 @@ impl Kind {
             Self::StationCrash => "station crashes",
             Self::AgentCrash => "agent crashes",
             Self::ChildKilled => "commands killed with their agent",
+            Self::WardenError => "ends that could not be written",
             Self::Reboot => "host reboots",
             Self::JournalLost => "journals lost",
             Self::LedgerError => "ledger writes failed",

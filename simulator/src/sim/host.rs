@@ -23,7 +23,6 @@ use super::{
     faults::Kind,
     plan::Loss,
     station::signed,
-    truth::End,
     wire::{Down, Line, Up, Uplink},
     work::Work,
     world::{Happening, Killed, Who, World},
@@ -241,12 +240,7 @@ impl World<'_> {
     pub(super) fn kill_host(&mut self, host: usize, with: Loss) {
         self.note(Who::Host(host), || format!("IS KILLED, with it {with:?}"));
         self.hosts[host].agent = None;
-        if with != Loss::Nothing {
-            for child in self.truth.alive_on(host) {
-                self.truth.end(child, End::Killed, self.now);
-                self.count(Kind::ChildKilled);
-            }
-        }
+        self.take_along(host, with);
         if matches!(with, Loss::Boot | Loss::Journal) {
             self.count(Kind::Reboot);
             self.hosts[host].boot = (self.boot(), self.now);

@@ -90,9 +90,13 @@ pub enum Blow {
 /// What an agent's crash takes with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing: its commands go on.
+    /// Nothing: its commands go on, and their wardens.
     Nothing,
-    /// Its commands.
+    /// Its commands; their wardens see that.
+    Commands,
+    /// The wardens; the commands go on without.
+    Wardens,
+    /// Its commands and their wardens.
     Children,
     /// The host is started again: other boot, no command left.
     Boot,
@@ -240,8 +244,10 @@ impl Plan {
     fn host_blows(&mut self, host: usize, dice: &mut Dice) {
         for _ in 0..dice.pick(&[0, 0, 0, 1, 1, 2, 3]) {
             let with = match dice.below(100) {
-                0..45 => Loss::Nothing,
-                45..75 => Loss::Children,
+                0..40 => Loss::Nothing,
+                40..50 => Loss::Commands,
+                50..60 => Loss::Wardens,
+                60..75 => Loss::Children,
                 75..92 => Loss::Boot,
                 _ => Loss::Journal,
             };

@@ -19,6 +19,7 @@ use super::{
     bug::Bug,
     host::Trouble,
     truth::{Child, End, draw},
+    warden::{Stopped, Written},
     wire::Up,
     world::{Happening, Killed, Who, World},
 };
@@ -28,9 +29,6 @@ const RETRY: Backoff = Backoff {
     base: Duration::from_millis(500),
     cap: Duration::from_secs(30),
 };
-
-/// What is said of a command that was stopped by another start of the agent than began it.
-const FOUND_AGAIN: &str = "cancelled; the agent was restarted while it ran, so its output is lost";
 
 /// One order at work.
 #[derive(Debug)]
@@ -53,11 +51,11 @@ pub struct Work {
 enum Stage {
     Permit,
     Begin,
-    Spawn,
+    /// Which start of the order it is.
+    Spawn(u32),
     Mark(usize),
+    /// Its warden has not written down yet how it ended.
     Running(usize),
-    /// A command of an earlier start still runs.
-    Watching(usize),
     Finish(Box<Finish>, u32),
     Lose(&'static str, u32),
     Answer,
@@ -106,40 +104,19 @@ impl World<'_> {
 
     /// Sees to an order that an earlier start left started (rule J3).
     fn recover(&mut self, host: usize, order: &OpenOrder, started: &Started) -> Stage {
-        let now = self.moment(host);
-        if started.boot_id != now.boot_id {
-            return Stage::Lose("the node was restarted while it ran", 0);
+        let found = self.find_warden(host, order, started);
+        if let Some(child) = found.filter(|_| !self.bug(Bug::IgnoreWardens)) {
+            return Stage::Running(child);
         }
-        let child = match started.child {
-            Some(mark) => usize::try_from(mark.pid).ok(),
-            None => self.find_leader(host, order.ticket),
-        };
-        let Some(child) = child.filter(|child| self.truth.is_alive(*child)) else {
-            return Stage::Lose("the agent was restarted while it ran, and it is gone", 0);
-        };
-        let ran = now.boot_ms.saturating_sub(started.boot_ms);
-        let left = order.timeout_ms.saturating_sub(ran);
-        self.plan_timeout(host, order.ticket, child, left);
-        Stage::Watching(child)
-    }
-
-    /// Finds the command of an order by its environment.
-    fn find_leader(&self, host: usize, ticket: Ticket) -> Option<usize> {
-        let agent = self.hosts[host].agent.as_ref()?;
-        let pos = agent.journal.entry(ticket)?.pos;
-        let mut alive = self.truth.alive_on(host).into_iter();
-        alive.find(|child| self.truth.children[*child].pos == pos)
-    }
-
-    fn plan_timeout(&mut self, host: usize, ticket: Ticket, child: usize, left: u64) {
-        if self.truth.children[child].ends <= self.now + left {
-            // It ends before.
-            return;
+        if started.boot_id != self.hosts[host].boot.0 {
+            return Stage::Lose("the node was restarted while it ran, and it is gone", 0);
         }
-        if let Some(agent) = &self.hosts[host].agent {
-            let happening = Happening::Timeout(host, agent.life, ticket.0);
-            self.queue.plan(self.now + left, happening);
+        let journal = self.hosts[host].agent.as_ref().map(|agent| &agent.journal);
+        let entry = journal.and_then(|journal| journal.entry(order.ticket));
+        if let Some(pos) = entry.map(|entry| entry.pos) {
+            self.clear_leftovers(host, pos);
         }
+        Stage::Lose("the agent was restarted while it ran, and it is gone", 0)
     }
 
     fn work(&mut self, host: usize, ticket: Ticket) -> Option<&mut Work> {
@@ -177,10 +154,7 @@ impl World<'_> {
                 Next::Wait(stage) => (stage, None),
                 Next::Later(stage, wait) => (stage, Some(wait)),
             };
-            let waits = matches!(
-                stage,
-                Stage::Running(_) | Stage::Watching(_) | Stage::Permit
-            );
+            let waits = matches!(stage, Stage::Running(_) | Stage::Permit);
             let Some(work) = self.work(host, ticket) else {
                 return Ok(());
             };
@@ -200,20 +174,13 @@ impl World<'_> {
     }
 
     fn advance(&mut self, host: usize, ticket: Ticket, stage: Stage) -> Result<Next, Killed> {
-        if let Some(next) = self.stop(host, ticket, &stage) {
-            return Ok(next);
-        }
         match stage {
             Stage::Permit => Ok(self.permit(host, ticket)),
             Stage::Begin => self.begin_order(host, ticket),
-            Stage::Spawn => self.spawn(host, ticket),
+            Stage::Spawn(attempt) => self.spawn(host, ticket, attempt),
             Stage::Mark(child) => self.mark(host, ticket, child),
-            Stage::Running(child) if !self.truth.is_alive(child) => Ok(self.ended(host, child)),
-            Stage::Watching(child) if !self.truth.is_alive(child) => {
-                let why = "the agent was restarted while it ran: its exit code is not known";
-                Ok(Next::Go(Stage::Lose(why, 0)))
-            }
-            Stage::Running(_) | Stage::Watching(_) | Stage::Over(_) => Ok(Next::Wait(stage)),
+            Stage::Running(child) => Ok(self.watch(host, ticket, child)),
+            Stage::Over(_) => Ok(Next::Wait(stage)),
             Stage::Finish(finish, tries) => self.finish(host, ticket, finish, tries),
             Stage::Lose(why, tries) => self.lose(host, ticket, why, tries),
             Stage::Answer => {
@@ -229,33 +196,27 @@ impl World<'_> {
             return Ok(());
         };
         work.revoked = true;
-        if matches!(work.stage, Stage::Running(_) | Stage::Watching(_)) {
+        if matches!(work.stage, Stage::Running(_)) {
             return self.carry(host, ticket);
         }
         Ok(())
     }
 
-    /// Stops a command that is called off, unless it has just come to its own end.
-    fn stop(&mut self, host: usize, ticket: Ticket, stage: &Stage) -> Option<Next> {
-        let (child, known) = match *stage {
-            Stage::Running(child) => (child, true),
-            Stage::Watching(child) => (child, false),
-            _ => return None,
-        };
+    /// Waits for a command's warden to say how it ended; tells it to stop what is called off.
+    fn watch(&mut self, host: usize, ticket: Ticket, child: usize) -> Next {
         let revoked = self.work(host, ticket).is_some_and(|work| work.revoked);
-        if !revoked || !self.truth.end(child, End::Killed, self.now) {
-            return None;
+        if revoked {
+            self.tell_to_stop(child);
         }
-        let pos = self.truth.children[child].pos;
-        self.note(Who::Command(host), || {
-            format!("{pos} is stopped, as it is called off")
-        });
-        let mut finish = self.finish_of(host, State::Cancelled, None, Some(9));
-        if !known {
-            finish.outcome = None;
-            finish.reason = Some(FOUND_AGAIN.to_owned());
+        if let Some(written) = self.written(child) {
+            let pos = self.truth.children[child].pos;
+            let finish = self.finish_of(host, pos, written, revoked);
+            return Next::Go(Stage::Finish(Box::new(finish), 0));
         }
-        Some(Next::Go(Stage::Finish(Box::new(finish), 0)))
+        if self.is_watched(child) {
+            return Next::Wait(Stage::Running(child));
+        }
+        Next::Go(Stage::Lose("its warden is gone", 0))
     }
 
     fn permit(&mut self, host: usize, ticket: Ticket) -> Next {
@@ -279,7 +240,7 @@ impl World<'_> {
         if self.bug(Bug::JournalAfterSpawn) {
             let received = self.ack(host, ticket).map(|ack| ack.state) == Some(State::Received);
             if received {
-                let next = self.spawn(host, ticket)?;
+                let next = self.spawn(host, ticket, 1)?;
                 self.step(host)?;
                 let begun = self.ask(host, Ask::Begin(ticket));
                 if begun == Err(Trouble::Killed) {
@@ -293,7 +254,7 @@ impl World<'_> {
             Ok(Answer::Begun(begun)) => begun,
             Ok(_) => return Ok(Next::Go(Stage::Over(Turn::Over))),
             Err(Trouble::Storage) if self.bug(Bug::SpawnWithoutStorage) => {
-                return Ok(Next::Go(Stage::Spawn));
+                return Ok(Next::Go(Stage::Spawn(1)));
             }
             Err(Trouble::Storage) => return Ok(Next::Go(Stage::Over(Turn::NoStorage))),
             Err(Trouble::Killed) => return Err(Killed),
@@ -302,25 +263,24 @@ impl World<'_> {
             format!("begins {}: {begun:?}", ticket.0)
         });
         Ok(Next::Go(match begun {
-            Begun::Go { .. } => Stage::Spawn,
+            Begun::Go { attempt, .. } => Stage::Spawn(attempt),
             Begun::Over(_) => Stage::Answer,
             Begun::Wait => Stage::Over(Turn::Wait),
             Begun::Gone => Stage::Over(Turn::Over),
         }))
     }
 
-    fn spawn(&mut self, host: usize, ticket: Ticket) -> Result<Next, Killed> {
+    fn spawn(&mut self, host: usize, ticket: Ticket, attempt: u32) -> Result<Next, Killed> {
         self.step(host)?;
         let pos = self.work(host, ticket).map_or(0, |work| work.pos);
         let Some(page) = self.page(pos).cloned() else {
             return Ok(Next::Go(Stage::Over(Turn::Over)));
         };
         if page.nature == Nature::Missing {
-            let finish = self.finish_of(host, State::Failed, Some(127), None);
+            let finish = self.ended(host, State::Failed, Some(127), None);
             return Ok(Next::Go(Stage::Finish(Box::new(finish), 0)));
         }
         let (takes, exit) = draw(&mut self.dice);
-        let node = self.hosts[host].node;
         let child = Child {
             run: self.truth.runs.len(),
             host,
@@ -328,21 +288,16 @@ impl World<'_> {
             exit,
             ends: self.now + takes,
         };
-        let child = self.truth.start(child, node, self.now);
+        let timeout = super::book::millis(page.accepted.message.options.timeout);
+        let child = self.start_warden(child, attempt, timeout);
         self.note(Who::Command(host), || {
             format!("{pos} starts as {child}, takes {takes} ms, will exit with {exit}")
         });
-        self.queue
-            .plan(self.now + takes, Happening::ChildEnd(child));
-        let timeout = super::book::millis(page.accepted.message.options.timeout);
-        self.plan_timeout(host, ticket, child, timeout);
         if self.bug(Bug::AckBeforeFact)
             && let Some(mut ack) = self.ack(host, ticket)
         {
             ack.state = State::Succeeded;
-            ack.outcome = self
-                .finish_of(host, State::Succeeded, Some(0), None)
-                .outcome;
+            ack.outcome = self.ended(host, State::Succeeded, Some(0), None).outcome;
             self.say(host, Up::Ack(Box::new(ack)))?;
         }
         Ok(Next::Go(Stage::Mark(child)))
@@ -358,23 +313,15 @@ impl World<'_> {
             Err(Trouble::Storage) => {}
             Err(Trouble::Killed) => return Err(Killed),
         }
-        if self.truth.is_alive(child) {
-            Ok(self
-                .stop(host, ticket, &Stage::Running(child))
-                .unwrap_or(Next::Go(Stage::Running(child))))
-        } else {
-            Ok(self.ended(host, child))
-        }
+        Ok(self.watch(host, ticket, child))
     }
 
-    /// A command is over while the agent that started it looks on.
-    fn ended(&mut self, host: usize, child: usize) -> Next {
-        let child = &self.truth.children[child];
-        let (run, pos) = (&self.truth.runs[child.run], child.pos);
-        let finish = match run.end {
-            Some((_, End::Exit(code))) => {
-                let page = self.page(pos);
-                let good = page.is_some_and(|page| {
+    /// Returns what the end that a warden wrote makes of its order.
+    fn finish_of(&self, host: usize, pos: u64, written: Written, revoked: bool) -> Finish {
+        let killed = |state| self.ended(host, state, None, Some(9));
+        match (written.end, written.stopped) {
+            (End::Exit(code), _) => {
+                let good = self.page(pos).is_some_and(|page| {
                     page.accepted.message.options.success_codes.contains(&code)
                 });
                 let state = if good {
@@ -382,14 +329,15 @@ impl World<'_> {
                 } else {
                     State::Failed
                 };
-                self.finish_of(host, state, Some(code), None)
+                self.ended(host, state, Some(code), None)
             }
-            _ => self.finish_of(host, State::Failed, None, Some(9)),
-        };
-        Next::Go(Stage::Finish(Box::new(finish), 0))
+            (End::Killed, Some(Stopped::TimedOut)) => killed(State::TimedOut),
+            (End::Killed, Some(Stopped::Told)) if revoked => killed(State::Cancelled),
+            (End::Killed, _) => killed(State::Failed),
+        }
     }
 
-    fn finish_of(
+    fn ended(
         &self,
         host: usize,
         state: State,
@@ -470,57 +418,16 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn child_end(&mut self, child: usize) {
-        let Child {
-            host, pos, exit, ..
-        } = self.truth.children[child];
-        if !self.truth.end(child, End::Exit(exit), self.now) {
-            return;
-        }
-        self.note(Who::Command(host), || format!("{pos} exits with {exit}"));
-        self.look_after(child);
-    }
-
     /// Whoever waits for a command sees that it is over.
-    fn look_after(&mut self, child: usize) {
+    pub(super) fn look_after(&mut self, child: usize) {
         let host = self.truth.children[child].host;
         let Some(agent) = &self.hosts[host].agent else {
             return;
         };
         let mut works = agent.works.iter();
-        let of = |work: &&Work| matches!(work.stage, Stage::Running(it) | Stage::Watching(it) if it == child);
+        let of = |work: &&Work| matches!(work.stage, Stage::Running(it) if it == child);
         if let Some(ticket) = works.find(of).map(|work| work.ticket) {
             self.guard(host, |world, host| world.carry(host, ticket));
         }
-    }
-
-    pub(super) fn time_is_up(&mut self, host: usize, life: u32, ticket: u64) {
-        let Some(agent) = self.hosts[host].agent.as_ref().filter(|it| it.life == life) else {
-            return;
-        };
-        let ticket = Ticket(ticket);
-        let Some(work) = agent.works.iter().find(|work| work.ticket == ticket) else {
-            return;
-        };
-        let (child, known) = match work.stage {
-            Stage::Running(child) | Stage::Mark(child) => (child, true),
-            Stage::Watching(child) => (child, false),
-            _ => return,
-        };
-        if !self.truth.end(child, End::Killed, self.now) {
-            return;
-        }
-        let pos = self.truth.children[child].pos;
-        self.note(Who::Command(host), || {
-            format!("{pos} is stopped at its timeout")
-        });
-        let mut finish = self.finish_of(host, State::TimedOut, None, Some(9));
-        if !known {
-            finish.outcome = None;
-        }
-        if let Some(work) = self.work(host, ticket) {
-            work.stage = Stage::Finish(Box::new(finish), 0);
-        }
-        self.guard(host, |world, host| world.carry(host, ticket));
     }
 }

@@ -23,6 +23,7 @@ use super::{
     queue::Queue,
     station::Station,
     truth::Truth,
+    warden::Warden,
     wire::{Down, Line, Uplink},
 };
 
@@ -54,10 +55,12 @@ pub enum Happening {
     Wake(usize, u32),
     /// An agent goes on with an order.
     Work(usize, u32, u64),
-    /// An order's time is up.
-    Timeout(usize, u32, u64),
+    /// A command's time is up.
+    Deadline(usize),
     /// A command comes to its end.
     ChildEnd(usize),
+    /// A warden writes down how its command ended.
+    LastWord(usize),
     /// Something is done to the world: which of the plan's blows.
     Strike(usize),
     /// A machine whose steps were counted is killed wherever it is.
@@ -142,6 +145,8 @@ pub struct World<'b> {
     pub(super) station: Station,
     pub(super) hosts: Vec<Host>,
     pub(super) truth: Truth,
+    /// By the number of their command.
+    pub(super) wardens: Vec<Warden>,
     /// By place, as last submitted.
     pub(super) pages: Vec<Rc<Page>>,
     /// Messages not submitted yet.
@@ -180,6 +185,7 @@ impl<'b> World<'b> {
             station: Station::new(Ledger::new(book.ledger_id)),
             hosts: Vec::with_capacity(hosts),
             truth: Truth::default(),
+            wardens: Vec::new(),
             pages: Vec::with_capacity(32),
             left: terms.messages,
             pending: None,
@@ -282,8 +288,9 @@ impl<'b> World<'b> {
             Happening::Up(uplink) => self.hear_up(*uplink),
             Happening::Wake(host, life) => self.wake(host, life),
             Happening::Work(host, life, ticket) => self.go_on(host, life, ticket),
-            Happening::Timeout(host, life, ticket) => self.time_is_up(host, life, ticket),
+            Happening::Deadline(child) => self.deadline(child),
             Happening::ChildEnd(child) => self.child_end(child),
+            Happening::LastWord(child) => self.write_end(child),
             Happening::Strike(number) => self.strike(self.plan.blows[number].1),
             Happening::Fuse(whom, life) => self.burn(whom, life),
             Happening::StationUp => self.station_up(),

@@ -30,6 +30,7 @@ impl Courier {
         let greeting = self.roster.hello(node, origin, hello, now);
         let contact = match greeting {
             Greeting::Full => return self.count("hello_roster_full"),
+            Greeting::Doubtful => return self.count("hello_doubtful"),
             Greeting::Conflict { reason, first } => {
                 self.count("hello_conflict");
                 if first {

@@ -111,6 +111,21 @@ fn origin(journal: u128, instance: u128) -> Origin {
     }
 }
 
+/// The node comes with another journal; nobody is believed to on one hello.
+fn reimaged(courier: &mut Courier, at: Moment) -> Vec<Action> {
+    let hello = |wall| Event::Hello {
+        node: ship(1),
+        origin: origin(2, 2),
+        hello: Box::new(Hello {
+            at: wall,
+            ..hello_of(1)
+        }),
+    };
+    let first = courier.on(hello(at.wall - jiff::SignedDuration::from_secs(1)), at);
+    assert!(moves(&first).is_empty(), "{first:?}");
+    courier.on(hello(at.wall), at)
+}
+
 fn hello_of(counter: u64) -> Hello {
     Hello {
         counter,
@@ -624,15 +639,7 @@ fn a_lost_journal_interrupts_what_was_sent_and_starts_the_numbers_again() {
         courier.on(Event::Tick, now(second));
     }
     submit(&mut courier, 2, Options::standard());
-    let hello = Box::new(hello_of(1));
-    let actions = courier.on(
-        Event::Hello {
-            node: ship(1),
-            origin: origin(2, 2),
-            hello,
-        },
-        now(50),
-    );
+    let actions = reimaged(&mut courier, now(50));
     assert_eq!(
         (moves(&actions), faults(&actions)),
         (vec![State::Interrupted], vec!["journal lost"])

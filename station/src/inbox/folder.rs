@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{self, DirBuilder, Metadata, OpenOptions},
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -15,6 +15,7 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde_json::{Value, json};
+use steward_files::sync_directory;
 use uuid::Uuid;
 
 use super::{intake::MAX_FILE, names::Claimed, report, settle::Look};
@@ -91,8 +92,8 @@ impl Folder {
     /// Makes claims durable. After a power cut a claim must not lie in the inbox again under its old
     /// name: it would be a new request.
     pub(super) fn sync_claims(&self) -> io::Result<()> {
-        sync_folder(&self.processing())?;
-        sync_folder(&self.root)
+        sync_directory(&self.processing())?;
+        sync_directory(&self.root)
     }
 
     /// Moves a claimed file back, unless its name has been taken again.
@@ -241,10 +242,6 @@ pub(super) fn noted(path: &Path) -> PathBuf {
 /// Renames, and fails if the new name is taken.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Returns what kind of thing it is that is not a regular file.

@@ -5,9 +5,9 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
@@ -17,6 +17,7 @@ use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat},
     io::Errno,
 };
+use steward_files::Spot;
 
 /// Directories are the owner's; the umask may take more away.
 const DIRECTORY: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
@@ -82,10 +83,10 @@ impl Place {
                 source: errno.into(),
             }
         };
-        std::fs::create_dir_all(root).map_err(|source| PlaceError::Io {
+        steward_files::make_directories(root).map_err(|error| PlaceError::Io {
             doing: "make the directory for",
             path: path.to_owned(),
-            source,
+            source: error.source,
         })?;
         let directory = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let mut parent = openat(CWD, root, directory, Mode::empty()).map_err(io("open"))?;
@@ -155,14 +156,23 @@ impl Place {
         // Only one writer there is; what it left half done is overwritten.
         let digest = steward_protocol::Digest::of(self.name.as_bytes()).to_string();
         let temporary = format!(".{}.new", digest.get(..16).unwrap_or_default());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = openat(&self.parent, &temporary, flags | OFlags::CLOEXEC, FILE)
-            .map_err(|errno| self.io("write")(errno.into()))?;
-        let mut file = File::from(file);
-        file.write_all(content)
-            .and_then(|()| file.sync_all())
-            .map_err(self.io("write"))?;
-        renameat(&self.parent, &temporary, &self.parent, &self.name)
+        let spot = Spot {
+            directory: self.parent.as_fd(),
+            name: self.name.as_ref(),
+            beside: temporary.as_ref(),
+        };
+        spot.replace(content, FILE.as_raw_mode())
+            .map_err(self.io("write"))
+    }
+
+    /// Puts the complete file `from` there, which has to be on the same file system. Durable when this
+    /// returns. A link in its place is replaced, not followed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a directory is there, and when the system says no.
+    pub fn put(&self, from: &Path) -> Result<(), PlaceError> {
+        renameat(CWD, from, &self.parent, &self.name)
             .map_err(|errno| self.io("move into place")(errno.into()))?;
         rustix::fs::fsync(&self.parent).map_err(|errno| self.io("make durable")(errno.into()))
     }

@@ -28,6 +28,14 @@ fn origin(journal: u128, instance: u128) -> Origin {
     }
 }
 
+/// The hello of a first start, said at that second.
+fn hello_at(second: u64) -> Hello {
+    Hello {
+        at: at(second).wall,
+        ..hello(1)
+    }
+}
+
 fn hello(counter: u64) -> Hello {
     Hello {
         counter,
@@ -167,12 +175,58 @@ fn another_journal_is_a_conflict_while_the_first_is_there_and_a_new_image_when_i
     for second in [26, 36] {
         roster.tick(at(second));
     }
-    let late = roster.hello(&ship(), &origin(2, 2), &hello(1), at(37));
+    let late = roster.hello(&ship(), &origin(2, 2), &hello_at(37), at(37));
     assert!(matches!(late, Greeting::Reimaged { .. }), "{late:?}");
     assert_eq!(
         roster.get(&ship()).expect("known").record.journal_id,
         Some(origin(2, 2).journal_id)
     );
+}
+
+#[test]
+fn nobody_takes_the_place_of_a_silent_node_by_one_hello() {
+    type Said = (Origin, u64);
+    let known = || (origin(1, 2), hello(2));
+    let (old, new, newer) = (origin(1, 1), origin(2, 3), origin(3, 4));
+    let rows: [(&str, &[Said], bool); 7] = [
+        ("one", &[(old.clone(), 0)], false),
+        (
+            "the same twice",
+            &[(old.clone(), 0), (old.clone(), 0)],
+            false,
+        ),
+        (
+            "an earlier one behind it",
+            &[(old.clone(), 5), (old.clone(), 0)],
+            false,
+        ),
+        ("another", &[(old.clone(), 0), (old.clone(), 5)], true),
+        ("one each of two", &[(old, 0), (new.clone(), 5)], false),
+        (
+            "another start of a new journal",
+            &[(new.clone(), 0), (origin(2, 9), 5)],
+            true,
+        ),
+        (
+            "two that take turns",
+            &[(new.clone(), 0), (newer.clone(), 1), (new, 2), (newer, 3)],
+            true,
+        ),
+    ];
+    for (what, said, is_believed) in rows {
+        let mut roster = listening(Vec::new());
+        let (origin, first) = known();
+        roster.hello(&ship(), &origin, &first, at(0));
+        for second in [26, 36] {
+            roster.tick(at(second));
+        }
+        let mut believed = false;
+        for (origin, second) in said {
+            let greeting = roster.hello(&ship(), origin, &hello_at(*second), at(40));
+            believed |= matches!(greeting, Greeting::Reimaged { .. });
+        }
+        assert_eq!(believed, is_believed, "{what}");
+    }
 }
 
 #[test]
@@ -186,7 +240,7 @@ fn after_a_restart_another_journal_waits_until_the_first_had_time_to_speak() {
         Greeting::Conflict { .. }
     ));
     assert!(matches!(
-        roster.hello(&ship(), &origin(2, 2), &hello(1), at(60)),
+        roster.hello(&ship(), &origin(2, 2), &hello_at(60), at(60)),
         Greeting::Reimaged { .. }
     ));
 }

@@ -1,16 +1,15 @@
 //! The files a station may send: those below its `files/` directory, and nothing that a link leads
 //! out of it to. Blocks; callers see to that.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::{FileExt, MetadataExt},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    io::Errno,
+};
+use steward_files::{Pinned, PinnedError};
 use steward_protocol::{
-    Body, Digest, Message,
+    Body, Message,
     body::SendBody,
     transfer::{Failed, Failure},
 };
@@ -20,96 +19,48 @@ use crate::view::Problem;
 /// The directory of the files that may be sent, in the state directory.
 pub const FILES: &str = "files";
 
-/// Bytes read at a time while a digest is taken.
-const GULP: usize = 1 << 20;
-
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Face {
-    inode: (u64, u64),
-    bytes: u64,
-    modified: (i64, i64),
+/// Opens `source` below `files/` and takes its digest, which takes a while.
+pub(super) fn take(state_dir: &Path, source: &str) -> Result<Pinned, Failed> {
+    let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => Failed::new(
+            Failure::Gone,
+            format!("there is no file {FILES}/{source} at the station"),
+        ),
+        Some(Errno::XDEV | Errno::LOOP) => Failed::new(
+            Failure::Refused,
+            format!("{FILES}/{source} leads out of {FILES}/, and only what is below it is sent"),
+        ),
+        _ => Failed::new(
+            Failure::Storage,
+            format!("{FILES}/{source} cannot be read: {error}"),
+        ),
+    };
+    let file = open(state_dir, source).map_err(failed)?;
+    Pinned::take(file).map_err(|error| match error {
+        PinnedError::Irregular => Failed::new(
+            Failure::Refused,
+            format!("{FILES}/{source} is not a regular file"),
+        ),
+        PinnedError::Changed => Failed::new(
+            Failure::Changed,
+            format!("{FILES}/{source} changed while it was read"),
+        ),
+        PinnedError::Look(error) | PinnedError::Read(error) => failed(error),
+    })
 }
 
-impl Face {
-    fn of(file: &File) -> io::Result<Self> {
-        let found = file.metadata()?;
-        Ok(Self {
-            inode: (found.dev(), found.ino()),
-            bytes: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        })
-    }
-}
-
-/// A file whose length and digest are known.
-#[derive(Debug)]
-pub(super) struct Pinned {
-    file: File,
-    face: Face,
-    pub(super) bytes: u64,
-    pub(super) blake3: Digest,
-}
-
-impl Pinned {
-    /// Opens `source` below `files/` and takes its digest, which takes a while.
-    pub(super) fn take(state_dir: &Path, source: &str) -> Result<Self, Failed> {
-        let failed = |error: io::Error| match error
-            .raw_os_error()
-            .map(rustix::io::Errno::from_raw_os_error)
-        {
-            Some(rustix::io::Errno::NOENT) => Failed::new(
-                Failure::Gone,
-                format!("there is no file {FILES}/{source} at the station"),
-            ),
-            Some(rustix::io::Errno::XDEV | rustix::io::Errno::LOOP) => Failed::new(
-                Failure::Refused,
-                format!(
-                    "{FILES}/{source} leads out of {FILES}/, and only what is below it is sent"
-                ),
-            ),
-            _ => Failed::new(
-                Failure::Storage,
-                format!("{FILES}/{source} cannot be read: {error}"),
-            ),
-        };
-        let file = open(state_dir, source).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            let reason = format!("{FILES}/{source} is not a regular file");
-            return Err(Failed::new(Failure::Refused, reason));
-        }
-        let face = Face::of(&file).map_err(failed)?;
-        let (bytes, hasher) = hash(&file).map_err(failed)?;
-        if bytes != face.bytes || Face::of(&file).map_err(failed)? != face {
-            let reason = format!("{FILES}/{source} changed while it was read");
-            return Err(Failed::new(Failure::Changed, reason));
-        }
-        Ok(Self {
-            file,
-            face,
-            bytes,
-            blake3: hasher.finalize().into(),
-        })
-    }
-
-    /// Reads `length` bytes from `offset` on.
-    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Failed> {
-        let mut bytes = vec![0; length];
-        let read = self.file.read_exact_at(&mut bytes, offset);
-        // Asked afterwards: what was read is what the digest was taken of.
-        let unchanged = Face::of(&self.file).is_ok_and(|face| face == self.face);
-        match read {
-            _ if !unchanged => Err(Failed::new(
-                Failure::Changed,
-                "the file changed at the station while it was sent",
-            )),
-            Ok(()) => Ok(bytes),
-            Err(error) => Err(Failed::new(
-                Failure::Storage,
-                format!("the file cannot be read at the station: {error}"),
-            )),
-        }
-    }
+/// Reads a part of a file that is being sent.
+pub(super) fn read(pinned: &Pinned, offset: u64, length: usize) -> Result<Vec<u8>, Failed> {
+    pinned.read(offset, length).map_err(|error| match error {
+        PinnedError::Irregular | PinnedError::Changed => Failed::new(
+            Failure::Changed,
+            "the file changed at the station while it was sent",
+        ),
+        PinnedError::Look(error) | PinnedError::Read(error) => Failed::new(
+            Failure::Storage,
+            format!("the file cannot be read at the station: {error}"),
+        ),
+    })
 }
 
 /// Makes the directory of files that may be sent.
@@ -133,21 +84,6 @@ fn open(state_dir: &Path, source: &str) -> io::Result<File> {
         Mode::empty(),
         resolve,
     )?))
-}
-
-/// Takes in what a file holds, from its beginning.
-pub(super) fn hash(file: &File) -> io::Result<(u64, blake3::Hasher)> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; GULP];
-    let mut offset = 0;
-    loop {
-        let count = file.read_at(&mut buffer, offset)?;
-        if count == 0 {
-            return Ok((offset, hasher));
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        offset += count as u64;
-    }
 }
 
 /// Writes down, in messages that send a file, what that file is now. From here on another content
@@ -181,8 +117,8 @@ pub fn pin(state_dir: &Path, messages: &mut [Message]) -> Result<(), Vec<Problem
 }
 
 fn pin_one(state_dir: &Path, body: &mut SendBody) -> Result<(), String> {
-    let pinned = Pinned::take(state_dir, &body.source).map_err(|failed| failed.reason)?;
-    let (bytes, blake3) = (pinned.bytes, pinned.blake3);
+    let pinned = take(state_dir, &body.source).map_err(|failed| failed.reason)?;
+    let (bytes, blake3) = (pinned.bytes(), pinned.blake3());
     if body.bytes.is_some_and(|wanted| wanted != bytes)
         || body.blake3.is_some_and(|wanted| wanted != blake3)
     {
@@ -199,6 +135,8 @@ fn pin_one(state_dir: &Path, body: &mut SendBody) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink};
+
+    use steward_protocol::Digest;
 
     use super::*;
 
@@ -224,7 +162,7 @@ mod tests {
             ("below", Some(Failure::Refused)),
             ("missing", Some(Failure::Gone)),
         ] {
-            let taken = Pinned::take(state.path(), source);
+            let taken = take(state.path(), source);
             assert_eq!(taken.err().map(|failed| failed.why), expected, "{source}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, io, time::Duration};
 
+use steward_files::Sink;
 use steward_protocol::{
     Body,
     transfer::{
@@ -16,7 +17,6 @@ use super::{
     lane::{Ended, Heard, Lane},
     results::Place,
     shelf::{Record, Shelf},
-    sink::Sink,
 };
 use crate::store::Carriage;
 

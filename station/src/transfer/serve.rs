@@ -1,5 +1,6 @@
 //! Sends a file of the station to a node that asks for it, as it was when the message was accepted.
 
+use steward_files::Pinned;
 use steward_protocol::{
     Body, Digest,
     body::SendBody,
@@ -11,7 +12,7 @@ use steward_protocol::{
 use tokio::task::{block_in_place, spawn_blocking};
 
 use super::{
-    files::{FILES, Pinned},
+    files::{self, FILES},
     lane::{Heard, Lane},
 };
 use crate::store::Carriage;
@@ -38,10 +39,10 @@ pub(super) async fn serve(lane: &mut Lane, carriage: &Carriage) {
     };
     let chunk = CHUNK.min(lane.ground.bus.max_payload() / 2).max(1);
     let mut sender = Sender::new(Manner::Asked, FILE_RUN, chunk, lane.now());
-    sender.on(Event::Available(pinned.bytes), lane.now());
+    sender.on(Event::Available(pinned.bytes()), lane.now());
     let end = End::Whole(Whole {
-        bytes: pinned.bytes,
-        blake3: pinned.blake3,
+        bytes: pinned.bytes(),
+        blake3: pinned.blake3(),
         command: None,
     });
     sender.on(Event::Ends(&end), lane.now());
@@ -71,9 +72,9 @@ pub(super) async fn serve(lane: &mut Lane, carriage: &Carriage) {
 
 async fn open(lane: &Lane, body: &SendBody) -> Result<Pinned, Failed> {
     let (state_dir, source) = (lane.ground.state_dir.clone(), body.source.clone());
-    let taken = spawn_blocking(move || Pinned::take(&state_dir, &source)).await;
+    let taken = spawn_blocking(move || files::take(&state_dir, &source)).await;
     let pinned = taken.map_err(|error| Failed::new(Failure::Storage, error.to_string()))??;
-    if Some(pinned.bytes) != body.bytes || Some(pinned.blake3) != body.blake3 {
+    if Some(pinned.bytes()) != body.bytes || Some(pinned.blake3()) != body.blake3 {
         let reason = format!(
             "{FILES}/{} at the station is not what it was when the message was accepted",
             body.source
@@ -93,7 +94,7 @@ async fn send(
     let read = match piece.bytes {
         // The last word needs no file, which may be what is wrong.
         0 => Ok(Vec::new()),
-        bytes => block_in_place(|| pinned.read(piece.offset, bytes)),
+        bytes => block_in_place(|| files::read(pinned, piece.offset, bytes)),
     };
     let bytes = match read {
         Ok(bytes) => bytes,

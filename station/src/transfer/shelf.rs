@@ -2,16 +2,16 @@
 //! are of, and, once all of it is here, the record that says so. Blocks; callers see to that.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use steward_files::{Sink, Spot, remove, sync_directory};
 use steward_protocol::{MessageId, NodeName, transfer::Whole};
-
-use super::sink::Sink;
 
 /// The directories of outputs and of files on their way, in the state directory.
 pub const OUTPUTS: &str = "outputs";
@@ -22,6 +22,9 @@ const BYTES: &str = "bytes";
 const RUN: &str = "run";
 const END: &str = "end.json";
 const END_NEW: &str = "end.new";
+
+/// Only the station's user sees what nodes send.
+const PRIVATE: u32 = 0o600;
 
 /// What a complete transfer came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +91,7 @@ impl Shelf {
         if run.is_none() {
             sink.reset()?;
         }
-        sync_dir(&self.dir)?;
+        sync_directory(&self.dir)?;
         Ok((run, sink))
     }
 
@@ -99,27 +102,17 @@ impl Shelf {
         let mut file = File::create(self.dir.join(RUN))?;
         write!(file, "{run}")?;
         file.sync_data()?;
-        sync_dir(&self.dir)
+        sync_directory(&self.dir)
     }
 
     /// Writes down that all of it is here. Durable when this returns.
     pub(super) fn finish(&self, record: &Record) -> io::Result<()> {
-        let new = self.dir.join(END_NEW);
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.sync_data()?;
-        fs::rename(&new, self.dir.join(END))?;
-        sync_dir(&self.dir)
-    }
-}
-
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        let directory = File::open(&self.dir)?;
+        let spot = Spot {
+            directory: directory.as_fd(),
+            name: OsStr::new(END),
+            beside: OsStr::new(END_NEW),
+        };
+        spot.replace(&serde_json::to_vec(record)?, PRIVATE)
     }
 }

@@ -10,13 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use steward_files::{Attributes, make_directories};
 use steward_protocol::body::WriteBody;
 
 use super::WriteError;
-
-/// Permissions of a directory that is made on the way.
-const NEW_DIRECTORY: u32 = 0o755;
 
 /// The directory a file goes to. While it lives, no other run writes there.
 #[derive(Debug)]
@@ -54,7 +52,11 @@ impl Place {
         let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
         let name = path.file_name().unwrap_or(OsStr::new("")).to_owned();
         if body.parents {
-            make(&parent)?;
+            make_directories(&parent).map_err(|error| WriteError::System {
+                doing: error.doing,
+                path: error.path,
+                source: error.source,
+            })?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&parent, flags, Mode::empty()).map_err(|errno| {
@@ -133,6 +135,15 @@ impl Place {
     }
 }
 
+impl Found {
+    /// Tells whether it has these attributes already.
+    pub(super) fn has(&self, attributes: &Attributes) -> bool {
+        attributes.mode == self.mode
+            && attributes.uid.is_none_or(|uid| uid == self.uid)
+            && attributes.gid.is_none_or(|gid| gid == self.gid)
+    }
+}
+
 impl From<&Stat> for Found {
     fn from(stat: &Stat) -> Self {
         Self {
@@ -170,29 +181,6 @@ fn follow(path: &Path) -> Result<PathBuf, WriteError> {
             path: path.to_owned(),
             source,
         },
-    })
-}
-
-/// Makes a directory and those above it, each durable before the next.
-fn make(directory: &Path) -> Result<(), WriteError> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let Some(above) = directory.parent() else {
-        return Ok(());
-    };
-    make(above)?;
-    let made = match rustix::fs::mkdirat(CWD, directory, Mode::from_raw_mode(NEW_DIRECTORY)) {
-        // Somebody else was faster.
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {
-            File::open(above).and_then(|above| above.sync_all())
-        }
-        Err(errno) => Err(errno.into()),
-    };
-    made.map_err(|source| WriteError::System {
-        doing: "make the directory",
-        path: directory.to_owned(),
-        source,
     })
 }
 

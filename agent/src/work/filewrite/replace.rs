@@ -9,17 +9,12 @@ use std::{
     os::unix::ffi::OsStrExt,
 };
 
-use rustix::{
-    fs::{AtFlags, Dir, Gid, Mode, OFlags, RenameFlags, Uid},
-    io::Errno,
-};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use steward_files::{Attributes, AttributesError, Over, Spot};
 use steward_protocol::Digest;
 use uuid::Uuid;
 
-use super::{
-    WriteError,
-    place::{Found, Place},
-};
+use super::{WriteError, place::Place};
 
 /// What the name of every temporary begins with.
 const PREFIX: &str = ".steward-";
@@ -29,35 +24,6 @@ const NAME_DIGITS: usize = 16;
 
 /// What is read and written at once.
 const PIECE: usize = 64 << 10;
-
-/// What a new file is given besides its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Attributes {
-    /// Its permissions.
-    pub(super) mode: u32,
-    /// Its owner; the agent's user where nothing is said.
-    pub(super) uid: Option<u32>,
-    /// Its group; that of the agent's user, or of the directory.
-    pub(super) gid: Option<u32>,
-}
-
-impl Attributes {
-    /// Tells whether a file has them already.
-    pub(super) fn are_those_of(&self, found: &Found) -> bool {
-        self.mode == found.mode
-            && self.uid.is_none_or(|uid| uid == found.uid)
-            && self.gid.is_none_or(|gid| gid == found.gid)
-    }
-}
-
-/// What may be in the place of the new file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition {
-    /// Whatever there is.
-    Any,
-    /// Nothing, at the very moment of the rename.
-    Absent,
-}
 
 /// A file that is being written beside its place. Dropped, it goes.
 #[derive(Debug)]
@@ -122,59 +88,41 @@ impl<'a> Temporary<'a> {
 
     /// Gives it its attributes and makes it durable.
     pub(super) fn finish(&self, attributes: &Attributes) -> Result<(), WriteError> {
-        let failed = |doing| move |error| self.place.failed(doing, error);
-        let present = rustix::fs::fstat(&self.file)
-            .map_err(io::Error::from)
-            .map_err(failed("look at the temporary file for"))?;
-        let uid = attributes.uid.filter(|uid| *uid != present.st_uid);
-        let gid = attributes.gid.filter(|gid| *gid != present.st_gid);
-        // The owner first: changing it takes set-user-id away.
-        if uid.is_some() || gid.is_some() {
-            rustix::fs::fchown(&self.file, uid.map(Uid::from_raw), gid.map(Gid::from_raw))
-                .map_err(io::Error::from)
-                .map_err(failed("set the owner of"))?;
-        }
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(attributes.mode))
-            .map_err(io::Error::from)
-            .map_err(failed("set the permissions of"))?;
+        attributes.give(&self.file).map_err(|error| match error {
+            AttributesError::Look(error) => {
+                self.place.failed("look at the temporary file for", error)
+            }
+            AttributesError::Owner(error) => self.place.failed("set the owner of", error),
+            AttributesError::Permissions(error) => {
+                self.place.failed("set the permissions of", error)
+            }
+        })?;
         self.file
             .sync_all()
-            .map_err(failed("make the new content durable for"))
+            .map_err(|error| self.place.failed("make the new content durable for", error))
     }
 
     /// Puts it in its place, durably.
-    pub(super) fn put(mut self, condition: Condition) -> Result<(), WriteError> {
-        let (place, directory) = (self.place, self.place.directory());
-        let renamed = match condition {
-            Condition::Any => rustix::fs::renameat(directory, &self.name, directory, &place.name),
-            Condition::Absent => self.put_absent(),
+    pub(super) fn put(mut self, over: Over) -> Result<(), WriteError> {
+        let place = self.place;
+        let spot = Spot {
+            directory: place.directory(),
+            name: &place.name,
+            beside: self.name.as_ref(),
         };
-        match renamed {
-            Ok(()) => self.put = true,
-            Err(Errno::EXIST) if condition == Condition::Absent => {
+        match spot.rename(over) {
+            Ok(()) => {}
+            Err(error) if over == Over::Nothing && error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(WriteError::There {
                     path: place.path.clone(),
                     bytes: place.look().ok().flatten().map_or(0, |found| found.bytes),
                 });
             }
-            Err(errno) => return Err(place.failed("replace", errno.into())),
+            Err(error) => return Err(place.failed("replace", error)),
         }
-        rustix::fs::fsync(directory)
-            .map_err(|errno| place.failed("make durable the directory of", errno.into()))
-    }
-
-    /// Renames it unless something is there; nothing can come in between.
-    fn put_absent(&self) -> Result<(), Errno> {
-        let (place, directory) = (self.place, self.place.directory());
-        let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(directory, &self.name, directory, &place.name, flags) {
-            // Not every file system can do it; a second name does the same.
-            Err(Errno::INVAL | Errno::NOSYS) => {}
-            other => return other,
-        }
-        let flags = AtFlags::empty();
-        rustix::fs::linkat(directory, &self.name, directory, &place.name, flags)?;
-        rustix::fs::unlinkat(directory, &self.name, flags)
+        let synced = spot.sync();
+        self.put = true;
+        synced.map_err(|error| place.failed("make durable the directory of", error))
     }
 }
 

@@ -236,13 +236,8 @@ fn the_deadline_and_a_lost_journal_do_not_turn_a_request_into_proof() {
     cancel(&mut courier, 1, now(1));
     assert_eq!(moves(&courier.on(Event::Tick, now(61))), [State::Unknown]);
     courier.on(Event::Tick, now(90));
-    let hello = Box::new(hello_of(1));
-    let reimaged = Event::Hello {
-        node: ship(1),
-        origin: origin(2, 2),
-        hello,
-    };
-    assert_eq!(moves(&courier.on(reimaged, now(100))), [State::Interrupted]);
+    let lost = reimaged(&mut courier, now(100));
+    assert_eq!(moves(&lost), [State::Interrupted]);
 }
 
 #[test]
@@ -402,13 +397,7 @@ fn a_lost_journal_lets_go_of_what_waited_and_numbers_it_anew() {
     for second in [26, 36, 40] {
         courier.on(Event::Tick, now(second));
     }
-    let hello = Box::new(hello_of(1));
-    let reimaged = Event::Hello {
-        node: ship(1),
-        origin: origin(2, 2),
-        hello,
-    };
-    let actions = courier.on(reimaged, now(50));
+    let actions = reimaged(&mut courier, now(50));
     assert_eq!(
         (moves(&actions), releases(&actions)),
         (vec![State::Interrupted], vec![2])

@@ -61,7 +61,11 @@ fn a_fault_the_station_raises_says_of_whom_what_happened_and_what_was_decided() 
     for second in [30, 40, 50] {
         courier.on(Event::Tick, now(second));
     }
-    let lost = hello(&mut courier, origin(2, 2), hello_of(1), now(51));
+    let later = Hello {
+        at: now(51).wall,
+        ..hello_of(1)
+    };
+    let lost = hello(&mut courier, origin(2, 2), later, now(51));
     for (actions, at, kind, detail, verdict) in [
         (
             unknown,

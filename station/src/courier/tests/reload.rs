@@ -54,15 +54,6 @@ fn hold(courier: &mut Courier, number: u128, holder: u64) -> Vec<Action> {
     courier.accept(Arc::new(accepted), now(1))
 }
 
-fn reimaged(courier: &mut Courier, at: Moment) -> Vec<Action> {
-    let event = Event::Hello {
-        node: ship(1),
-        origin: origin(2, 2),
-        hello: Box::new(hello_of(1)),
-    };
-    courier.on(event, at)
-}
-
 #[test]
 fn a_restart_finds_what_was_recorded() {
     let mut courier = courier();

@@ -1,5 +1,6 @@
 //! A file that is being received: appended to, made durable, and known by its digest at every step.
-//! Blocks; callers see to that. Knows nothing of where the bytes come from.
+//!
+//! Knows nothing of where the bytes come from.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,14 +11,14 @@ use std::{
 
 use steward_protocol::Digest;
 
-use super::source::hash;
+use crate::source::hash;
 
 /// Nobody else sees a file before all of it is there.
 const PRIVATE: u32 = 0o600;
 
 /// A file that is being received.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub struct Sink {
     path: PathBuf,
     file: File,
     length: u64,
@@ -27,7 +28,11 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Opens the file and takes in what is there from before.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system says no.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let file = OpenOptions::new()
             .read(true)
@@ -50,27 +55,31 @@ impl Sink {
     }
 
     /// Returns how many bytes are there durably.
-    pub(super) fn durable(&self) -> u64 {
+    pub fn durable(&self) -> u64 {
         self.durable.0
     }
 
     /// Returns where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Returns the file.
-    pub(super) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Returns the digest of what is there.
-    pub(super) fn blake3(&self) -> Digest {
+    pub fn blake3(&self) -> Digest {
         self.hasher.finalize().into()
     }
 
     /// Appends bytes.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system says no.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
         self.hasher.update(bytes);
@@ -78,20 +87,32 @@ impl Sink {
     }
 
     /// Makes durable what was appended.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system says no.
+    pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.durable = (self.length, self.hasher.clone());
         Ok(())
     }
 
     /// Goes back to what is durable.
-    pub(super) fn go_back(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system says no.
+    pub fn go_back(&mut self) -> io::Result<()> {
         (self.length, self.hasher) = self.durable.clone();
         self.file.set_len(self.length)
     }
 
     /// Begins from the beginning.
-    pub(super) fn reset(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system says no.
+    pub fn reset(&mut self) -> io::Result<()> {
         self.durable = (0, blake3::Hasher::new());
         self.go_back()
     }
