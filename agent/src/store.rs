@@ -3,7 +3,7 @@
 //! Decides nothing: what is written comes from [`crate::journal`].
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use rusqlite_migration::{Error as MigrationError, MigrationDefinitionError};
+use steward_files::FileError;
 use steward_protocol::{JournalId, NodeName, Outcome};
 
 use crate::journal::{Identity, Image, Ticket, Write, spool::Notice};
@@ -137,6 +138,10 @@ pub enum StoreError {
 
 fn sql(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| StoreError::Sql { doing, source }
+}
+
+fn unable(error: FileError) -> StoreError {
+    file(error.doing, &error.path)(error.source)
 }
 
 fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
@@ -366,31 +371,18 @@ impl StoreError {
 
 /// Locks the state directory for this process.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(file("open", path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(file("lock", path)(source)),
-    }
+    let lock = steward_files::lock(path).map_err(unable)?;
+    lock.ok_or_else(|| StoreError::Locked {
+        path: path.to_owned(),
+    })
 }
 
 /// Creates the journal under another name and moves it into place when it is whole: a database
 /// created in place could not be opened after a power cut during its creation.
 fn create(dir: &Path, owner: &Owner) -> Result<(), StoreError> {
     let new = dir.join(NEW_FILE);
-    for leftover in [NEW_FILE, NEW_JOURNAL] {
-        match fs::remove_file(dir.join(leftover)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(file("remove", &new)(error)),
-        }
+    for leftover in [NEW_FILE, NEW_JOURNAL].map(|name| dir.join(name)) {
+        steward_files::remove(&leftover).map_err(file("remove", &leftover))?;
     }
     // Not in WAL mode: closing would then have to move the log, and does not say when it could not.
     let mut connection = bare(&new)?;
@@ -407,11 +399,7 @@ fn create(dir: &Path, owner: &Owner) -> Result<(), StoreError> {
     // The log beside it gets the same mode: commands and their output are nobody else's business.
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600))
         .map_err(file("close to others", &new))?;
-    steward_files::put(&new, &dir.join(FILE)).map_err(|error| StoreError::Io {
-        doing: error.doing,
-        path: error.path,
-        source: error.source,
-    })
+    steward_files::put(&new, &dir.join(FILE)).map_err(unable)
 }
 
 /// What a start does first with the file.

@@ -34,6 +34,22 @@ pub struct Ack {
     pub outcome: Option<Outcome>,
 }
 
+impl Ack {
+    /// Returns the answer to an order that is not taken now.
+    pub fn deferred((id, digest): (MessageId, Digest), why: Deferral, at: Timestamp) -> Self {
+        Self {
+            id,
+            digest,
+            state: State::Deferred,
+            at,
+            reason: None,
+            deferral: Some(why),
+            expected_seq: None,
+            outcome: None,
+        }
+    }
+}
+
 /// Why an order was not taken now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -177,10 +177,7 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, HttpError> {
     };
     let temporary = path.with_extension("new");
     for leftover in [&temporary, &path.to_owned()] {
-        match fs::remove_file(leftover) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
+        steward_files::remove(leftover).map_err(failed)?;
     }
     let listener = UnixListener::bind(&temporary).map_err(failed)?;
     fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600)).map_err(failed)?;

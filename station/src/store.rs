@@ -32,6 +32,7 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use steward_files::FileError;
 use steward_protocol::{LedgerId, NodeName};
 use uuid::Uuid;
 
@@ -139,6 +140,10 @@ pub enum StoreError {
 /// Names what was being done when a statement failed.
 fn sql(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| StoreError::Sql { what, source }
+}
+
+fn unable(error: FileError) -> StoreError {
+    file(error.doing, &error.path)(error.source)
 }
 
 fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -254,21 +259,8 @@ impl StoreError {
 
 fn lock(state_dir: &Path) -> Result<File, StoreError> {
     let path = state_dir.join("station.lock");
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(file("create", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-        Err(fs::TryLockError::Error(source)) => Err(StoreError::File {
-            what: "lock",
-            path,
-            source,
-        }),
-    }
+    let lock = steward_files::lock(&path).map_err(unable)?;
+    lock.ok_or(StoreError::Locked { path })
 }
 
 /// Creates the ledger under another name and renames it when it is whole: a database created in
@@ -276,11 +268,7 @@ fn lock(state_dir: &Path) -> Result<File, StoreError> {
 fn create(state_dir: &Path, path: &Path, station: &NodeName) -> Result<(), StoreError> {
     let temporary = state_dir.join(NEW_FILE);
     for leftover in [NEW_FILE, NEW_JOURNAL].map(|name| state_dir.join(name)) {
-        match fs::remove_file(&leftover) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(file("remove", &leftover)(error)),
-        }
+        steward_files::remove(&leftover).map_err(file("remove", &leftover))?;
     }
     // Not in WAL mode: closing would then have to move the log, and does not say when it could not.
     let mut connection = Connection::open(&temporary).map_err(sql("create a database"))?;
@@ -299,11 +287,7 @@ fn create(state_dir: &Path, path: &Path, station: &NodeName) -> Result<(), Store
     // The log beside it gets the same mode: commands and their output are nobody else's business.
     fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
         .map_err(file("close to others", &temporary))?;
-    steward_files::put(&temporary, path).map_err(|error| StoreError::File {
-        what: error.doing,
-        path: error.path,
-        source: error.source,
-    })
+    steward_files::put(&temporary, path).map_err(unable)
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steward_protocol::{Ack, Deferral, Digest, MessageId, Sealed, State};
+use steward_protocol::{Ack, Digest, MessageId, Sealed, State};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{BATCH, BeginReply, CancelReply, DueReply, Job, KeeperError, OfferReply, Told, chain};
@@ -216,7 +216,7 @@ impl Desk {
                 Some(name),
             ) => Ok(Some(Ack {
                 expected_seq: *expected_seq,
-                ..not_now(name, *deferral, now)
+                ..Ack::deferred(name, *deferral, now.wall)
             })),
             (Offered::Ignored(_), _) | (Offered::Deferred { .. }, None) => Ok(None),
         }
@@ -238,7 +238,7 @@ impl Desk {
                 Some(name),
             ) => Ok(Some(Ack {
                 expected_seq: *expected_seq,
-                ..not_now(name, *deferral, now)
+                ..Ack::deferred(name, *deferral, now.wall)
             })),
             (Cancelled::Ignored(_), _) | (Cancelled::Deferred { .. }, None) => Ok(None),
         }
@@ -313,19 +313,6 @@ impl Desk {
         for reply in replies {
             reply.send(Err(error.clone())).ok();
         }
-    }
-}
-
-fn not_now((id, digest): (MessageId, Digest), deferral: Deferral, now: &Moment) -> Ack {
-    Ack {
-        id,
-        digest,
-        state: State::Deferred,
-        at: now.wall,
-        reason: None,
-        deferral: Some(deferral),
-        expected_seq: None,
-        outcome: None,
     }
 }
 

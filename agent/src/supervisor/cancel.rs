@@ -1,7 +1,7 @@
 //! Takes cancellations in: reads, checks, asks the journal with one commit, tells whoever is at work
 //! on such an order, answers.
 
-use steward_protocol::{Ack, Deferral, Domain, State, Subject};
+use steward_protocol::{Ack, Deferral, Domain, Subject};
 
 use super::context::Context;
 use crate::{
@@ -72,14 +72,6 @@ async fn answer(context: &Context, domain: &Domain, ack: Ack) {
 
 /// The answer when nothing can be made durable, nor be looked at (rule J8).
 fn no_storage(context: &Context, cancellation: &Cancellation) -> Ack {
-    Ack {
-        id: cancellation.body.id,
-        digest: cancellation.body.digest,
-        state: State::Deferred,
-        at: context.clock.now().wall,
-        reason: None,
-        deferral: Some(Deferral::Storage),
-        expected_seq: None,
-        outcome: None,
-    }
+    let named = (cancellation.body.id, cancellation.body.digest);
+    Ack::deferred(named, Deferral::Storage, context.clock.now().wall)
 }

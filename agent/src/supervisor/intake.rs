@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steward_protocol::{Ack, Body, Deferral, State, Subject};
+use steward_protocol::{Ack, Body, Deferral, Subject};
 use tokio::time::timeout;
 
 use super::context::{Context, Mail};
@@ -159,14 +159,6 @@ async fn answer(context: &Context, subject: &Subject, ack: Option<Ack>) {
 
 /// The answer when nothing can be made durable (rule J8).
 fn no_storage(context: &Context, offer: &Offer) -> Ack {
-    Ack {
-        id: offer.order.order().id,
-        digest: offer.order.digest(),
-        state: State::Deferred,
-        at: context.clock.now().wall,
-        reason: None,
-        deferral: Some(Deferral::Storage),
-        expected_seq: None,
-        outcome: None,
-    }
+    let named = (offer.order.order().id, offer.order.digest());
+    Ack::deferred(named, Deferral::Storage, context.clock.now().wall)
 }

@@ -397,16 +397,10 @@ impl Runner {
 
     /// Says what it is doing.
     fn show(&self) {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let running = count(self.running.len());
-        self.born.gauges.send_modify(|gauges| {
-            if (gauges.running > 0) != (running > 0) {
-                gauges.since = Timestamp::now();
-            }
-            gauges.running = running;
-            gauges.queued = count(self.rest.len());
-            gauges.handled = self.handled;
-        });
+        let (running, queued) = (self.running.len(), self.rest.len());
+        self.born
+            .gauges
+            .send_modify(|gauges| gauges.show(running, queued, self.handled));
     }
 }
 

@@ -316,16 +316,11 @@ impl Process {
 
     /// Says what it is doing.
     fn show(&self) {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let running = count(self.dispatch.running());
-        self.born.gauges.send_modify(|gauges| {
-            if (gauges.running > 0) != (running > 0) {
-                gauges.since = Timestamp::now();
-            }
-            gauges.running = running;
-            gauges.queued = count(self.dispatch.queued());
-            gauges.handled = self.handled_before + self.dispatch.handled();
-        });
+        let (running, queued) = (self.dispatch.running(), self.dispatch.queued());
+        let handled = self.handled_before + self.dispatch.handled();
+        self.born
+            .gauges
+            .send_modify(|gauges| gauges.show(running, queued, handled));
     }
 }
 

@@ -17,6 +17,20 @@ pub struct Gauges {
     pub since: Timestamp,
 }
 
+impl Gauges {
+    /// Takes in what a process is doing now.
+    pub(super) fn show(&mut self, running: usize, queued: usize, handled: u64) {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let running = count(running);
+        if (self.running > 0) != (running > 0) {
+            self.since = Timestamp::now();
+        }
+        self.running = running;
+        self.queued = count(queued);
+        self.handled = handled;
+    }
+}
+
 /// What the supervisor says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifecycle {

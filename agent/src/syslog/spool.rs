@@ -16,6 +16,7 @@ mod portion;
 mod read;
 #[cfg(test)]
 mod tests;
+pub mod writer;
 
 use std::{collections::BTreeMap, fmt, io};
 

@@ -32,7 +32,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    fn new(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn new(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self {
             doing,
@@ -157,6 +157,18 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Removes a file, if it is there. Not durable.
+///
+/// # Errors
+///
+/// Fails when it stays.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Makes a directory and those above it, each durable before the next.
 ///
 /// # Errors
@@ -254,6 +266,18 @@ mod tests {
         let failed = put(&from, &to).expect_err("it was moved");
         assert_eq!(failed.path, from);
         assert_eq!(fs::read(&to).expect("there"), b"content");
+    }
+
+    #[test]
+    fn a_file_is_removed_once_and_a_directory_never() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(NAME);
+        fs::write(&path, b"content").expect("written");
+        for _ in 0..2 {
+            remove(&path).expect("it goes, or is gone");
+            assert!(!path.exists());
+        }
+        assert!(remove(dir.path()).is_err());
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod attributes;
 mod durable;
+mod lock;
 mod sink;
 mod source;
 
 pub use attributes::{Attributes, AttributesError};
-pub use durable::{FileError, Over, Spot, make_directories, put, sync_directory};
+pub use durable::{FileError, Over, Spot, make_directories, put, remove, sync_directory};
+pub use lock::lock;
 pub use sink::Sink;
 pub use source::{Pinned, PinnedError, digest};

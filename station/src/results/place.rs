@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat},
+    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat},
     io::Errno,
 };
 use steward_files::Spot;
@@ -83,10 +83,10 @@ impl Place {
                 source: errno.into(),
             }
         };
-        std::fs::create_dir_all(root).map_err(|source| PlaceError::Io {
+        steward_files::make_directories(root).map_err(|error| PlaceError::Io {
             doing: "make the directory for",
             path: path.to_owned(),
-            source,
+            source: error.source,
         })?;
         let directory = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let mut parent = openat(CWD, root, directory, Mode::empty()).map_err(io("open"))?;
@@ -163,6 +163,18 @@ impl Place {
         };
         spot.replace(content, FILE.as_raw_mode())
             .map_err(self.io("write"))
+    }
+
+    /// Puts the complete file `from` there, which has to be on the same file system. Durable when this
+    /// returns. A link in its place is replaced, not followed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a directory is there, and when the system says no.
+    pub fn put(&self, from: &Path) -> Result<(), PlaceError> {
+        renameat(CWD, from, &self.parent, &self.name)
+            .map_err(|errno| self.io("move into place")(errno.into()))?;
+        rustix::fs::fsync(&self.parent).map_err(|errno| self.io("make durable")(errno.into()))
     }
 
     /// Opens the file for appending, making it where there is none.

@@ -11,7 +11,7 @@ use steward_protocol::{Digest, NodeName, Order, Subject};
 use super::{
     Store, StoreError,
     ledger::{StoredOptions, integer, lane_name},
-    row::{corrupt, get, parse, parse_optional, timestamp},
+    row::{Question, corrupt, get, parse, parse_optional, timestamp},
     sql,
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Store {
 
     fn load_nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         let query = "SELECT name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat FROM node";
-        self.collect("load the nodes", query, |row| {
+        self.ask("load the nodes", query).collect(&[], |row| {
             let labels: String = get(row, 6)?;
             let last_seen: Option<i64> = get(row, 7)?;
             let (counter, heartbeat): (i64, i64) = (get(row, 2)?, get(row, 8)?);
@@ -72,19 +72,16 @@ impl Store {
     }
 
     fn load_lanes(&self) -> Result<Vec<LoadedLane>, StoreError> {
-        self.collect(
-            "load the lanes",
-            "SELECT node, lane, last_seq FROM lane",
-            |row| {
-                let lane: String = get(row, 1)?;
-                let last_seq: i64 = get(row, 2)?;
-                Ok(LoadedLane {
-                    node: parse(row, 0, "a lane's node")?,
-                    lane: lane_name(&lane)?,
-                    last_seq: last_seq.unsigned_abs(),
-                })
-            },
-        )
+        let query = "SELECT node, lane, last_seq FROM lane";
+        self.ask("load the lanes", query).collect(&[], |row| {
+            let lane: String = get(row, 1)?;
+            let last_seq: i64 = get(row, 2)?;
+            Ok(LoadedLane {
+                node: parse(row, 0, "a lane's node")?,
+                lane: lane_name(&lane)?,
+                last_seq: last_seq.unsigned_abs(),
+            })
+        })
     }
 
     fn load_open(&self) -> Result<Vec<LoadedDelivery>, StoreError> {
@@ -92,53 +89,54 @@ impl Store {
                             attempts, seq, delivery.since, cancel_at, cancel_by,
                             EXISTS (SELECT 1 FROM hold WHERE hold.pos = delivery.pos AND hold.node = delivery.node)
                      FROM delivery JOIN message USING (pos) WHERE final = 0 ORDER BY pos";
-        self.collect("load the open deliveries", query, |row| {
-            let (pos, options, digest): (i64, String, [u8; 32]) =
-                (get(row, 1)?, get(row, 6)?, get(row, 8)?);
-            let options: StoredOptions = serde_json::from_str(&options)
-                .map_err(|error| corrupt("a message's options", &error))?;
-            let expires_at = timestamp(get(row, 7)?)?;
-            let seq: Option<i64> = get(row, 11)?;
-            let since = timestamp(get(row, 12)?)?;
-            let cancel_at: Option<i64> = get(row, 13)?;
-            let cancel_by: Option<String> = get(row, 14)?;
-            let cancel = cancel_at
-                .map(timestamp)
-                .transpose()?
-                .map(|at| CancelRequest {
-                    at,
-                    by: cancel_by.unwrap_or_default(),
-                });
-            let node: NodeName = parse(row, 0, "a node's name")?;
-            let held_by = match get(row, 15)? {
-                true => self.holders(pos.unsigned_abs(), &node)?,
-                false => BTreeSet::new(),
-            };
-            Ok(LoadedDelivery {
-                node,
-                open: Open {
-                    id: parse(row, 2, "a message id")?,
-                    pos: pos.unsigned_abs(),
-                    lane: LaneName {
-                        kind: parse(row, 3, "a kind")?,
-                        method: parse(row, 4, "a method")?,
-                        domain: parse(row, 5, "a domain")?,
-                    },
-                    ordered: options.ordered,
-                    digest: Digest::from(digest),
-                    success_codes: options.success_codes,
-                    timeout: Duration::from_millis(options.timeout_ms),
-                    expires_at,
-                    state: parse(row, 9, "a state")?,
-                    attempts: get(row, 10)?,
-                    seq: seq.map(i64::unsigned_abs),
-                    cancel,
-                    held_by,
-                    schedule: Schedule::immediate(None),
-                }
-                .after_restart(since),
+        self.ask("load the open deliveries", query)
+            .collect(&[], |row| {
+                let (pos, options, digest): (i64, String, [u8; 32]) =
+                    (get(row, 1)?, get(row, 6)?, get(row, 8)?);
+                let options: StoredOptions = serde_json::from_str(&options)
+                    .map_err(|error| corrupt("a message's options", &error))?;
+                let expires_at = timestamp(get(row, 7)?)?;
+                let seq: Option<i64> = get(row, 11)?;
+                let since = timestamp(get(row, 12)?)?;
+                let cancel_at: Option<i64> = get(row, 13)?;
+                let cancel_by: Option<String> = get(row, 14)?;
+                let cancel = cancel_at
+                    .map(timestamp)
+                    .transpose()?
+                    .map(|at| CancelRequest {
+                        at,
+                        by: cancel_by.unwrap_or_default(),
+                    });
+                let node: NodeName = parse(row, 0, "a node's name")?;
+                let held_by = match get(row, 15)? {
+                    true => self.holders(pos.unsigned_abs(), &node)?,
+                    false => BTreeSet::new(),
+                };
+                Ok(LoadedDelivery {
+                    node,
+                    open: Open {
+                        id: parse(row, 2, "a message id")?,
+                        pos: pos.unsigned_abs(),
+                        lane: LaneName {
+                            kind: parse(row, 3, "a kind")?,
+                            method: parse(row, 4, "a method")?,
+                            domain: parse(row, 5, "a domain")?,
+                        },
+                        ordered: options.ordered,
+                        digest: Digest::from(digest),
+                        success_codes: options.success_codes,
+                        timeout: Duration::from_millis(options.timeout_ms),
+                        expires_at,
+                        state: parse(row, 9, "a state")?,
+                        attempts: get(row, 10)?,
+                        seq: seq.map(i64::unsigned_abs),
+                        cancel,
+                        held_by,
+                        schedule: Schedule::immediate(None),
+                    }
+                    .after_restart(since),
+                })
             })
-        })
     }
 
     /// Returns the order of message `pos` for `node`: the same bytes every time.
@@ -168,19 +166,12 @@ impl Store {
         order_for(row, station, node)
     }
 
-    fn collect<T>(
-        &self,
-        what: &'static str,
-        query: &str,
-        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self.connection.prepare(query).map_err(sql(what))?;
-        let mut rows = statement.query([]).map_err(sql(what))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(sql(what))? {
-            found.push(read(row)?);
+    pub(super) fn ask<'a>(&'a self, what: &'static str, query: &'a str) -> Question<'a> {
+        Question {
+            connection: &self.connection,
+            what,
+            query,
         }
-        Ok(found)
     }
 }
 

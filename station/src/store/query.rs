@@ -10,7 +10,7 @@ use super::{
     BUSY, StoreError,
     deliveries::Wanted,
     ledger::{StoredOptions, integer},
-    row::{corrupt, get, parse, parse_optional, timestamp},
+    row::{Question, corrupt, get, parse, parse_optional, timestamp},
     sql,
 };
 use crate::view::{EventView, MessageLine, MessageView};
@@ -262,17 +262,13 @@ impl Reader {
         &self,
         query: &str,
         values: &[&dyn ToSql],
-        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+        read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(query)
-            .map_err(sql("prepare a query"))?;
-        let mut rows = statement.query(values).map_err(sql("query"))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(sql("query"))? {
-            found.push(read(row)?);
-        }
-        Ok(found)
+        let question = Question {
+            connection: &self.connection,
+            what: "query",
+            query,
+        };
+        question.collect(values, read)
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rusqlite::{Row, ToSql, Transaction, params};
+use rusqlite::{Row, Transaction, params};
 use steward_protocol::{Body, Message, MessageId, MethodName, NodeName, Options, State, Target};
 
 use super::{
     Store, StoreError,
     ledger::{StoredOptions, execute, integer},
     row::{corrupt, get, parse},
-    sql,
 };
 use crate::courier::{Accepted, Record};
 
@@ -117,14 +116,16 @@ impl Store {
     pub fn stored(&self, id: MessageId) -> Result<Option<Stored>, StoreError> {
         let query =
             "SELECT pos, name, kind, method, domain, options, body FROM message WHERE id = ?1";
-        let found = self.rows(query, &[&id.to_string()], |row| {
-            Ok((get::<i64>(row, 0)?, read_message(row)?))
-        })?;
+        let found = self
+            .ask("query", query)
+            .collect(&[&id.to_string()], |row| {
+                Ok((get::<i64>(row, 0)?, read_message(row)?))
+            })?;
         let Some((pos, mut message)) = found.into_iter().next() else {
             return Ok(None);
         };
         let query = "SELECT node, state FROM delivery WHERE pos = ?1 ORDER BY node";
-        let deliveries = self.rows(query, &[&pos], |row| {
+        let deliveries = self.ask("query", query).collect(&[&pos], |row| {
             Ok((parse(row, 0, "a node's name")?, parse(row, 1, "a state")?))
         })?;
         let nodes = deliveries.iter().map(|(node, _): &(NodeName, State)| node);
@@ -133,9 +134,11 @@ impl Store {
                          SELECT pos, retry_of FROM message WHERE pos = ?1
                          UNION SELECT message.pos, message.retry_of FROM message JOIN up ON message.id = up.retry_of
                      ) SELECT pos FROM up LIMIT ?2";
-        let lineage = self.rows(query, &[&pos, &MAX_ANCESTORS], |row| {
-            Ok(get::<i64>(row, 0)?.unsigned_abs())
-        })?;
+        let lineage = self
+            .ask("query", query)
+            .collect(&[&pos, &MAX_ANCESTORS], |row| {
+                Ok(get::<i64>(row, 0)?.unsigned_abs())
+            })?;
         Ok(Some(Stored {
             message,
             deliveries,
@@ -148,28 +151,12 @@ impl Store {
         let query =
             "SELECT holder FROM hold JOIN delivery d ON d.pos = holder AND d.node = hold.node
                      WHERE hold.pos = ?1 AND hold.node = ?2 AND d.final = 0";
-        let found = self.rows(query, params![integer(pos), node.as_str()], |row| {
-            Ok(get::<i64>(row, 0)?.unsigned_abs())
-        })?;
+        let found = self
+            .ask("query", query)
+            .collect(params![integer(pos), node.as_str()], |row| {
+                Ok(get::<i64>(row, 0)?.unsigned_abs())
+            })?;
         Ok(found.into_iter().collect())
-    }
-
-    fn rows<T>(
-        &self,
-        query: &str,
-        values: &[&dyn ToSql],
-        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(query)
-            .map_err(sql("prepare a query"))?;
-        let mut rows = statement.query(values).map_err(sql("query"))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(sql("query"))? {
-            found.push(read(row)?);
-        }
-        Ok(found)
     }
 }
 

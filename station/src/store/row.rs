@@ -1,11 +1,38 @@
-//! Reading one column as the type it was written from.
+//! Reading rows, and one column of a row as the type it was written from.
 
 use std::{fmt::Display, str::FromStr};
 
 use jiff::Timestamp;
-use rusqlite::{Row, types::FromSql};
+use rusqlite::{Connection, Row, ToSql, types::FromSql};
 
 use super::{StoreError, sql};
+
+/// A question to a database, and what it is for.
+pub(super) struct Question<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) what: &'static str,
+    pub(super) query: &'a str,
+}
+
+impl Question<'_> {
+    /// Reads all rows of the answer.
+    pub(super) fn collect<T>(
+        &self,
+        values: &[&dyn ToSql],
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(self.query)
+            .map_err(sql(self.what))?;
+        let mut rows = statement.query(values).map_err(sql(self.what))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(sql(self.what))? {
+            found.push(read(row)?);
+        }
+        Ok(found)
+    }
+}
 
 pub(super) fn corrupt(what: &'static str, error: &dyn Display) -> StoreError {
     StoreError::Corrupt {

@@ -1,15 +1,10 @@
-//! The only way into `results/`: one plain name below another, no link followed, one rename. Blocks.
+//! Where a fetched file goes below `results/`: one plain name below another. Blocks.
 
-use std::{io, os::fd::OwnedFd, path::Path};
+use std::{io, path::Path};
 
-use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, fsync, mkdirat, openat, renameat, statat},
-    io::Errno,
-};
 use steward_protocol::{NodeName, Reply};
 
-/// The directory of results, in the state directory.
-const RESULTS: &str = "results";
+use crate::results::place::{self as results, PlaceError};
 
 /// The directory of fetched files of which nothing else was said.
 const DIRECTORY: &str = "files";
@@ -54,35 +49,13 @@ impl Place {
 
     /// Puts the complete file `from` there. Durable when this returns.
     pub(super) fn put(&self, state_dir: &Path, from: &Path) -> io::Result<()> {
-        // The state directory itself may be behind a link: it is the operator's.
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut directory = openat(CWD, state_dir, flags, Mode::empty())?;
-        for name in std::iter::once(RESULTS).chain(self.directories.iter().map(String::as_str)) {
-            match mkdirat(&directory, name, Mode::from_raw_mode(0o700)) {
-                Ok(()) => fsync(&directory)?,
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-            directory = open(&directory, name)?;
-        }
-        // A link there is replaced, not followed; a directory is not replaced.
-        match statat(&directory, self.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
-                return Err(io::Error::from(io::ErrorKind::IsADirectory));
-            }
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-        renameat(CWD, from, &directory, self.name.as_str())?;
-        fsync(&directory)?;
-        Ok(())
+        let below = results::Place::below(&results::root(state_dir), &self.shown());
+        let put = below.and_then(|place| place.put(from));
+        put.map_err(|error| match error {
+            PlaceError::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })
     }
-}
-
-/// Opens a directory, unless it is a link.
-fn open(at: impl std::os::fd::AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(at, name, flags, Mode::empty())?)
 }
 
 /// Tells whether a name is one, and not a way.

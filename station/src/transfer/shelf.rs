@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use steward_files::{Sink, Spot, sync_directory};
+use steward_files::{Sink, Spot, remove, sync_directory};
 use steward_protocol::{MessageId, NodeName, transfer::Whole};
 
 /// The directories of outputs and of files on their way, in the state directory.
@@ -114,12 +114,5 @@ impl Shelf {
             beside: OsStr::new(END_NEW),
         };
         spot.replace(&serde_json::to_vec(record)?, PRIVATE)
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }

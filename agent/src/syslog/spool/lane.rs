@@ -64,6 +64,8 @@ pub(super) struct Lane<F> {
     is_made: bool,
     numberings: VecDeque<Numbering>,
     live: Option<Live<F>>,
+    /// The generation that was released last.
+    finished: Option<Generation>,
     builder: Builder,
     /// Sealed batches that are not durable yet, as they will stand in a segment.
     frames: Vec<u8>,
@@ -97,6 +99,7 @@ impl<F> Lane<F> {
             is_made: false,
             numberings: VecDeque::new(),
             live: None,
+            finished: None,
             builder: Builder::new(sizes.batch.min(MAX_RAW)),
             frames: Vec::new(),
             stored: 0,
@@ -146,7 +149,20 @@ impl<F> Lane<F> {
                 }
                 Some(_) | None => true,
             });
+        lane.settle(disk);
         Ok(lane)
+    }
+
+    /// Makes durable what was found: the start before may have been killed between writing and syncing, and what is
+    /// said to the station from now on rests on it. A disk that cannot do that can still be read.
+    fn settle<D: Disk<File = F>>(&self, disk: &mut D) {
+        let last = self.numberings.back();
+        if let Some(last) = last.and_then(|numbering| numbering.segments.back())
+            && let Ok(mut file) = disk.open(&self.dir, &last.name.to_string())
+        {
+            disk.sync(&mut file).ok();
+        }
+        disk.sync_dir(&self.dir).ok();
     }
 
     fn place<D: Disk<File = F>>(&mut self, disk: &mut D, segment: Segment) {
@@ -343,7 +359,11 @@ impl<F> Lane<F> {
     fn add_segment(&mut self, segment: Segment) {
         let name = segment.name;
         match self.numberings.back_mut() {
-            Some(last) if last.generation == name.generation => last.segments.push_back(segment),
+            Some(last) if last.generation == name.generation => {
+                // An empty one may hold the place.
+                last.segments.retain(|known| known.name != name);
+                last.segments.push_back(segment);
+            }
             Some(_) | None => self.numberings.push_back(Numbering {
                 ordinal: name.ordinal,
                 generation: name.generation,
@@ -395,7 +415,7 @@ impl<F> Lane<F> {
                 _ => Reason::Corrupt,
             };
             let gap = Gap::new(Some(first - wanted), reason);
-            return self.gap(index, (wanted, first), gap, packer);
+            return self.gap(index, self.before(index), (wanted, first), gap, packer);
         }
         let mut segment = self.segment_with(index, wanted);
         while let Some(span) = self.span(index, segment) {
@@ -407,7 +427,8 @@ impl<F> Lane<F> {
                         let first = header.first.max(wanted);
                         let mut gap = header.gap.clone().unwrap_or(Gap::new(None, Reason::Other));
                         gap.count = gap.count.map(|_| header.next() - first);
-                        return self.gap(index, (first, header.next()), gap, packer);
+                        let after = header.after.or(self.before(index));
+                        return self.gap(index, after, (first, header.next()), gap, packer);
                     }
                     Step::Batch(header) => {
                         return Ok(Found::Batch(Fetched {
@@ -482,12 +503,14 @@ impl<F> Lane<F> {
         let gap = Gap::new(count, hole.reason)
             .between(hole.since.min(until), hole.since.max(until))
             .with_detail(format!("{} at byte {}", span.name, hole.at));
-        self.gap(numbering, (first, hole.next), gap, packer)
+        let after = self.before(numbering);
+        self.gap(numbering, after, (first, hole.next), gap, packer)
     }
 
     fn gap(
         &self,
         numbering: usize,
+        after: Option<Generation>,
         (first, next): (u64, u64),
         mut gap: Gap,
         packer: &mut Packer,
@@ -502,7 +525,7 @@ impl<F> Lane<F> {
         }
         let stream = Stream {
             generation: here.generation,
-            after: self.before(numbering),
+            after,
             domain: self.domain.clone(),
         };
         let payload = packer
@@ -517,8 +540,10 @@ impl<F> Lane<F> {
     }
 
     fn before(&self, numbering: usize) -> Option<Generation> {
-        let before = self.numberings.get(numbering.checked_sub(1)?)?;
-        Some(before.generation)
+        match numbering.checked_sub(1) {
+            Some(before) => Some(self.numberings.get(before)?.generation),
+            None => self.finished,
+        }
     }
 
     /// Removes the segments of a generation all of whose positions are below `next`.
@@ -531,11 +556,9 @@ impl<F> Lane<F> {
         next: u64,
         how_much: Extent,
     ) {
-        let is_live = |live: &Live<F>| live.stream.generation == generation;
-        let how_much = match &self.live {
-            Some(live) if is_live(live) => Extent::Below,
-            Some(_) | None => how_much,
-        };
+        let live = self.live.as_ref();
+        let is_live = live.is_some_and(|live| live.stream.generation == generation);
+        let how_much = if is_live { Extent::Below } else { how_much };
         let is_it = |numbering: &Numbering| numbering.generation == generation;
         let Some(index) = self.numberings.iter().position(is_it) else {
             return;
@@ -544,44 +567,79 @@ impl<F> Lane<F> {
         let Some(numbering) = self.numberings.get_mut(index) else {
             return;
         };
+        // In their order: the name of a segment tells where the one before it ends, and behind that may stand what a
+        // failed sync has left.
         while let Some(behind) = numbering.segments.get(1)
             && behind.name.first <= next
-            && let Some(segment) = numbering.segments.pop_front()
+            && let Some(segment) = numbering.segments.front()
+            && disk.remove(&self.dir, &segment.name.to_string()).is_ok()
         {
-            disk.remove(&self.dir, &segment.name.to_string()).ok();
             self.stored -= segment.bytes;
+            numbering.segments.pop_front();
         }
-        if how_much == Extent::Below {
-            return;
-        }
-        if is_newest {
-            let last = numbering.segments.back_mut();
-            if let Some(last) = last.filter(|segment| segment.bytes > 0) {
-                // Its name is to say where it ended.
-                let name = Name {
-                    first: next,
-                    shape: Shape::Log,
-                    ..last.name
-                };
-                let made = disk
-                    .create(&self.dir, &name.to_string())
-                    .and_then(|_| disk.sync_dir(&self.dir));
-                if made.is_ok() {
-                    if name != last.name {
-                        disk.remove(&self.dir, &last.name.to_string()).ok();
-                    }
-                    self.stored -= last.bytes;
-                    *last = Segment { name, bytes: 0 };
+        let is_full = numbering
+            .segments
+            .front()
+            .is_some_and(|segment| segment.bytes >= self.segment_bytes);
+        let has_all = self.live.as_ref().is_some_and(|live| live.durable <= next);
+        match how_much {
+            // What is added to stays, unless it takes all the room there is.
+            Extent::Below if is_live && is_newest && is_full && has_all => {
+                if let Some(live) = &mut self.live {
+                    live.tail = None;
                 }
+                self.empty_last(disk, index, next);
             }
-        } else {
-            for segment in std::mem::take(&mut numbering.segments) {
-                disk.remove(&self.dir, &segment.name.to_string()).ok();
-                self.stored -= segment.bytes;
-            }
-            self.numberings.remove(index);
+            Extent::Below => return,
+            Extent::Whole if is_newest => self.empty_last(disk, index, next),
+            Extent::Whole => self.remove_last(disk, index),
         }
         self.reader.forget();
+    }
+
+    /// Puts an empty segment in the place of the last one of a generation.
+    fn empty_last<D: Disk<File = F>>(&mut self, disk: &mut D, index: usize, next: u64) {
+        let numbering = self.numberings.get_mut(index);
+        let Some(last) = numbering.and_then(|numbering| numbering.segments.back_mut()) else {
+            return;
+        };
+        if last.bytes == 0 {
+            return;
+        }
+        // Its name is to say where it ended.
+        let name = Name {
+            first: next,
+            shape: Shape::Log,
+            ..last.name
+        };
+        let made = disk
+            .create(&self.dir, &name.to_string())
+            .and_then(|_| disk.sync_dir(&self.dir));
+        if made.is_err() {
+            return;
+        }
+        if name != last.name {
+            disk.remove(&self.dir, &last.name.to_string()).ok();
+        }
+        self.stored -= last.bytes;
+        *last = Segment { name, bytes: 0 };
+    }
+
+    /// Removes a generation. What cannot be removed, the next start finds and finishes.
+    fn remove_last<D: Disk<File = F>>(&mut self, disk: &mut D, index: usize) {
+        let Some(numbering) = self.numberings.remove(index) else {
+            return;
+        };
+        self.finished = Some(numbering.generation);
+        let bytes = |segment: &Segment| segment.bytes;
+        self.stored -= numbering.segments.iter().map(bytes).sum::<u64>();
+        let Some(last) = numbering.segments.back() else {
+            return;
+        };
+        // Those before it are gone durably first.
+        if numbering.segments.len() == 1 && disk.sync_dir(&self.dir).is_ok() {
+            disk.remove(&self.dir, &last.name.to_string()).ok();
+        }
     }
 
     /// Puts a gap in the place of the oldest segment that is none. Tells whether there was one.

@@ -93,7 +93,11 @@ impl Portion {
     pub(super) fn cost(&self) -> u64 {
         const RECORD: u64 = 16;
         const GAP: u64 = 160;
-        self.arena.len() as u64 + self.messages.len() as u64 * RECORD + self.gaps.len() as u64 * GAP
+        const HEADER: u64 = 1024;
+        HEADER
+            + self.arena.len() as u64
+            + self.messages.len() as u64 * RECORD
+            + self.gaps.len() as u64 * GAP
     }
 
     /// Returns a message as a record, cut to `longest` bytes. A piece beyond the arena is empty.

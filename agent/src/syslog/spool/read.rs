@@ -17,7 +17,7 @@ use super::{disk::Disk, name::Name};
 const WINDOW: usize = 256 * 1024;
 
 /// What is skipped where the disk cannot be read: a block of it.
-const BLOCK: u64 = 4096;
+const BLOCK: usize = 4096;
 
 /// How often reading a place may fail before what is there counts as damaged. A disk that was away for a moment must
 /// not cost anything; one with a bad sector must not stop what is behind it.
@@ -44,7 +44,7 @@ pub(super) struct Span {
 #[derive(Debug)]
 pub(super) enum Step {
     /// A batch; its payload is in the reader's buffer.
-    Batch(Header),
+    Batch(Box<Header>),
     /// Positions without records.
     Hole(Hole),
     /// Nothing any more; the position behind the last record.
@@ -209,7 +209,7 @@ impl<F> Reader<F> {
                     cursor.at += length;
                     cursor.position = header.next();
                     cursor.last = header.to;
-                    return Ok(Step::Batch(header));
+                    return Ok(Step::Batch(Box::new(header)));
                 }
                 Place::Sound(header, _)
                     if header.first > cursor.position && header.next() <= stop =>
@@ -346,13 +346,21 @@ impl<F> Reader<F> {
         cursor: &mut Cursor<F>,
     ) -> io::Result<Option<(u64, Header)>> {
         let mut window = vec![0; WINDOW];
+        let mut size = WINDOW;
         let mut from = cursor.at + 1;
         while from + (frame::HEAD as u64) < span.bytes {
             let left = usize::try_from(span.bytes - from).unwrap_or(WINDOW);
-            let wanted = &mut window[..left.min(WINDOW)];
-            let Ok(found) = disk.read(&mut cursor.file, from, wanted) else {
-                from = (from / BLOCK + 1) * BLOCK;
-                continue;
+            let found = match disk.read(&mut cursor.file, from, &mut window[..left.min(size)]) {
+                Ok(found) => found,
+                // Somewhere in it is a place that cannot be read; around it, small steps lose least.
+                Err(_) if size > BLOCK => {
+                    size = BLOCK;
+                    continue;
+                }
+                Err(_) => {
+                    from = (from / BLOCK as u64 + 1) * BLOCK as u64;
+                    continue;
+                }
             };
             if found < frame::HEAD {
                 return Ok(None);

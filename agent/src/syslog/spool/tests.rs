@@ -5,6 +5,7 @@ mod limits;
 mod power;
 mod random;
 mod station;
+mod thread;
 
 use std::{collections::BTreeMap, sync::Arc};
 

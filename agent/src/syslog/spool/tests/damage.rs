@@ -4,14 +4,14 @@ use steward_protocol::logs::Reason;
 
 use super::{
     domain, lines, open, portion,
-    power::Power,
+    power::{Files, Power},
     settings,
     station::{ALL, Stored, deliver},
 };
 use crate::syslog::spool::{Policy, Taken};
 
 /// A spool of two starts with two commits each, and the lines of each commit.
-fn small() -> (Vec<(String, String, Vec<u8>)>, Vec<std::ops::Range<u64>>) {
+fn small() -> (Files, Vec<std::ops::Range<u64>>) {
     let disk = Power::default();
     let commits = vec![0..4, 4..9, 9..12, 12..14];
     for (start, two) in commits.chunks(2).enumerate() {
@@ -105,7 +105,7 @@ fn a_file_cut_anywhere_costs_what_is_behind_and_is_told() {
 #[test]
 fn a_lost_file_between_two_is_a_gap_of_known_size() {
     let disk = Power::default();
-    let sizes = settings(100_000, Policy::Block);
+    let sizes = settings(300_000, Policy::Block);
     let mut spool = open(&disk, &sizes, 0);
     for at in 0..50 {
         assert_eq!(

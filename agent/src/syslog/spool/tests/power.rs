@@ -23,6 +23,9 @@ impl Dice {
     }
 }
 
+/// Directory, name and bytes of files.
+pub(super) type Files = Vec<(String, String, Vec<u8>)>;
+
 #[derive(Debug, Clone)]
 enum Change {
     Write(usize, Vec<u8>),
@@ -85,6 +88,8 @@ pub(super) struct State {
     /// Most bytes in all files, beyond which it is full.
     pub(super) capacity: Option<usize>,
     dead: bool,
+    /// How often a sync failed while the power was there: what can be read is then not what is durable.
+    pub(super) failed_syncs: u32,
 }
 
 /// The disk; clones are the same one.
@@ -140,7 +145,7 @@ impl Power {
     }
 
     /// Returns all files, with their bytes.
-    pub(super) fn all(&self) -> Vec<(String, String, Vec<u8>)> {
+    pub(super) fn all(&self) -> Files {
         let state = self.0.borrow();
         let mut all = Vec::new();
         for (dir, names) in &state.dirs {
@@ -306,6 +311,7 @@ impl Disk for Power {
                 if !state.dead {
                     // What could not be written is clean from now on, and gone.
                     state.inodes[*file].pending.clear();
+                    state.failed_syncs += 1;
                 }
                 Err(error)
             }

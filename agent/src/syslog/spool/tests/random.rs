@@ -50,7 +50,10 @@ impl Sequence {
             0..4 => {
                 let count = 1 + self.dice.below(40);
                 let numbers = self.next..self.next + count;
-                if self.spool.append(&nginx, &portion(numbers.clone())) == Taken::Yes {
+                let dropped = self.dropped();
+                if self.spool.append(&nginx, &portion(numbers.clone())) == Taken::Yes
+                    && self.dropped() == dropped
+                {
                     self.taken.extend(numbers);
                 }
                 self.next += count;
@@ -74,6 +77,11 @@ impl Sequence {
         if self.disk.is_dead() {
             self.reopen();
         }
+    }
+
+    fn dropped(&self) -> u64 {
+        let standings = self.spool.standings();
+        standings.first().map_or(0, |standing| standing.dropped)
     }
 
     fn fail_for_a_while(&mut self) {
@@ -134,8 +142,10 @@ impl Sequence {
         for gap in &stored.gaps {
             assert!(allowed.contains(&gap.reason), "seed {seed}: {gap:?}");
         }
-        assert_eq!(
-            stored.losses, 0,
+        // A generation whose only sync failed, read again after a kill and gone with the power, was never durable; the
+        // station hears that there was one.
+        assert!(
+            stored.losses <= self.disk.0.borrow().failed_syncs,
             "seed {seed}: a generation names another before it"
         );
     }

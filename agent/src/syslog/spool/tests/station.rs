@@ -79,7 +79,7 @@ pub(super) fn deliver<D: Disk>(
     let Some(mut place) = spool.start(domain) else {
         return;
     };
-    let mut patience = 100;
+    let mut patience = 100_u32;
     for _ in 0..batches {
         let found = match spool.read(domain, place) {
             Ok(found) => found,
@@ -92,7 +92,10 @@ pub(super) fn deliver<D: Disk>(
         match found {
             Found::Batch(batch) => {
                 assert!(batch.first <= place.position && place.position < batch.next);
-                place.position = stored.take(&batch.payload);
+                let wanted = stored.take(&batch.payload);
+                patience -= u32::from(wanted == place.position);
+                assert!(patience > 0, "{place:?} is not what the station wants");
+                place.position = wanted;
                 spool.release(domain, place.generation, place.position);
             }
             Found::Nothing => return,
