@@ -1,32 +1,42 @@
 //! Logs on their way from the programs of a node to its station: the process that has inputs, spool and delivery.
 //!
 //! ```text
-//! inputs ─ Portion ─▶ feed (rules) ─▶ writer's thread (spool) ◀─ Ask ─ carry ─▶ bus
-//!                                          └─ filled ─▶ carry ◀─ Mail::Kept ─ supervisor
+//! inputs ─ Portion ─▶ feed (rules) ─▶ the spool's thread ◀─ read, release ─ carry ─▶ bus
+//!                                          └─ standings ─▶ carry ◀─ Mail::Kept ─ supervisor
 //! ```
 //!
 //! Without an input in the config there is no such process.
 
 use std::{
-    fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, pin::pin, sync::Arc,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use steward_protocol::{Subject, retry::Backoff};
+use steward_protocol::{Domain, Generation, Subject, retry::Backoff};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::{
-    feed::{Feed, HANDED, Refused},
+    feed::Feed,
     input::{InputError, Work},
     mark::Before,
     route::{Rules, Tell},
-    writer::{Desk, Setup, WriterError},
+    spool::{
+        Place, Settings, Spool, SpoolError,
+        files::Files,
+        writer::{Commit, Gone, Store},
+    },
 };
 use crate::{
     bus::dice,
@@ -49,7 +59,6 @@ mod mark;
 pub mod route;
 pub mod send;
 pub mod spool;
-pub mod writer;
 
 /// The directory in the state directory.
 const DIR: &str = "logs";
@@ -84,12 +93,18 @@ pub enum LogsError {
         #[source]
         source: io::Error,
     },
-    /// There is no writer.
+    /// The spool cannot be opened.
     #[error(transparent)]
-    Writer(#[from] WriterError),
-    /// The writer has ended by itself.
-    #[error("go on with logs: the thread of their spool has ended")]
-    WriterGone,
+    Spool(SpoolError),
+    /// The system gives no thread.
+    #[error("start the thread of the spool of logs")]
+    Thread(#[source] io::Error),
+    /// The spool's thread has ended by itself.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The spool's thread does not end.
+    #[error("end the thread of the spool of logs: its disk hangs")]
+    Hangs,
     /// An earlier writer does not leave.
     #[error("begin with logs: an earlier start of this process still writes")]
     Taken,
@@ -110,7 +125,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
     let began = pulse::hold(Plant::begin(&context, &logs, &born.subject)).await;
     let mut plant = began.map_err(|error| ProcessError::Logs(Box::new(error)))?;
     let tended = plant.tend(&context, &mut born).await;
-    let ended = pulse::hold(plant.end()).await;
+    let ended = pulse::hold(plant.end(&context)).await;
     match tended.and(ended) {
         Ok(()) => Ok(Quit::Stopping),
         Err(error) => Err(ProcessError::Logs(Box::new(error))),
@@ -124,7 +139,9 @@ struct Plant {
     inputs: JoinSet<()>,
     stop: CancellationToken,
     feeds: Vec<Feed>,
-    desk: Desk,
+    store: Store,
+    /// Where delivery begins, for each domain that has something from before.
+    starts: Vec<(Domain, Place)>,
     logs: Logs,
 }
 
@@ -135,9 +152,9 @@ impl Plant {
         subject: &Subject,
     ) -> Result<Self, LogsError> {
         let board = &context.board;
-        let seat = timeout(LEAVE, Arc::clone(&board.seat).lock_owned())
-            .await
-            .map_err(|_| LogsError::Taken)?;
+        if !is_free(context).await {
+            return Err(LogsError::Taken);
+        }
         let dir = context.config.state_dir.join(DIR);
         let in_dir = |source| LogsError::Dir {
             dir: dir.clone(),
@@ -151,36 +168,24 @@ impl Plant {
         };
         raise_descriptors(logs);
         let rules = Arc::new(Rules::new(&logs.rules).map_err(LogsError::Rules)?);
-        let (hand, handed) = mpsc::channel(HANDED);
-        let (feeds, refused): (Vec<Feed>, Vec<Arc<Refused>>) = logs
-            .inputs
-            .iter()
-            .map(|input| {
-                let tally = board.tally(&input.name);
-                Feed::new(
-                    input.domain.clone(),
-                    Arc::clone(&rules),
-                    hand.clone(),
-                    tally,
-                )
-            })
-            .unzip();
-        let desk = writer::start(Setup {
-            dir: dir.join(SPOOL),
-            settings: logs.spool.clone(),
-            commit: logs.commit,
-            board: Arc::clone(board),
-            refused,
-            handed,
-            seat,
-        })?;
+        let (store, starts) = open(&dir, logs, context)?;
+        let feed = |input: &config::syslog::Input| {
+            let tally = board.tally(&input.name);
+            Feed::new(
+                input.domain.clone(),
+                Arc::clone(&rules),
+                store.clone(),
+                tally,
+            )
+        };
         let mut plant = Self {
+            feeds: logs.inputs.iter().map(feed).collect::<Result<_, _>>()?,
             dir,
             has_streams,
             inputs: JoinSet::new(),
             stop: CancellationToken::new(),
-            feeds,
-            desk,
+            store,
+            starts,
             logs: logs.clone(),
         };
         plant.open(context, subject, before).await?;
@@ -199,9 +204,7 @@ impl Plant {
                 && input.listen.is_stream()
             {
                 let gap = input::cut_off(&input.name, since);
-                feed.put(gap, None)
-                    .await
-                    .map_err(|_| LogsError::WriterGone)?;
+                feed.put(gap, None).await?;
             }
             let work = Work {
                 input: input.clone(),
@@ -220,9 +223,8 @@ impl Plant {
         let mut stop = context.stop.clone();
         let mut reload = context.reload.clone();
         reload.mark_unchanged();
-        let starts = std::mem::take(&mut self.desk.starts);
-        let mut carrier =
-            carry::Carrier::new(context, self.desk.asks.clone(), starts, self.logs.rate);
+        let starts = std::mem::take(&mut self.starts);
+        let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));
         let mut trouble = None;
         let mut looks = tokio::time::interval(LOOK);
@@ -232,10 +234,15 @@ impl Plant {
                 () = ending(&mut stop) => return Ok(()),
                 Some(ended) = self.inputs.join_next() => input_ended(ended),
                 Ok(()) = reload.changed() => self.reload(context).await,
-                _ = looks.tick() => look(context, &born.subject, &mut trouble).await,
+                _ = looks.tick() => {
+                    if context.board.is_free() {
+                        return Err(LogsError::Gone(Gone));
+                    }
+                    look(context, &born.subject, &mut trouble).await;
+                }
                 carried = &mut carried => return match carried {
                     carry::End::LetGo => Ok(()),
-                    carry::End::WriterGone => Err(LogsError::WriterGone),
+                    carry::End::WriterGone => Err(LogsError::Gone(Gone)),
                 },
             }
         }
@@ -256,7 +263,7 @@ impl Plant {
                 let rules = Arc::new(rules);
                 for feed in &self.feeds {
                     // A writer that is gone is noticed elsewhere.
-                    feed.reroute(Arc::clone(&rules)).await.ok();
+                    feed.reroute(Arc::clone(&rules)).ok();
                 }
                 tracing::info!(path = %path.display(), "the rules of logs were read again");
             }
@@ -267,19 +274,17 @@ impl Plant {
     }
 
     /// Closes the inputs, commits what they gave, and takes the mark away.
-    async fn end(mut self) -> Result<(), LogsError> {
+    async fn end(mut self, context: &Context) -> Result<(), LogsError> {
         self.stop.cancel();
         while let Some(ended) = self.inputs.join_next().await {
             input_ended(ended);
         }
         for feed in std::mem::take(&mut self.feeds) {
-            feed.tell(Tell::All).await.ok();
+            feed.tell(Tell::All).ok();
         }
-        let Desk { asks, ended, .. } = self.desk;
-        drop(asks);
-        match timeout(LEAVE, ended).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(LogsError::WriterGone),
+        self.store.stop()?;
+        if !is_free(context).await {
+            return Err(LogsError::Hangs);
         }
         if self.has_streams {
             mark::end(&self.dir).map_err(|source| LogsError::Dir {
@@ -289,6 +294,37 @@ impl Plant {
         }
         Ok(())
     }
+}
+
+/// Opens the spool and gives it to its thread.
+fn open(
+    dir: &Path,
+    logs: &Logs,
+    context: &Context,
+) -> Result<(Store, Vec<(Domain, Place)>), LogsError> {
+    let dir = dir.join(SPOOL);
+    let disk = Files::open(&dir).map_err(|source| LogsError::Dir { dir, source })?;
+    let settings: Settings = logs.spool.clone();
+    let draw = Box::new(|| Generation(Uuid::now_v7()));
+    let spool = Spool::open(disk, settings, draw).map_err(LogsError::Spool)?;
+    let starts = spool.starts();
+    let starts = starts
+        .map(|(domain, place)| (domain.clone(), place))
+        .collect();
+    let commit: Commit = logs.commit;
+    let (store, thread) = Store::start(spool, commit).map_err(LogsError::Thread)?;
+    context.board.sit(thread);
+    Ok((store, starts))
+}
+
+/// Waits until nobody has the spool, and tells whether that came true.
+async fn is_free(context: &Context) -> bool {
+    let free = async {
+        while !context.board.is_free() {
+            sleep(LEAVE / 1000).await;
+        }
+    };
+    timeout(LEAVE, free).await.is_ok()
 }
 
 /// Returns when the agent ends; a sender that is gone means the same.
@@ -310,7 +346,7 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
     let mut attempt = 0;
     loop {
         let error = match input::run(work.clone()).await {
-            Ok(()) | Err(InputError::Closed(_)) => return,
+            Ok(()) | Err(InputError::Gone(_)) => return,
             Err(error) => chain(&error),
         };
         if work.stop.is_cancelled() {
@@ -366,7 +402,7 @@ fn raise_descriptors(logs: &Logs) {
     }
 }
 
-fn make(dir: &std::path::Path) -> io::Result<()> {
+fn make(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(()) | Err(_) => dir

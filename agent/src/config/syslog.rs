@@ -26,33 +26,29 @@
 //! [syslog_spool.domain.nginx]          # share and policy of one domain
 //! ```
 
+mod rule;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
-use steward_protocol::{
-    Domain,
-    logs::MAX_BYTES,
-    syslog::{Facility, Severities},
-};
+use steward_protocol::{Domain, logs::MAX_BYTES, nearest::nearest};
 
+pub use self::rule::{Action, RuleSpec, rules_of};
 use super::{
-    ConfigError, Sources, bytes, duration,
+    bytes, duration,
     layers::{Found, Layers, Value},
-    list, positive, rate,
+    positive, rate,
     table::Table,
     text, token,
 };
-use crate::syslog::spool::{Policy, Settings, Terms};
+use crate::syslog::spool::{Policy, Settings, Terms, writer::Commit};
 
 /// Most inputs: each has a task and a buffer.
 const MAX_INPUTS: usize = 256;
-
-/// Most rules: each message may be held against all of them.
-const MAX_RULES: usize = 256;
 
 /// Smallest spool: a few segments for a few domains.
 const MIN_SPOOL: u64 = 1 << 20;
@@ -83,15 +79,6 @@ pub struct Logs {
     pub commit: Commit,
     /// Most bytes of batches sent per second; as many as the link takes, if there is no limit.
     pub rate: Option<u64>,
-}
-
-/// When what was taken is made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// At most this much later.
-    Within(Duration),
-    /// With everything that was taken together.
-    Always,
 }
 
 /// Where logs come in.
@@ -151,60 +138,20 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// A rule: what fits, and what becomes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RuleSpec {
-    /// How it is called in summaries.
-    pub name: String,
-    /// Any of these facilities; any, if none are listed.
-    pub facilities: Vec<Facility>,
-    /// These severities.
-    pub severities: Option<Severities>,
-    /// Any of these programs.
-    pub apps: Vec<String>,
-    /// Any of these hosts.
-    pub hosts: Vec<String>,
-    /// Any of these sources; one that ends with `*` stands for all that begin so.
-    pub sources: Vec<String>,
-    /// What the raw message matches.
-    pub pattern: Option<String>,
-    /// Where to.
-    pub domain: Option<Domain>,
-    /// What is done.
-    pub action: Action,
-}
-
-/// What is done with a message that fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Action {
-    /// It is kept.
-    #[default]
-    Keep,
-    /// It is dropped on purpose, and counted.
-    Drop,
-    /// One of so many is kept.
-    Sample {
-        /// Of how many.
-        one_of: u64,
-    },
-    /// At most so many are kept within some time.
-    RateLimit {
-        /// How many.
-        most: u64,
-        /// In which time.
-        per: Duration,
-    },
-}
-
 /// Reads everything about logs; nothing, if there is no input.
 pub(super) fn read(layers: &mut Layers<'_>) -> Option<Logs> {
     let inputs = tables(layers, "syslog", MAX_INPUTS, input);
-    let rules = rules(layers);
+    let rules = rule::rules(layers);
     let (spool, commit, rate) = spool(layers);
     if inputs.is_empty() {
         return None;
     }
     check_names(layers, &inputs);
+    let longest = inputs.iter().map(|input| input.max_message).max();
+    let spool = Settings {
+        longest: longest.unwrap_or(spool.longest),
+        ..spool
+    };
     Some(Logs {
         inputs,
         rules,
@@ -212,28 +159,6 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<Logs> {
         commit,
         rate,
     })
-}
-
-/// Reads the rules alone, to put them in the place of others.
-///
-/// # Errors
-///
-/// Returns every problem with them at once.
-pub fn rules_of(path: &Path, file: String) -> Result<Vec<RuleSpec>, ConfigError> {
-    let sources = Sources {
-        file: Some((path.to_owned(), file)),
-        ..Sources::default()
-    };
-    let mut layers = Layers::new(&sources);
-    let rules = rules(&mut layers);
-    match layers.into_problems() {
-        problems if problems.is_empty() => Ok(rules),
-        problems => Err(ConfigError { problems }),
-    }
-}
-
-fn rules(layers: &mut Layers<'_>) -> Vec<RuleSpec> {
-    tables(layers, "syslog_rule", MAX_RULES, rule)
 }
 
 /// Reads a list of tables, each by `one`, which gives nothing where something is wrong.
@@ -361,7 +286,7 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
         )),
         other => {
             let kinds = ["udp", "tcp", "tls", "unix", "unixgram", "journal", "file"];
-            let meant = steward_protocol::nearest::nearest(other, kinds);
+            let meant = nearest(other, kinds);
             let meant =
                 meant.map_or_else(String::new, |meant| format!("did you mean {meant}://? "));
             Err(format!(
@@ -413,98 +338,9 @@ fn check_names(layers: &mut Layers<'_>, inputs: &[Input]) {
     }
 }
 
-fn rule(mut table: Table<'_, '_>, index: usize) -> Option<RuleSpec> {
-    let name = table.or("name", text, format!("rule {}", index + 1));
-    let facilities = table.or("facility", facilities, Vec::new());
-    let severities = table.optional("severity", |value| {
-        text(value)?
-            .parse::<Severities>()
-            .map_err(|error| error.to_string())
-    });
-    let apps = table.or("app", list, Vec::new());
-    let hosts = table.or("host", list, Vec::new());
-    let sources = table.or("source", list, Vec::new());
-    let pattern = table.optional("match", pattern);
-    let domain = table.optional("domain", token);
-    let action = action(&mut table);
-    if action == Some(Action::Drop) && domain.is_some() {
-        table.problem(
-            "domain",
-            "is of no use where the action is \"drop\"".to_owned(),
-        );
-    }
-    let made = action.map(|action| RuleSpec {
-        name,
-        facilities,
-        severities,
-        apps,
-        hosts,
-        sources,
-        pattern,
-        domain,
-        action,
-    });
-    table.finish(made)
-}
-
-fn action(table: &mut Table<'_, '_>) -> Option<Action> {
-    let word = table.or("action", text, "keep".to_owned());
-    let one_of = table
-        .optional("one_of", positive)
-        .map(|number| number as u64);
-    let most = table.optional("most", positive).map(|number| number as u64);
-    let per = table.optional("per", duration);
-    let given = [
-        ("one_of", one_of.is_some(), "sample"),
-        ("most", most.is_some(), "rate_limit"),
-        ("per", per.is_some(), "rate_limit"),
-    ];
-    for (key, is_given, action) in given {
-        if is_given && action != word {
-            table.problem(key, format!("is for action = \"{action}\" only"));
-        }
-    }
-    match word.as_str() {
-        "keep" => Some(Action::Keep),
-        "drop" => Some(Action::Drop),
-        "sample" => match one_of {
-            Some(one_of) => Some(Action::Sample { one_of }),
-            None => {
-                table.problem(
-                    "action",
-                    "\"sample\" needs one_of, like one_of = 10".to_owned(),
-                );
-                None
-            }
-        },
-        "rate_limit" => match most {
-            Some(most) => Some(Action::RateLimit {
-                most,
-                per: per.unwrap_or(Duration::from_secs(1)),
-            }),
-            None => {
-                let problem =
-                    "\"rate_limit\" needs most, like most = 100, and perhaps per = \"1s\"";
-                table.problem("action", problem.to_owned());
-                None
-            }
-        },
-        other => {
-            let words = ["keep", "drop", "sample", "rate_limit"];
-            let meant = steward_protocol::nearest::nearest(other, words);
-            let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
-            let problem = format!(
-                "{other:?} is nothing that can be done; {meant}Write keep, drop, sample or rate_limit"
-            );
-            table.problem("action", problem);
-            None
-        }
-    }
-}
-
 fn spool(layers: &mut Layers<'_>) -> (Settings, Commit, Option<u64>) {
     let defaults = Settings::default();
-    let commit = Commit::Within(Duration::from_millis(50));
+    let commit = Commit::Every(Duration::from_millis(50));
     let rows = match layers.take_deep("syslog_spool") {
         None => return (defaults, commit, None),
         Some(toml::Value::Table(rows)) => rows,
@@ -604,7 +440,7 @@ fn committed(value: &Value) -> Found<Commit> {
         time if time > MAX_COMMIT => {
             Err("is longer than 10s: all that is younger would be lost with the power".to_owned())
         }
-        time => Ok(Commit::Within(time)),
+        time => Ok(Commit::Every(time)),
     }
 }
 
@@ -642,19 +478,6 @@ fn answer(value: &Value) -> Found<bool> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err("is neither true nor false".to_owned()),
-    }
-}
-
-fn facilities(value: &Value) -> Found<Vec<Facility>> {
-    let facility = |text: &String| text.parse::<Facility>().map_err(|error| error.to_string());
-    list(value)?.iter().map(facility).collect()
-}
-
-fn pattern(value: &Value) -> Found<String> {
-    let text = text(value)?;
-    match crate::syslog::route::pattern(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(format!("{text:?} is no regular expression: {error}")),
     }
 }
 

@@ -6,13 +6,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread::JoinHandle,
 };
 
 use serde::{Deserialize, Serialize};
-use steward_protocol::{Budget, Domain};
-use tokio::sync::Notify;
+use steward_protocol::Budget;
 
-use super::spool::{Place, Standing};
+use super::spool::Standing;
 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -111,16 +111,13 @@ struct State {
     inputs: BTreeMap<String, Arc<Tally>>,
     standings: Vec<Standing>,
     size: u64,
-    filled: BTreeMap<Domain, Place>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// What is known of the logs.
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
-    news: Notify,
-    /// Whoever writes to the spool sits here: another start of the process waits until that is over.
-    pub seat: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Board {
@@ -137,26 +134,15 @@ impl Board {
         state.size = size;
     }
 
-    /// Takes note that domains have something durable, and tells the delivery.
-    pub fn fill(&self, filled: impl IntoIterator<Item = (Domain, Place)>) {
-        let mut state = lock(&self.state);
-        let before = state.filled.len();
-        for (domain, place) in filled {
-            state.filled.entry(domain).or_insert(place);
-        }
-        if state.filled.len() > before {
-            self.news.notify_one();
-        }
+    /// Takes note of the thread that has the spool. It outlives a process that was cut off, for a moment.
+    pub fn sit(&self, thread: JoinHandle<()>) {
+        lock(&self.state).thread = Some(thread);
     }
 
-    /// Takes the domains that have had something durable since the last time.
-    pub fn take_filled(&self) -> BTreeMap<Domain, Place> {
-        std::mem::take(&mut lock(&self.state).filled)
-    }
-
-    /// Returns when domains have something durable.
-    pub async fn filled(&self) {
-        self.news.notified().await;
+    /// Tells whether nobody has the spool.
+    pub fn is_free(&self) -> bool {
+        let state = lock(&self.state);
+        state.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Returns why the disk does not take logs, if it does not.

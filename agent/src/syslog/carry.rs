@@ -3,21 +3,28 @@
 //!
 //! Not more than a little waits in the broker's client, so that answers and hellos never stand behind a backlog of logs.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use steward_protocol::{Domain, Frame, Reign, logs::Kept, transfer::Moment};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 
 use super::{
     send::{Action, Delivery, Ended, Event, Sent, Window},
-    spool::{Fetched, Found, Place, SpoolError},
-    writer::Ask,
+    spool::{
+        Fetched, Found, Place, SpoolError, Standing,
+        writer::{Gone, Store},
+    },
 };
 use crate::{
     bus::{Link, dice},
+    config::Logs,
     counters::Counter,
     keeper::chain,
     supervisor::{
@@ -57,8 +64,12 @@ struct Ahead {
 /// Carries batches.
 pub(super) struct Carrier {
     context: Arc<Context>,
-    asks: mpsc::Sender<Ask>,
+    store: Store,
+    /// What the spool holds, in all.
+    size: u64,
     delivery: Delivery,
+    /// How far each domain was durable when that was last looked at.
+    durable: BTreeMap<Domain, Place>,
     /// Where the delivery's time begins.
     epoch: Instant,
     /// Whose welcome it knows of.
@@ -76,18 +87,20 @@ enum Step {
 impl Carrier {
     pub(super) fn new(
         context: &Arc<Context>,
-        asks: mpsc::Sender<Ask>,
+        store: Store,
         starts: Vec<(Domain, Place)>,
-        rate: Option<u64>,
+        logs: &Logs,
     ) -> Self {
         let window = Window {
             bytes: WINDOW,
-            rate,
+            rate: logs.rate,
             ..Window::default()
         };
         Self {
             context: Arc::clone(context),
-            asks,
+            store,
+            size: logs.spool.total,
+            durable: BTreeMap::new(),
             delivery: Delivery::new(window, starts),
             epoch: Instant::now(),
             footing: None,
@@ -100,13 +113,20 @@ impl Carrier {
     pub(super) async fn carry(&mut self, mailbox: &mut mpsc::Receiver<Mail>) -> End {
         let mut footing = self.context.footing.subscribe();
         let mut link = self.context.voice.bus.link();
+        let mut standings = self.store.standings();
+        standings.mark_changed();
         loop {
             let standing = *footing.borrow_and_update();
             let link_now = link.borrow_and_update().clone();
             self.stand(standing, &link_now);
-            self.note_filled();
+            if standings.has_changed().unwrap_or(false) {
+                let now = standings.borrow_and_update().clone();
+                if self.note_filled(now).await.is_err() {
+                    return End::WriterGone;
+                }
+            }
             while let Ok(mail) = mailbox.try_recv() {
-                if self.hear(mail).await.is_err() {
+                if self.hear(mail).is_err() {
                     return End::WriterGone;
                 }
             }
@@ -121,22 +141,23 @@ impl Carrier {
                 Step::Wait(at) => at,
             };
             self.ahead = None;
-            let board = Arc::clone(&self.context.board);
             tokio::select! {
                 mail = mailbox.recv() => match mail {
-                    Some(mail) => if self.hear(mail).await.is_err() {
+                    Some(mail) => if self.hear(mail).is_err() {
                         return End::WriterGone;
                     },
                     None => return End::LetGo,
                 },
-                () = board.filled() => {}
+                changed = standings.changed() => match changed {
+                    Ok(()) => standings.mark_changed(),
+                    Err(_) => return End::WriterGone,
+                },
                 changed = footing.changed() => if changed.is_err() {
                     return End::LetGo;
                 },
                 changed = link.changed() => if changed.is_err() {
                     return End::LetGo;
                 },
-                () = self.asks.closed() => return End::WriterGone,
                 () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {}
                 () = pulse::rest() => {}
             }
@@ -187,14 +208,30 @@ impl Carrier {
         drop(self.delivery.on(event, now));
     }
 
-    fn note_filled(&mut self) {
-        let now = self.moment();
-        for (domain, place) in self.context.board.take_filled() {
-            self.act_on(Event::Filled(&domain, place), now);
+    /// Tells the delivery which domains have something durable that was not there before.
+    async fn note_filled(&mut self, standings: Vec<Standing>) -> Result<(), Gone> {
+        for standing in &standings {
+            let Some(durable) = standing.durable else {
+                continue;
+            };
+            let domain = &standing.domain;
+            if self.durable.insert(domain.clone(), durable) == Some(durable) {
+                continue;
+            }
+            let begin = match self.delivery.base(domain) {
+                Some(base) => Some(base),
+                None => self.store.place(domain).await?,
+            };
+            if let Some(begin) = begin {
+                let now = self.moment();
+                self.act_on(Event::Filled(domain, begin), now);
+            }
         }
+        self.context.board.stand(standings, self.size);
+        Ok(())
     }
 
-    async fn hear(&mut self, mail: Mail) -> Result<(), mpsc::error::SendError<Ask>> {
+    fn hear(&mut self, mail: Mail) -> Result<(), Gone> {
         let Mail::Kept { domain, payload } = mail else {
             return Ok(());
         };
@@ -230,22 +267,21 @@ impl Carrier {
         }
         let event = Event::Kept(&domain, &frame.send, frame.body);
         let actions = self.delivery.on(event, self.moment());
-        self.act(actions).await
+        self.act(actions)
     }
 
-    async fn act(&self, actions: Vec<Action>) -> Result<(), mpsc::error::SendError<Ask>> {
+    fn act(&self, actions: Vec<Action>) -> Result<(), Gone> {
         for action in actions {
-            self.asks.send(Ask::Do(action)).await?;
+            match action {
+                Action::Release(domain, below) => self.store.release(domain, below)?,
+                Action::Finish(domain, end) => self.store.finish(domain, end)?,
+            }
         }
         Ok(())
     }
 
     /// Reads what is at a place, publishes it, and says what came of it.
-    async fn deliver(
-        &mut self,
-        domain: &Domain,
-        place: Place,
-    ) -> Result<(), mpsc::error::SendError<Ask>> {
+    async fn deliver(&mut self, domain: &Domain, place: Place) -> Result<(), Gone> {
         let found = match self.find(domain, place).await? {
             Ok(found) => found,
             Err(error) => {
@@ -268,7 +304,7 @@ impl Carrier {
                     follows,
                 };
                 let actions = self.delivery.on(Event::Ended(domain, ended), self.moment());
-                self.act(actions).await?;
+                self.act(actions)?;
             }
             Some(Found::Batch(batch)) => self.publish(domain, place, batch).await,
         }
@@ -307,22 +343,13 @@ impl Carrier {
         &mut self,
         domain: &Domain,
         place: Place,
-    ) -> Result<Result<Option<Found>, SpoolError>, mpsc::error::SendError<Ask>> {
+    ) -> Result<Result<Option<Found>, SpoolError>, Gone> {
         if let Some(found) = self.take_ahead(domain, place) {
             return Ok(Ok(Some(found)));
         }
-        let (answer, answered) = oneshot::channel();
-        let ask = Ask::Read {
-            domain: domain.clone(),
-            place,
-            answer,
-        };
-        self.asks.send(ask).await?;
-        let found = match pulse::hold(answered).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return Ok(Err(error)),
-            // The next question finds that the writer is gone.
-            Err(_) => Vec::new(),
+        let found = match pulse::hold(self.store.read_on(domain, place)).await? {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
         };
         self.ahead = Some(Ahead {
             domain: domain.clone(),

@@ -1,78 +1,36 @@
-//! What an input hands its portions to: sorts them by the rules and passes them on to the writer, within bounds.
+//! What an input hands its portions to: sorts them by the rules and passes them on to the spool, within bounds.
 //!
-//! Every input has room for so many bytes on their way to the writer. Who can wait waits for room; who cannot is
-//! refused, and what was refused is counted until the writer writes it down as a gap. It knows no sockets and no disk.
+//! Who can wait waits for room; who cannot is refused, and what was refused is counted until the spool writes it down as
+//! a gap. It knows no sockets and no disk.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use steward_protocol::{Domain, logs::Micros};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::timeout,
+use steward_protocol::{
+    Domain,
+    logs::{Gap, Micros},
 };
+use tokio::sync::oneshot;
 
 use super::{
     board::{Tally, add},
     route::{Part, Router, Rules, Tell},
-    spool::Portion,
+    spool::{
+        Portion,
+        writer::{self, Done, Gone, Store},
+    },
 };
-
-/// Bytes of one input on their way to the writer: four reads of the largest size. What one write to a slow disk holds up
-/// fits into it on a node; what does not waits in the kernel.
-pub const ROOM: usize = 512 << 10;
-
-/// What a portion takes of the room at least, so that small ones are bounded in number as well.
-const LEAST: usize = 2 << 10;
-
-/// Portions on their way to the writer, of all inputs; those beyond wait, as for room.
-pub const HANDED: usize = 256;
 
 /// How long what cannot wait does so all the same: a write to a slow disk, not a disk that hangs. Senders to `/dev/log` wait
 /// as long.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Whether what finds no room in its domain's spool waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// It does, and its source with it.
-    Wait,
-    /// It is dropped and counted.
-    Offer,
-}
-
-/// What is on its way to the writer.
-#[derive(Debug)]
-pub struct Handover {
-    /// The parts, in their order.
-    pub parts: Vec<Part>,
-    /// Whether they wait for room in the spool.
-    pub manner: Manner,
-    /// Told once all of it is durable.
-    pub done: Option<oneshot::Sender<()>>,
-    /// The room it takes on the way.
-    pub room: Option<OwnedSemaphorePermit>,
-}
-
-/// What inputs were refused, until it is written down.
-#[derive(Debug)]
-pub struct Refused {
-    /// Where it would have gone.
-    pub domain: Arc<Domain>,
-    /// How many messages.
-    pub count: AtomicU64,
-}
-
-/// The writer does not take anything any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("hand logs to the spool's writer, which has ended")]
-pub struct Closed;
 
 /// Takes the portions of one input.
 #[derive(Debug, Clone)]
@@ -83,39 +41,40 @@ pub struct Feed {
 #[derive(Debug)]
 struct Inner {
     router: Mutex<Router>,
-    handed: mpsc::Sender<Handover>,
-    room: Arc<Semaphore>,
-    refused: Arc<Refused>,
+    store: Store,
+    /// The way to each domain that something has gone to; rules name few.
+    ways: Mutex<BTreeMap<Arc<Domain>, writer::Feed>>,
+    /// Where what is refused is counted.
+    own: writer::Feed,
     is_refusing: AtomicBool,
     tally: Arc<Tally>,
 }
 
 impl Feed {
-    /// Returns the feed of an input whose messages go to `domain` unless a rule says otherwise, and where it counts what it
-    /// refuses.
+    /// Returns the feed of an input whose messages go to `domain` unless a rule says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spool's thread is gone.
     pub fn new(
         domain: Domain,
         rules: Arc<Rules>,
-        handed: mpsc::Sender<Handover>,
+        store: Store,
         tally: Arc<Tally>,
-    ) -> (Self, Arc<Refused>) {
+    ) -> Result<Self, Gone> {
+        let own = store.feed(&domain)?;
         let domain = Arc::new(domain);
-        let refused = Arc::new(Refused {
-            domain: Arc::clone(&domain),
-            count: AtomicU64::new(0),
-        });
         let inner = Inner {
-            router: Mutex::new(Router::new(domain, rules)),
-            handed,
-            room: Arc::new(Semaphore::new(ROOM)),
-            refused: Arc::clone(&refused),
+            router: Mutex::new(Router::new(Arc::clone(&domain), rules)),
+            store,
+            ways: Mutex::new(BTreeMap::from([(domain, own.clone())])),
+            own,
             is_refusing: AtomicBool::new(false),
             tally,
         };
-        let feed = Self {
+        Ok(Self {
             inner: Arc::new(inner),
-        };
-        (feed, refused)
+        })
     }
 
     /// Returns the numbers of the input.
@@ -127,55 +86,44 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// Fails when the writer has ended.
-    pub async fn put(
-        &self,
-        portion: Portion,
-        done: Option<oneshot::Sender<()>>,
-    ) -> Result<(), Closed> {
+    /// Fails when the spool's thread is gone.
+    pub async fn put(&self, portion: Portion, done: Option<Done>) -> Result<(), Gone> {
         self.note(&portion);
-        let room = self.room(&portion).await?;
         let parts = self.split(portion);
-        self.hand(parts, Manner::Wait, done, Some(room)).await
+        self.put_parts(parts, done).await
+    }
+
+    async fn put_parts(&self, parts: Vec<Part>, done: Option<Done>) -> Result<(), Gone> {
+        let mut dones = match done {
+            Some(done) => fan_out(done, parts.len()),
+            None => Vec::new(),
+        };
+        for (domain, portion) in parts {
+            self.way(&domain)?.put(portion, dones.pop()).await?;
+        }
+        Ok(())
     }
 
     /// Hands a portion over that nobody waits for. What finds no room is counted, and its number arrives as a gap.
     ///
     /// # Errors
     ///
-    /// Fails when the writer has ended.
-    pub async fn offer(&self, portion: Portion) -> Result<(), Closed> {
+    /// Fails when the spool's thread is gone.
+    pub async fn offer(&self, portion: Portion) -> Result<(), Gone> {
         self.note(&portion);
         let inner = &self.inner;
-        let room = if inner.is_refusing.load(Ordering::Relaxed) {
-            Arc::clone(&inner.room)
-                .try_acquire_many_owned(cost(&portion))
-                .ok()
-        } else {
-            timeout(PATIENCE, self.room(&portion))
-                .await
-                .ok()
-                .transpose()?
-        };
-        let slot = inner.handed.try_reserve();
-        inner.is_refusing.store(room.is_none(), Ordering::Relaxed);
-        let (Some(room), Ok(slot)) = (room, slot) else {
-            if inner.handed.is_closed() {
-                return Err(Closed);
+        for (domain, portion) in self.split(portion) {
+            let way = self.way(&domain)?;
+            // Once it has been waited in vain, nothing waits until there is room at once.
+            let taken = if inner.is_refusing.load(Ordering::Relaxed) {
+                way.offer(portion, None)
+            } else {
+                way.offer_within(portion, PATIENCE).await
+            };
+            inner.is_refusing.store(taken.is_err(), Ordering::Relaxed);
+            if let Err(refused) = taken {
+                add(&inner.tally.refused, refused.messages.len() as u64);
             }
-            let gaps = portion.gaps.iter().filter_map(|gap| gap.count);
-            let lost = portion.messages.len() as u64 + gaps.sum::<u64>();
-            self.lose(lost);
-            return Ok(());
-        };
-        let parts = self.split(portion);
-        if !parts.is_empty() {
-            slot.send(Handover {
-                parts,
-                manner: Manner::Offer,
-                done: None,
-                room: Some(room),
-            });
         }
         Ok(())
     }
@@ -184,52 +132,49 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// Fails when the writer has ended.
-    pub async fn tell(&self, how_much: Tell) -> Result<(), Closed> {
+    /// Fails when the spool's thread is gone.
+    pub fn tell(&self, how_much: Tell) -> Result<(), Gone> {
         let told = self.router(|router, now| router.tell(now, how_much));
-        self.hand(summaries(told), Manner::Wait, None, None).await
+        self.summarise(told)
     }
 
     /// Puts other rules in the place of those it has.
     ///
     /// # Errors
     ///
-    /// Fails when the writer has ended.
-    pub async fn reroute(&self, rules: Arc<Rules>) -> Result<(), Closed> {
+    /// Fails when the spool's thread is gone.
+    pub fn reroute(&self, rules: Arc<Rules>) -> Result<(), Gone> {
         let told = self.router(|router, now| router.replace(rules, now));
-        self.hand(summaries(told), Manner::Wait, None, None).await
+        self.summarise(told)
     }
 
     /// Counts messages that were taken and cannot be handed over any more.
     pub fn lose(&self, count: u64) {
-        self.inner.refused.count.fetch_add(count, Ordering::Relaxed);
+        self.inner.own.miss(count);
         add(&self.inner.tally.refused, count);
     }
 
-    async fn room(&self, portion: &Portion) -> Result<OwnedSemaphorePermit, Closed> {
-        let room = Arc::clone(&self.inner.room);
-        room.acquire_many_owned(cost(portion))
-            .await
-            .map_err(|_| Closed)
+    /// Hands over what is only numbers: if there is no room for them, they are added to what was lost.
+    fn summarise(&self, told: Vec<(Arc<Domain>, Gap)>) -> Result<(), Gone> {
+        let source: Arc<str> = "rules:".into();
+        for (domain, gap) in told {
+            let mut portion = Portion::new(Arc::clone(&source), now());
+            portion.gaps.push(gap);
+            // Refused, it is counted there.
+            self.way(&domain)?.offer(portion, None).ok();
+        }
+        Ok(())
     }
 
-    async fn hand(
-        &self,
-        parts: Vec<Part>,
-        manner: Manner,
-        done: Option<oneshot::Sender<()>>,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Closed> {
-        if parts.is_empty() && done.is_none() {
-            return Ok(());
+    fn way(&self, domain: &Arc<Domain>) -> Result<writer::Feed, Gone> {
+        let ways = &self.inner.ways;
+        let mut ways = ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = ways.get(domain) {
+            return Ok(way.clone());
         }
-        let handover = Handover {
-            parts,
-            manner,
-            done,
-            room,
-        };
-        self.inner.handed.send(handover).await.map_err(|_| Closed)
+        let way = self.inner.store.feed(domain)?;
+        ways.insert(Arc::clone(domain), way.clone());
+        Ok(way)
     }
 
     fn note(&self, portion: &Portion) {
@@ -254,28 +199,35 @@ impl Feed {
         let router = &self.inner.router;
         let mut router = router.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = ask(&mut router, now());
-        self.inner
-            .tally
-            .dropped
-            .store(router.dropped(), Ordering::Relaxed);
+        let dropped = &self.inner.tally.dropped;
+        dropped.store(router.dropped(), Ordering::Relaxed);
         answer
     }
 }
 
-fn summaries(told: Vec<(Arc<Domain>, steward_protocol::logs::Gap)>) -> Vec<Part> {
-    let source: Arc<str> = "rules:".into();
-    let part = |(domain, gap)| {
-        let mut portion = Portion::new(Arc::clone(&source), now());
-        portion.gaps.push(gap);
-        (domain, portion)
-    };
-    told.into_iter().map(part).collect()
-}
-
-/// Returns what a portion takes of the room; never more than there is.
-fn cost(portion: &Portion) -> u32 {
-    let bytes = portion.arena.len().clamp(LEAST, ROOM);
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+/// Returns as many as there are parts; when all of them have been told, `done` is.
+fn fan_out(done: Done, parts: usize) -> Vec<Done> {
+    match parts {
+        // Rules wanted nothing of it.
+        0 => {
+            done.send(()).ok();
+            Vec::new()
+        }
+        1 => vec![done],
+        _ => {
+            let (tell, told): (Vec<_>, Vec<_>) = (0..parts).map(|_| oneshot::channel()).unzip();
+            tokio::spawn(async move {
+                for one in told {
+                    if one.await.is_err() {
+                        return;
+                    }
+                }
+                // Whoever waited for it may be gone.
+                done.send(()).ok();
+            });
+            tell
+        }
+    }
 }
 
 /// Returns the wall clock's time.
@@ -285,77 +237,119 @@ pub fn now() -> Micros {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use steward_protocol::Generation;
+    use tempfile::TempDir;
+    use tokio::time::Instant;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::{
+        config::syslog::{Action, RuleSpec},
+        syslog::spool::{Policy, Settings, Spool, Terms, files::Files, writer::Commit},
+    };
 
-    fn portion(bytes: usize) -> Portion {
+    const SHARE: u64 = 64 << 10;
+
+    /// Returns a feed of domain `app` with a small spool that blocks.
+    fn feed(rules: &[RuleSpec]) -> (Feed, Store, TempDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = Files::open(&dir.path().join("spool")).expect("a disk");
+        let settings = Settings {
+            total: SHARE,
+            others: Terms {
+                share: SHARE,
+                policy: Policy::Block,
+            },
+            ..Settings::default()
+        };
+        let draw = Box::new(|| Generation(Uuid::now_v7()));
+        let spool = Spool::open(disk, settings, draw).expect("a spool");
+        let commit = Commit::Every(Duration::from_millis(5));
+        let (store, _) = Store::start(spool, commit).expect("a thread");
+        let domain: Domain = "app".parse().expect("a domain");
+        let rules = Arc::new(Rules::new(rules).expect("rules"));
+        let feed = Feed::new(domain, rules, store.clone(), Arc::default()).expect("a thread");
+        (feed, store, dir)
+    }
+
+    /// Returns a portion that does not compress.
+    fn noise(bytes: usize) -> Portion {
         let mut portion = Portion::new("x".into(), now());
-        portion.push(&vec![b'x'; bytes], 5);
+        let mut noise = Vec::new();
+        while noise.len() < bytes {
+            noise.extend_from_slice(Uuid::new_v4().as_bytes());
+        }
+        for line in noise.chunks(1000) {
+            portion.push(line, 5);
+        }
         portion
     }
 
-    fn feed(capacity: usize) -> (Feed, Arc<Refused>, mpsc::Receiver<Handover>) {
-        let (hand, handed) = mpsc::channel(capacity);
-        let domain: Domain = "app".parse().expect("a domain");
-        let (feed, refused) = Feed::new(domain, Arc::default(), hand, Arc::default());
-        (feed, refused, handed)
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn who_cannot_wait_waits_once_for_a_slow_disk_and_is_counted_from_then_on() {
-        let (feed, refused, mut handed) = feed(64);
-        for _ in 0..4 {
-            feed.offer(portion(ROOM / 4)).await.expect("a writer");
+    async fn who_cannot_wait_waits_once_and_is_counted_from_then_on() {
+        let (feed, _store, _dir) = feed(&[]);
+        let refused = || feed.tally().view().refused;
+        while refused() == 0 {
+            feed.offer(noise(32 << 10)).await.expect("a thread");
         }
-        let began = Instant::now();
-        let paused = tokio::time::Instant::now();
+        let (began, before) = (Instant::now(), refused());
         for _ in 0..10 {
-            feed.offer(portion(100)).await.expect("a writer");
+            feed.offer(noise(32 << 10)).await.expect("a thread");
         }
-        assert_eq!(paused.elapsed(), PATIENCE, "only the first has waited");
-        assert!(began.elapsed() < PATIENCE * 10);
-        assert_eq!(refused.count.load(Ordering::Relaxed), 10);
-        assert_eq!(
-            (feed.tally().view().refused, feed.tally().view().messages),
-            (10, 14)
-        );
-        drop(handed.recv().await);
-        feed.offer(portion(100)).await.expect("a writer");
-        assert_eq!(refused.count.load(Ordering::Relaxed), 10);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(refused() > before + 300, "{}", refused());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_can_wait_waits_until_what_it_handed_over_is_taken() {
-        let (feed, refused, mut handed) = feed(64);
-        feed.put(portion(2 * ROOM), None)
-            .await
-            .expect("there is room for one of any size");
-        let mut next = putting(&feed);
-        assert!(timeout(Duration::from_secs(60), &mut next).await.is_err());
-        drop(handed.recv().await);
-        next.await.expect("a writer");
-        assert_eq!(refused.count.load(Ordering::Relaxed), 0);
-    }
-
-    fn putting(feed: &Feed) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Closed>> + '_>> {
-        Box::pin(feed.put(portion(1), None))
+    async fn who_can_wait_waits_for_as_long_as_the_spool_is_full() {
+        let (feed, _store, _dir) = feed(&[]);
+        let filling = async {
+            loop {
+                feed.put(noise(32 << 10), None).await.expect("a thread");
+            }
+        };
+        let filled = tokio::time::timeout(Duration::from_secs(3600), filling).await;
+        assert!(filled.is_err());
+        assert_eq!(feed.tally().view().refused, 0);
     }
 
     #[tokio::test]
-    async fn small_portions_are_bounded_in_number() {
-        let (feed, refused, _handed) = feed(10_000);
-        for _ in 0..ROOM / LEAST + 1 {
-            feed.offer(portion(1)).await.expect("a writer");
+    async fn what_goes_to_several_domains_is_done_when_all_of_it_is_durable() {
+        let rule = RuleSpec {
+            pattern: Some("web".to_owned()),
+            domain: Some("web".parse().expect("a domain")),
+            ..RuleSpec::default()
+        };
+        let drop_it = RuleSpec {
+            pattern: Some("noise".to_owned()),
+            action: Action::Drop,
+            ..RuleSpec::default()
+        };
+        let (feed, store, _dir) = feed(&[rule, drop_it]);
+        for texts in [&["web", "other"][..], &["web"], &["noise"]] {
+            let mut portion = Portion::new("x".into(), now());
+            for text in texts {
+                portion.push(text.as_bytes(), 5);
+            }
+            let (done, told) = oneshot::channel();
+            feed.put(portion, Some(done)).await.expect("a thread");
+            told.await.expect("all of it is durable");
         }
-        assert_eq!(refused.count.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn nobody_waits_for_a_writer_that_is_gone() {
-        let (feed, _, handed) = feed(1);
-        drop(handed);
-        assert_eq!(feed.put(portion(1), None).await, Err(Closed));
-        assert_eq!(feed.offer(portion(1)).await, Err(Closed));
+        let mut standings = store.standings();
+        let standings = standings
+            .wait_for(|standings| standings.len() == 2)
+            .await
+            .expect("a thread");
+        let positions: Vec<_> = standings
+            .iter()
+            .map(|one| {
+                (
+                    one.domain.to_string(),
+                    one.durable.map(|place| place.position),
+                )
+            })
+            .collect();
+        let row = |domain: &str, position| (domain.to_owned(), Some(position));
+        assert_eq!(positions, [row("app", 1), row("web", 2)]);
     }
 }

@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Closed, Feed};
+use super::{feed::Feed, spool::writer::Gone};
 use crate::config::syslog::{Input, Listen};
 
 mod gather;
@@ -58,7 +58,7 @@ pub enum InputError {
     },
     /// The writer has ended.
     #[error(transparent)]
-    Closed(#[from] Closed),
+    Gone(#[from] Gone),
 }
 
 /// What an input works with.

@@ -1,7 +1,11 @@
 //! Every key of logs, and every problem at once.
 
+use std::path::Path;
+
+use steward_protocol::syslog::{Facility, Severities};
+
 use super::*;
-use crate::config::{Config, Flags, resolve};
+use crate::config::{Config, Flags, Sources, resolve};
 
 fn resolved(text: &str) -> Result<Config, Vec<String>> {
     let sources = Sources {
@@ -40,7 +44,7 @@ fn an_input_has_defaults_for_all_but_its_domain_and_place() {
     assert_eq!(input.listen, Listen::Udp(([127, 0, 0, 1], 5514).into()));
     assert_eq!((input.domain.as_str(), input.max_message), ("nginx", 8192));
     assert_eq!((input.connections, input.idle), (CONNECTIONS, IDLE));
-    assert_eq!(logs.commit, Commit::Within(Duration::from_millis(50)));
+    assert_eq!(logs.commit, Commit::Every(Duration::from_millis(50)));
     assert_eq!((logs.spool, logs.rate), (Settings::default(), None));
 }
 

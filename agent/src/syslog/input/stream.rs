@@ -34,9 +34,9 @@ use crate::{
     config::syslog::TlsFiles,
     syslog::{
         board::add,
-        feed::{Closed, now},
+        feed::now,
         route::Tell,
-        spool::Portion,
+        spool::{Portion, writer::Gone},
     },
 };
 
@@ -149,7 +149,7 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
         work,
     });
     let work = &shared.work;
-    let mut connections: JoinSet<Result<(), Closed>> = JoinSet::new();
+    let mut connections: JoinSet<Result<(), Gone>> = JoinSet::new();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -174,7 +174,7 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
             },
             _ = looks.tick() => {
                 shared.desks.look();
-                work.feed.tell(Tell::Due).await?;
+                work.feed.tell(Tell::Due)?;
             }
         }
     }
@@ -193,10 +193,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn ended(
-        &self,
-        ended: Result<Result<(), Closed>, tokio::task::JoinError>,
-    ) -> Result<(), Closed> {
+    fn ended(&self, ended: Result<Result<(), Gone>, tokio::task::JoinError>) -> Result<(), Gone> {
         self.work
             .feed
             .tally()
@@ -296,7 +293,7 @@ enum Flow {
 }
 
 /// Reads one connection to its end.
-async fn converse(shared: Arc<Shared>, taken: Taken) -> Result<(), Closed> {
+async fn converse(shared: Arc<Shared>, taken: Taken) -> Result<(), Gone> {
     let work = &shared.work;
     let (connection, name) = match open(&shared, taken).await {
         Ok(opened) => opened,
@@ -364,7 +361,7 @@ struct Reader<'s> {
 
 impl Reader<'_> {
     /// Reads what is there, at most a portion's worth, and hands it over.
-    async fn take(&mut self) -> Result<Flow, Closed> {
+    async fn take(&mut self) -> Result<Flow, Gone> {
         let (mut desk, permit) = self.shared.desks.take().await;
         let flow = self.fill(&mut desk);
         let frames = std::mem::take(&mut desk.frames);
@@ -402,7 +399,7 @@ impl Reader<'_> {
         Flow::Open
     }
 
-    async fn hand(&self, mut frames: Frames) -> Result<(), Closed> {
+    async fn hand(&self, mut frames: Frames) -> Result<(), Gone> {
         if frames.list.is_empty() {
             return Ok(());
         }
@@ -425,13 +422,13 @@ impl Reader<'_> {
     }
 
     /// Ends the stream: what is open is a message, too.
-    async fn end(&mut self, mut frames: Frames) -> Result<(), Closed> {
+    async fn end(&mut self, mut frames: Frames) -> Result<(), Gone> {
         self.framer.finish(&mut frames);
         self.hand(frames).await
     }
 
     /// Reads what the sender has said already, and no more.
-    async fn finish(&mut self) -> Result<(), Closed> {
+    async fn finish(&mut self) -> Result<(), Gone> {
         let deadline = Instant::now() + LAST;
         while Instant::now() < deadline {
             let ready = timeout_at(deadline, self.connection.ready());

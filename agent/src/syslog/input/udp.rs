@@ -59,7 +59,7 @@ pub(super) async fn run(work: Work, address: SocketAddr) -> Result<(), InputErro
             }
             _ = looks.tick() => {
                 receiver.look().await?;
-                work.feed.tell(Tell::Due).await?;
+                work.feed.tell(Tell::Due)?;
             }
         }
     }

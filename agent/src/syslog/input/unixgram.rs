@@ -43,7 +43,7 @@ pub(super) async fn run(work: Work, path: PathBuf) -> Result<(), InputError> {
                 ready.map_err(|error| work.receiving(error))?;
                 take(&work, &socket, &mut buffer, &name).await?;
             }
-            _ = looks.tick() => work.feed.tell(Tell::Due).await?,
+            _ = looks.tick() => work.feed.tell(Tell::Due)?,
         }
     }
     // Nobody finds it any more; what is in the queue is still taken.

@@ -89,6 +89,12 @@ impl Portion {
         });
     }
 
+    /// Returns how many messages are lost with it: its own, and those it says are missing.
+    pub fn losses(&self) -> u64 {
+        let gaps = self.gaps.iter().filter_map(|gap| gap.count);
+        self.messages.len() as u64 + gaps.sum::<u64>()
+    }
+
     /// Returns an upper bound of what its records take, before compression.
     pub(super) fn cost(&self) -> u64 {
         const RECORD: u64 = 16;

@@ -21,7 +21,10 @@ use std::{
 
 use jiff::Timestamp;
 use steward_protocol::{Domain, Generation};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::timeout,
+};
 
 use super::{Found, Place, Portion, Spool, SpoolError, Standing, Taken, disk::Disk};
 
@@ -37,6 +40,10 @@ const STUCK: Duration = Duration::from_secs(1);
 
 /// How long nothing may come before memory of a burst is given back.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// Batches read with one question, and their bytes: in memory until they are published.
+const AHEAD: usize = 8;
+const AHEAD_BYTES: usize = 512 << 10;
 
 /// When what was taken is made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +81,11 @@ enum Order {
     Gate(Domain, Arc<Gate>),
     Take(Box<Waiting>),
     Read(Domain, Place, oneshot::Sender<Result<Found, SpoolError>>),
+    ReadOn(
+        Domain,
+        Place,
+        oneshot::Sender<Result<Vec<Found>, SpoolError>>,
+    ),
     Start(Domain, oneshot::Sender<Option<Place>>),
     Release(Domain, Generation, u64),
     Finish(Domain, Generation, u64),
@@ -110,11 +122,30 @@ impl Feed {
     pub fn offer(&self, portion: Portion, done: Option<Done>) -> Result<(), Portion> {
         let room = Arc::clone(&self.gate.room);
         let Ok(room) = room.try_acquire_many_owned(cost(&portion)) else {
-            let count = portion.messages.len() as u64;
-            self.gate.missed.fetch_add(count, Ordering::Relaxed);
+            self.miss(portion.losses());
             return Err(portion);
         };
         self.hand_over(portion, done, room)
+    }
+
+    /// Hands a portion over as [`Self::offer`] does, but waits for room for a moment.
+    ///
+    /// # Errors
+    ///
+    /// Gives the portion back when there was no room, or the thread is gone.
+    pub async fn offer_within(&self, portion: Portion, patience: Duration) -> Result<(), Portion> {
+        let room = Arc::clone(&self.gate.room);
+        let room = timeout(patience, room.acquire_many_owned(cost(&portion))).await;
+        let Ok(Ok(room)) = room else {
+            self.miss(portion.losses());
+            return Err(portion);
+        };
+        self.hand_over(portion, None, room)
+    }
+
+    /// Counts messages that were lost on their way here.
+    pub fn miss(&self, count: u64) {
+        self.gate.missed.fetch_add(count, Ordering::Relaxed);
     }
 
     fn hand_over(
@@ -218,6 +249,21 @@ impl Store {
         answer.await.map_err(|_| Gone)
     }
 
+    /// Returns what is at a place and behind it: a few batches, with one question.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the thread is gone; the inner error is that of [`Spool::read`].
+    pub async fn read_on(
+        &self,
+        domain: &Domain,
+        place: Place,
+    ) -> Result<Result<Vec<Found>, SpoolError>, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::ReadOn(domain.clone(), place, reply))?;
+        answer.await.map_err(|_| Gone)
+    }
+
     /// Returns where the delivery of a domain begins.
     ///
     /// # Errors
@@ -289,12 +335,15 @@ impl<D: Disk> Desk<D> {
                 Err(RecvTimeoutError::Timeout) => {
                     if self.since.is_none() {
                         self.spool.shrink();
+                        // What was released since the last commit shows as well.
+                        self.tell(self.spool.standings());
                     }
                     Next::Go
                 }
                 Err(RecvTimeoutError::Disconnected) => Next::End,
             };
             if next == Next::End {
+                self.give_up();
                 self.make_durable();
                 return;
             }
@@ -339,6 +388,9 @@ impl<D: Disk> Desk<D> {
                 // Whoever asked may have gone meanwhile.
                 reply.send(self.spool.read(&domain, place)).ok();
             }
+            Order::ReadOn(domain, place, reply) => {
+                reply.send(self.read_on(&domain, place)).ok();
+            }
             Order::Start(domain, reply) => {
                 reply.send(self.spool.start(&domain)).ok();
             }
@@ -353,6 +405,35 @@ impl<D: Disk> Desk<D> {
             Order::Stop => return Next::End,
         }
         Next::Go
+    }
+
+    fn read_on(&mut self, domain: &Domain, mut place: Place) -> Result<Vec<Found>, SpoolError> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while found.len() < AHEAD && bytes < AHEAD_BYTES {
+            match self.spool.read(domain, place) {
+                Ok(Found::Batch(batch)) => {
+                    place.position = batch.next;
+                    bytes += batch.payload.len();
+                    found.push(Found::Batch(batch));
+                }
+                Ok(other) => {
+                    found.push(other);
+                    break;
+                }
+                // What was read before it is good.
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Counts what has found no room until the end.
+    fn give_up(&mut self) {
+        for waiting in std::mem::take(&mut self.backlog).into_values().flatten() {
+            let (lost, at) = (waiting.portion.losses(), waiting.portion.received);
+            self.spool.missed(&waiting.domain, lost, at);
+        }
     }
 
     /// Takes what waits, as far as there is room.
@@ -375,6 +456,14 @@ impl<D: Disk> Desk<D> {
         }
     }
 
+    fn tell(&self, standings: Vec<Standing>) {
+        self.tell.send_if_modified(|told| {
+            let is_new = *told != standings;
+            *told = standings;
+            is_new
+        });
+    }
+
     fn make_durable(&mut self) {
         let now = Timestamp::now().into();
         self.gates.retain(|(domain, gate)| {
@@ -393,11 +482,7 @@ impl<D: Disk> Desk<D> {
         let standings = self.spool.standings();
         let is_stuck = standings.iter().any(|standing| standing.stuck.is_some());
         self.stuck_until = is_stuck.then(|| Instant::now() + STUCK);
-        self.tell.send_if_modified(|told| {
-            let is_new = *told != standings;
-            *told = standings;
-            is_new
-        });
+        self.tell(standings);
         self.since = None;
         self.take_backlog();
         if self.spool.has_work() {
