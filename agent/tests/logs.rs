@@ -433,8 +433,8 @@ async fn odd_senders_cost_only_themselves() {
         .expect("it is taken");
     let mut stored = texts(&station, "app", 3).await;
     stored.sort_by_key(String::len);
-    assert_eq!(stored[0], "<13>byte by byte<");
-    assert_eq!(stored[1], "14>in a line");
+    assert_eq!(stored[0], "14>in a line");
+    assert_eq!(stored[1], "<13>byte by byte<");
     assert!(stored[2].len() == 8 << 10 && stored[2].starts_with("<13>yyy"));
     drop((endless, long, slow));
     let stored = texts(&station, "app", 4).await;

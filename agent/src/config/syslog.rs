@@ -374,15 +374,15 @@ fn spool(layers: &mut Layers<'_>) -> (Settings, Commit, Option<u64>) {
 }
 
 fn terms(table: &mut Table<'_, '_>, total: u64, default: Terms) -> Terms {
-    let share = table.or("share", spool_size, default.share);
-    if share > total {
+    let share = table.optional("share", spool_size);
+    if share.is_some_and(|share| share > total) {
         table.problem(
             "share",
             format!("is more than the whole spool of {total} bytes"),
         );
     }
     Terms {
-        share,
+        share: share.unwrap_or(default.share),
         policy: table.or("policy", policy, default.policy),
     }
 }

@@ -93,7 +93,7 @@ impl Logs {
             self.records.push(Stored {
                 source: record.source.to_owned(),
                 text: String::from_utf8_lossy(record.bytes).into_owned(),
-                length: record.original.unwrap_or(record.bytes.len() as u64),
+                length: record.original,
                 severity: record.severity,
                 gap: record.gap(),
                 ..base(record.position)

@@ -184,6 +184,12 @@ fn pattern(value: &Value) -> Found<String> {
     let text = text(value)?;
     match crate::syslog::route::pattern(&text) {
         Ok(_) => Ok(text),
-        Err(error) => Err(format!("{text:?} is no regular expression: {error}")),
+        Err(error) => {
+            // It draws what it says below the pattern; the last line says it in words.
+            let error = error.to_string();
+            let words = error.lines().last().unwrap_or_default();
+            let words = words.trim_start_matches("error: ");
+            Err(format!("{text:?} is no regular expression: {words}"))
+        }
     }
 }

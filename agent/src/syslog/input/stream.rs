@@ -424,7 +424,11 @@ impl Reader<'_> {
     /// Ends the stream: what is open is a message, too.
     async fn end(&mut self, mut frames: Frames) -> Result<(), Gone> {
         self.framer.finish(&mut frames);
-        self.hand(frames).await
+        self.hand(frames).await?;
+        if let Connection::Tls(stream) = &mut self.connection {
+            stream.close().await;
+        }
+        Ok(())
     }
 
     /// Reads what the sender has said already, and no more.

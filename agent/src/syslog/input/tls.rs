@@ -1,6 +1,6 @@
 //! TLS (RFC 5425): the only home of encryption among the inputs. It knows files of keys and streams of bytes.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use rustls::{
@@ -9,7 +9,11 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::InputError;
@@ -17,6 +21,9 @@ use crate::config::syslog::TlsFiles;
 
 /// Bytes of one read: a record of TLS.
 const RECORD: usize = 16 << 10;
+
+/// How long a sender may take to hear the last word.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// Agrees on keys with senders.
 #[derive(Clone)]
@@ -93,6 +100,12 @@ impl Secure {
             self.first.extend_from_slice(&one[..count]);
         }
         Ok(())
+    }
+
+    /// Says that nothing more is read. A sender that waits for that word learns that the stream came to its end.
+    pub(super) async fn close(&mut self) {
+        // A sender that is gone already does not.
+        timeout(CLOSE, self.stream.shutdown()).await.ok();
     }
 
     /// Reads what is there.

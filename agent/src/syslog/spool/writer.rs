@@ -334,9 +334,7 @@ impl<D: Disk> Desk<D> {
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.since.is_none() {
-                        self.spool.shrink();
-                        // What was released since the last commit shows as well.
-                        self.tell(self.spool.standings());
+                        self.rest();
                     }
                     Next::Go
                 }
@@ -454,6 +452,17 @@ impl<D: Disk> Desk<D> {
                 }
             }
         }
+    }
+
+    /// Nothing comes: memory is given back, and what would wait for a commit does not.
+    fn rest(&mut self) {
+        let is_missed = |(_, gate): &(Domain, Arc<Gate>)| gate.missed.load(Ordering::Relaxed) > 0;
+        if self.gates.iter().any(is_missed) {
+            self.make_durable();
+        }
+        self.spool.shrink();
+        // What was released since the last commit shows as well.
+        self.tell(self.spool.standings());
     }
 
     fn tell(&self, standings: Vec<Standing>) {
