@@ -57,7 +57,9 @@ impl Stored {
         if self.next.contains_key(&header.generation) {
             return;
         }
-        if self.newest.is_some() && header.after != self.newest {
+        // The batch that would have named the one before may be what is damaged; the gap in its place says enough.
+        let is_unknown = header.kind == Kind::Gap && header.after.is_none();
+        if self.newest.is_some() && header.after != self.newest && !is_unknown {
             self.losses += 1;
         }
         self.newest = Some(header.generation);
