@@ -221,8 +221,8 @@ impl Plant {
     /// what it was about to release would stay.
     async fn tend(&mut self, context: &Arc<Context>, born: &mut Born) -> Result<(), LogsError> {
         let mut stop = context.stop.clone();
+        // What was read again before this start of the process is read again by it.
         let mut reload = context.reload.clone();
-        reload.mark_unchanged();
         let starts = std::mem::take(&mut self.starts);
         let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));
