@@ -38,15 +38,32 @@ pub struct Feed {
     inner: Arc<Inner>,
 }
 
+/// The way to one domain.
+#[derive(Debug, Clone)]
+struct Way {
+    feed: writer::Feed,
+    /// Whether it was waited for in vain last: then nothing waits until there is room at once. One domain that is full must
+    /// not hold up what goes to others.
+    is_refusing: Arc<AtomicBool>,
+}
+
+impl Way {
+    fn new(feed: writer::Feed) -> Self {
+        Self {
+            feed,
+            is_refusing: Arc::default(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     router: Mutex<Router>,
     store: Store,
     /// The way to each domain that something has gone to; rules name few.
-    ways: Mutex<BTreeMap<Arc<Domain>, writer::Feed>>,
+    ways: Mutex<BTreeMap<Arc<Domain>, Way>>,
     /// Where what is refused is counted.
     own: writer::Feed,
-    is_refusing: AtomicBool,
     tally: Arc<Tally>,
 }
 
@@ -67,9 +84,8 @@ impl Feed {
         let inner = Inner {
             router: Mutex::new(Router::new(Arc::clone(&domain), rules)),
             store,
-            ways: Mutex::new(BTreeMap::from([(domain, own.clone())])),
+            ways: Mutex::new(BTreeMap::from([(domain, Way::new(own.clone()))])),
             own,
-            is_refusing: AtomicBool::new(false),
             tally,
         };
         Ok(Self {
@@ -99,7 +115,7 @@ impl Feed {
             None => Vec::new(),
         };
         for (domain, portion) in parts {
-            self.way(&domain)?.put(portion, dones.pop()).await?;
+            self.way(&domain)?.feed.put(portion, dones.pop()).await?;
         }
         Ok(())
     }
@@ -114,13 +130,12 @@ impl Feed {
         let inner = &self.inner;
         for (domain, portion) in self.split(portion) {
             let way = self.way(&domain)?;
-            // Once it has been waited in vain, nothing waits until there is room at once.
-            let taken = if inner.is_refusing.load(Ordering::Relaxed) {
-                way.offer(portion, None)
+            let taken = if way.is_refusing.load(Ordering::Relaxed) {
+                way.feed.offer(portion, None)
             } else {
-                way.offer_within(portion, PATIENCE).await
+                way.feed.offer_within(portion, PATIENCE).await
             };
-            inner.is_refusing.store(taken.is_err(), Ordering::Relaxed);
+            way.is_refusing.store(taken.is_err(), Ordering::Relaxed);
             if let Err(refused) = taken {
                 add(&inner.tally.refused, refused.messages.len() as u64);
             }
@@ -161,18 +176,18 @@ impl Feed {
             let mut portion = Portion::new(Arc::clone(&source), now());
             portion.gaps.push(gap);
             // Refused, it is counted there.
-            self.way(&domain)?.offer(portion, None).ok();
+            self.way(&domain)?.feed.offer(portion, None).ok();
         }
         Ok(())
     }
 
-    fn way(&self, domain: &Arc<Domain>) -> Result<writer::Feed, Gone> {
+    fn way(&self, domain: &Arc<Domain>) -> Result<Way, Gone> {
         let ways = &self.inner.ways;
         let mut ways = ways.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = ways.get(domain) {
             return Ok(way.clone());
         }
-        let way = self.inner.store.feed(domain)?;
+        let way = Way::new(self.inner.store.feed(domain)?);
         ways.insert(Arc::clone(domain), way.clone());
         Ok(way)
     }
@@ -298,6 +313,26 @@ mod tests {
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert!(refused() > before + 300, "{}", refused());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_that_is_full_does_not_hold_up_another() {
+        let rule = RuleSpec {
+            pattern: Some("web".to_owned()),
+            domain: Some("web".parse().expect("a domain")),
+            ..RuleSpec::default()
+        };
+        let (feed, _store, _dir) = feed(&[rule]);
+        while feed.tally().view().refused == 0 {
+            feed.offer(noise(32 << 10)).await.expect("a thread");
+        }
+        let began = Instant::now();
+        for _ in 0..10 {
+            let mut portion = noise(32 << 10);
+            portion.push(b"web", 5);
+            feed.offer(portion).await.expect("a thread");
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use rustix::net::sockopt;
 use steward_protocol::{
     logs::{Gap, Reason},
@@ -177,6 +178,13 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
                 work.feed.tell(Tell::Due)?;
             }
         }
+    }
+    // Who was let in by the kernel already may have said something.
+    while connections.len() < work.input.connections
+        && let Some(Ok(taken)) = listener.accept().now_or_never()
+    {
+        add(&work.feed.tally().connections, 1);
+        connections.spawn(converse(Arc::clone(&shared), taken));
     }
     drop(listener);
     while let Some(ended) = connections.join_next().await {
