@@ -274,6 +274,57 @@ async fn what_was_accepted_survives_a_kill_and_what_may_be_lost_is_said() {
     );
 }
 
+/// Sends numbered lines for as long as somebody takes them, and returns the number behind the last.
+fn send_until_cut(port: u16, mut next: usize) -> usize {
+    let mut sender = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    loop {
+        let until = next + 20;
+        if sender.write_all(numbered(next, until).as_bytes()).is_err() {
+            return until;
+        }
+        next = until;
+    }
+}
+
+#[tokio::test]
+async fn killed_in_mid_stream_again_and_again_nothing_comes_twice_or_out_of_order() {
+    const KILLS: usize = 5;
+    let field = Field::new();
+    let port = free_port();
+    let config = input("app", &format!("tcp://127.0.0.1:{port}"));
+    let station = field.station().await;
+    let mut next = 0;
+    for _ in 0..KILLS {
+        let mut agent = start(&field, &config);
+        let seen = station.world().logs.texts("app").len();
+        eventually("an input that listens", || {
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        })
+        .await;
+        let sending = std::thread::spawn(move || send_until_cut(port, next));
+        texts(&station, "app", seen + 1000).await;
+        agent.kill();
+        next = sending.join().expect("a number");
+    }
+    let _agent = start(&field, &config);
+    eventually("the word on every kill", || {
+        (station.world().logs.gaps("app").len() == KILLS).then_some(())
+    })
+    .await;
+    check_order(&station);
+    let world = station.world();
+    let numbers = numbers(&world.logs.texts("app"));
+    assert!(numbers.is_sorted_by(|one, other| one < other));
+    let gaps = world.logs.gaps("app");
+    assert!(
+        gaps.iter().all(|gap| gap.reason == Reason::UncleanStart),
+        "{gaps:?}"
+    );
+    let order = &world.logs.order;
+    let continues = |pair: &[(_, _)]| pair[1].1 == Some(pair[0].0);
+    assert!(order.windows(2).all(continues), "{order:?}");
+}
+
 #[tokio::test]
 async fn an_agent_that_is_asked_to_end_loses_nothing_and_says_nothing_of_a_loss() {
     let field = Field::new();
