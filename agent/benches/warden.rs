@@ -14,16 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steward_agent::{
-    child::{
-        Finished, Following, Nursery, Spec, Terms,
-        cgroup::{Cgroups, Insist},
-    },
-    signals::Stop,
-};
-use steward_protocol::{MessageId, body::Limits};
-use tokio::sync::watch;
-use uuid::Uuid;
+use self::ward::{Ward, finish, spec};
+
+#[path = "../tests/support/ward.rs"]
+#[expect(
+    dead_code,
+    reason = "the tests' file is used as it is, and not all of it here"
+)]
+mod ward;
 
 /// Commands measured each way.
 const ROUNDS: usize = 300;
@@ -34,15 +32,14 @@ const MEMORY: u64 = 2 << 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = Path::new(env!("CARGO_BIN_EXE_steward-agent"));
-    let nursery = Nursery::with_program(dir.path(), program).unwrap();
+    let ward = Ward::new();
+    let disk = tempfile::tempdir().unwrap();
     let (mut direct, mut warded, mut durable) = (Vec::new(), Vec::new(), Vec::new());
     // In turns, so that whatever else the machine does is shared.
     for round in 0..ROUNDS {
         direct.push(timed(run_direct).await);
-        warded.push(timed(async || run_warded(&nursery).await).await);
-        durable.push(timed(async || make_durable(&dir.path().join(round.to_string()))).await);
+        warded.push(timed(async || run_warded(&ward).await).await);
+        durable.push(timed(async || make_durable(&disk.path().join(round.to_string()))).await);
     }
     let (direct, warded, durable) = (Times::of(direct), Times::of(warded), Times::of(durable));
     println!("direct spawn of true      {direct}");
@@ -58,7 +55,7 @@ async fn main() {
             "a warden costs            {extra:.2?} {what}, {rest:.2?} without the disk (target: below {TIME:?})"
         );
     }
-    let (private, anonymous) = memory(&nursery).await;
+    let (private, anonymous) = memory(&ward).await;
     println!(
         "a warden takes            {} KiB private, of that {} KiB anonymous (target: below {} KiB)",
         private >> 10,
@@ -81,18 +78,10 @@ async fn run_direct() {
     assert!(output.status.success());
 }
 
-async fn run_warded(nursery: &Nursery) {
-    let running = nursery.start(&spec(&["true"])).unwrap();
-    let (_stop, stop) = watch::channel(Stop::No);
-    let terms = Terms {
-        drain: Duration::ZERO,
-        stop,
-        cancelled: Box::pin(std::future::pending()),
-    };
-    match running.finish(terms).await {
-        Finished::Over(end) => assert!(end.success),
-        other => panic!("{other:?}"),
-    }
+async fn run_warded(ward: &Ward) {
+    let running = ward.start(&spec(&["true"]));
+    let end = finish(running, Box::pin(std::future::pending())).await;
+    assert!(end.success);
 }
 
 /// What a warden does to the disk for its end, and nothing else.
@@ -106,10 +95,10 @@ fn make_durable(path: &Path) {
 }
 
 /// Returns the private and the anonymous bytes of a warden whose command runs.
-async fn memory(nursery: &Nursery) -> (u64, u64) {
+async fn memory(ward: &Ward) -> (u64, u64) {
     // Two of them: the program's own pages are shared, by these as by the agent.
-    let other = nursery.start(&spec(&["sleep", "1000"])).unwrap();
-    let running = nursery.start(&spec(&["sleep", "1000"])).unwrap();
+    let other = ward.start(&spec(&["sleep", "1000"]));
+    let running = ward.start(&spec(&["sleep", "1000"]));
     let pid = running.mark().pid;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
@@ -123,38 +112,9 @@ async fn memory(nursery: &Nursery) -> (u64, u64) {
         kib("Anonymous:"),
     );
     for running in [running, other] {
-        let (_stop, stop) = watch::channel(Stop::No);
-        let terms = Terms {
-            drain: Duration::ZERO,
-            stop,
-            cancelled: Box::pin(std::future::ready(())),
-        };
-        running.finish(terms).await;
+        finish(running, Box::pin(std::future::ready(()))).await;
     }
     figures
-}
-
-fn spec(argv: &[&str]) -> Spec {
-    Spec {
-        argv: argv.iter().map(ToString::to_string).collect(),
-        cwd: None,
-        env: Default::default(),
-        stdin: None,
-        user: None,
-        group: None,
-        nice: None,
-        limits: Limits::default(),
-        insist: Insist::Require,
-        cgroups: Cgroups::default(),
-        timeout: Duration::from_secs(60),
-        grace: Duration::from_secs(5),
-        cap: 16 << 20,
-        following: Following::Nobody,
-        node: "ship1".parse().unwrap(),
-        message_id: MessageId(Uuid::new_v4()),
-        attempt: 1,
-        success_codes: vec![0],
-    }
 }
 
 /// What many runs took.

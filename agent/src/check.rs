@@ -15,7 +15,7 @@ use steward_protocol::{
 use crate::{
     counters::Counter,
     journal::Cancellation,
-    method::{self, Work},
+    method::{Methods, Work},
 };
 
 /// Why a frame does not become an order.
@@ -139,23 +139,35 @@ pub fn admit(standing: &Standing, send: &Send) -> Result<(), Bar> {
     Ok(())
 }
 
+/// What this node lets itself be asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    /// The methods it offers.
+    pub methods: &'a Methods,
+    /// The domains it allows; any, if none are listed.
+    pub domains: Option<&'a BTreeSet<Domain>>,
+}
+
 /// Checks that this node does such a thing, and reads the method's own body.
 ///
 /// # Errors
 ///
 /// Returns the reason of the refusal.
-pub fn policy(order: &Order, domains: Option<&BTreeSet<Domain>>) -> Result<Work, String> {
-    let subject = &order.subject;
+pub fn policy(order: &Order, policy: Policy<'_>) -> Result<Work, String> {
+    let (subject, methods) = (&order.subject, policy.methods);
     let is_text = subject.method.as_str() == Method::Textlogging.as_str();
     if subject.kind == Kind::Event && !is_text {
+        let text = match methods.offers(Method::Textlogging) {
+            true => "the event textlogging, and ",
+            false => "",
+        };
         return Err(format!(
-            "event: this node takes no event {} from its station; it takes the event textlogging, and commands: {}",
+            "event: this node takes no event {} from its station; it takes {text}commands: {methods}",
             subject.method,
-            method::offered()
         ));
     }
-    let work = Work::read(order).map_err(|refusal| refusal.to_string())?;
-    match domains {
+    let work = Work::read(order, methods).map_err(|refusal| refusal.to_string())?;
+    match policy.domains {
         Some(allowed) if !allowed.contains(&subject.domain) => Err(format!(
             "policy: domain {:?} is not one of this node's domains: {}",
             subject.domain.as_str(),

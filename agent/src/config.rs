@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use steward_protocol::{Domain, LedgerId, Method, NodeName, Subject, limits};
+use steward_protocol::{Domain, LedgerId, Method, NodeName, Subject, limits, nearest::nearest};
 
 mod broker;
 mod layers;
@@ -23,7 +23,7 @@ pub use self::{
     restart::{GiveUp, Restart, Tolerance},
     syslog::Logs,
 };
-use crate::child::cgroup::Insist;
+use crate::{check::Policy, child::cgroup::Insist, method::Methods};
 
 /// Where the file is looked for when none is given.
 pub const DEFAULT_FILE: &str = "/etc/steward/agent.toml";
@@ -100,6 +100,8 @@ pub struct Config {
     pub subjects: Vec<Subject>,
     /// The domains allowed; any, if none are listed.
     pub domains: Option<BTreeSet<Domain>>,
+    /// The methods offered; all there are, if none are listed.
+    pub methods: Methods,
     /// Most commands that run at once.
     pub commands_at_once: usize,
     /// Most orders taken but not started.
@@ -130,6 +132,16 @@ pub struct Config {
     pub logs: Option<Logs>,
     /// The file, which can be read again.
     pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Returns what this node lets itself be asked for.
+    pub fn policy(&self) -> Policy<'_> {
+        Policy {
+            methods: &self.methods,
+            domains: self.domains.as_ref(),
+        }
+    }
 }
 
 /// One thing that is wrong, and where it was found.
@@ -196,6 +208,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
     let heartbeat = layers.or("heartbeat", duration, Some(limits::HEARTBEAT));
     let entries = layers.or("subjects", list, Some(Vec::new()));
     let domains = layers.optional("domains", tokens);
+    let methods = layers.or("methods", methods, Some(Methods::default()));
     let commands_at_once = layers.or("commands_at_once", positive, Some(4));
     let queue = layers.or("queue", positive, Some(100));
     let results_budget = layers.or("results_budget", bytes, Some(64 << 20));
@@ -221,9 +234,9 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         let problem = "is the station's own name; a node needs one of its own";
         layers.problem("node", problem.to_owned());
     }
-    let subjects = match (&node, entries) {
-        (Some(node), Some(entries)) => subjects(layers, node, &entries),
-        (_, _) => None,
+    let subjects = match (&node, entries, &methods) {
+        (Some(node), Some(entries), Some(methods)) => subjects(layers, (node, methods), &entries),
+        (_, _, _) => None,
     };
     Some(Config {
         node: node?,
@@ -236,6 +249,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         heartbeat: heartbeat?,
         subjects: subjects?,
         domains,
+        methods: methods?,
         commands_at_once: commands_at_once?,
         queue: queue?,
         results_budget: results_budget?,
@@ -254,10 +268,14 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
     })
 }
 
-fn subjects(layers: &mut Layers<'_>, node: &NodeName, entries: &[String]) -> Option<Vec<Subject>> {
+fn subjects(
+    layers: &mut Layers<'_>,
+    (node, methods): (&NodeName, &Methods),
+    entries: &[String],
+) -> Option<Vec<Subject>> {
     let mut subjects = Vec::new();
     for entry in entries {
-        match subject(node, entry) {
+        match subject(node, methods, entry) {
             Ok(subject) => subjects.push(subject),
             Err(problem) => layers.problem("subjects", problem),
         }
@@ -265,18 +283,15 @@ fn subjects(layers: &mut Layers<'_>, node: &NodeName, entries: &[String]) -> Opt
     Some(subjects)
 }
 
-fn subject(node: &NodeName, entry: &str) -> Result<Subject, String> {
+fn subject(node: &NodeName, methods: &Methods, entry: &str) -> Result<Subject, String> {
     let subject: Subject = format!("{node}.{entry}").parse().map_err(|error| {
         format!("{entry:?} is not <command>.<method>.<domain>: with the node in front it {error}")
     })?;
-    let offered = subject.kind == steward_protocol::Kind::Command
-        && crate::method::is_offered(&subject.method);
-    if offered {
+    if subject.kind == steward_protocol::Kind::Command && methods.has(&subject.method) {
         Ok(subject)
     } else {
         Err(format!(
-            "{entry:?} is nothing this agent offers; it offers commands: {}",
-            crate::method::offered()
+            "{entry:?} is nothing this agent offers; it offers commands: {methods}"
         ))
     }
 }
@@ -299,6 +314,40 @@ fn tokens(value: &Value) -> Found<BTreeSet<Domain>> {
         .iter()
         .map(|text| text.parse().map_err(|error| format!("{text:?} {error}")))
         .collect()
+}
+
+fn methods(value: &Value) -> Found<Methods> {
+    let named: Vec<Method> = list(value)?
+        .iter()
+        .map(|text| method(text))
+        .collect::<Found<_>>()?;
+    if named.is_empty() {
+        return Err(
+            "is empty; name what this node offers, or leave it out to offer all".to_owned(),
+        );
+    }
+    Ok(Methods::only(named))
+}
+
+fn method(text: &str) -> Found<Method> {
+    let all = Methods::default();
+    let found = Method::ALL
+        .into_iter()
+        .find(|method| method.as_str() == text);
+    match found {
+        Some(method) if all.offers(method) => Ok(method),
+        Some(_) => Err(format!(
+            "{text:?} is no method that is asked of a node: what the two ends need of each other is always on; leave it out"
+        )),
+        None => {
+            let meant = nearest(text, all.offered().map(Method::as_str));
+            let hint = meant.map_or_else(
+                || format!("there are {all}"),
+                |meant| format!("did you mean {meant:?}?"),
+            );
+            Err(format!("{text:?} is no method; {hint}"))
+        }
+    }
 }
 
 fn list(value: &Value) -> Found<Vec<String>> {

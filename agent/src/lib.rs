@@ -53,6 +53,7 @@ pub mod dispatch;
 pub mod journal;
 pub mod keeper;
 pub mod method;
+mod owner;
 pub mod signals;
 pub mod startup;
 pub mod status;
@@ -316,6 +317,7 @@ fn context(
             processes: listed.subscribe(),
             labels: config.labels.clone(),
             allowances: Allowances {
+                methods: config.methods.clone(),
                 state_dir: config.state_dir.clone(),
                 results_bytes: config.results_budget,
                 queue: config.queue,

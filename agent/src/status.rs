@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use steward_protocol::{InstanceId, JournalId, LedgerId, NodeName, ProcessView};
+use steward_protocol::{InstanceId, JournalId, LedgerId, MethodName, NodeName, ProcessView};
 
 use self::ask::AskError;
 use crate::syslog::board::LogsView;
@@ -56,6 +56,9 @@ pub struct StatusView {
     pub journal: Option<JournalView>,
     /// Commands.
     pub commands: CommandsView,
+    /// The methods offered.
+    #[serde(default)]
+    pub methods: Vec<MethodName>,
     /// What was counted since the start, by name.
     pub counters: BTreeMap<String, u64>,
     /// The logs, if there are any.

@@ -217,6 +217,15 @@ struct Supervisor {
     /// Once the agent is ending: when what still runs is left behind.
     deadline: Option<Instant>,
     escalated: Option<String>,
+    /// Whoever could say that the agent ends, or ask for anything, may be gone: that is heard once.
+    gone: Gone,
+}
+
+/// Who is gone.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gone {
+    stop: bool,
+    calls: bool,
 }
 
 /// Supervises on a thread of its own, so that a process that blocks its thread does not block the
@@ -258,6 +267,7 @@ pub async fn supervise(setup: Setup) -> Ending {
         epoch,
         deadline: None,
         escalated: None,
+        gone: Gone::default(),
     };
     supervisor.begin();
     supervisor.serve().await
@@ -316,16 +326,22 @@ impl Supervisor {
         tokio::select! {
             biased;
             // A sender that is gone means the same as a signal: there is nobody to stay for.
-            _ = self.setup.stop.changed() => Wake::Stop,
+            changed = self.setup.stop.changed(), if !self.gone.stop => {
+                self.gone.stop = changed.is_err();
+                Wake::Stop
+            }
             Some(joined) = self.tasks.join_next_with_id() => {
                 let (id, end) = end_of(joined);
                 Wake::Joined(id, end)
             }
             () = sleep_until(deadline.unwrap_or(time)), if deadline.is_some() => Wake::TimeOver,
             () = sleep_until(time) => Wake::Time,
-            call = self.setup.calls.recv() => match call {
+            call = self.setup.calls.recv(), if !self.gone.calls => match call {
                 Some(call) => Wake::Call(call),
-                None => Wake::Stop,
+                None => {
+                    self.gone.calls = true;
+                    Wake::Stop
+                }
             },
         }
     }

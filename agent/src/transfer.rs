@@ -19,20 +19,22 @@ use steward_protocol::{
     transfer::{Chunk, Moment, Transfer, Want},
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 
 use crate::{
     bus::{Bus, Link, dice},
     journal::Finish,
-    transfer::job::Job,
+    transfer::{gate::Gate, job::Job},
     voice::{Footing, Voice},
 };
 
 mod fetch;
+mod gate;
 mod install;
 pub mod job;
+pub(crate) mod parts;
 mod receive;
 mod send;
 mod serve;
@@ -65,10 +67,8 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Transfers {
     lanes: Arc<Lanes>,
-    /// Held by the lane whose chunk is leaving; when the next one may.
-    gate: AsyncMutex<Instant>,
-    /// Bytes per second, if not as many as the link takes.
-    rate: Option<u64>,
+    /// Held by the lane whose chunk is leaving.
+    gate: Gate,
     /// As many files may be carried at once.
     permits: Arc<Semaphore>,
 }
@@ -110,8 +110,7 @@ impl Transfers {
     pub fn new(rate: Option<u64>) -> Self {
         Self {
             lanes: Arc::default(),
-            gate: AsyncMutex::new(Instant::now()),
-            rate,
+            gate: Gate::new(rate),
             permits: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         }
     }
@@ -165,23 +164,10 @@ impl Transfers {
 
     /// Says a chunk when it is its turn, and waits until it has left.
     pub async fn say(&self, voice: &Voice, domain: &Domain, chunk: Chunk, bytes: &[u8]) {
-        let mut next = self.gate.lock().await;
-        if let Some(rate) = self.rate {
-            sleep_until(*next).await;
-            let time = Duration::from_secs_f64(seconds(bytes.len(), rate));
-            *next = Instant::now() + time;
-        }
+        let _leave = self.gate.pass(bytes.len()).await;
         voice.chunk(domain, chunk, bytes).await;
         voice.bus.flush(LEAVE).await;
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "neither is anywhere near 2^52 bytes"
-)]
-fn seconds(bytes: usize, rate: u64) -> f64 {
-    bytes as f64 / rate.max(1) as f64
 }
 
 impl Lane {

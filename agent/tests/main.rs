@@ -23,4 +23,10 @@ mod shutdown;
 mod status;
 mod supervision;
 mod support;
+#[path = "../../station/tests/tracer.rs"]
+#[expect(
+    dead_code,
+    reason = "the station's file is used as it is, and not all of it here"
+)]
+mod tracer;
 mod work;

@@ -233,3 +233,45 @@ async fn a_hello_says_what_the_node_is_and_what_is_used() {
     );
     assert_eq!(hello["budgets"]["results_bytes"]["limit"], 64 << 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_offers_the_methods_of_its_config_only_and_says_so() {
+    let field = Field::new();
+    let station = field.station().await;
+    let file = field.path("ran");
+    let startup = field.path("ship1/startup");
+    fs::create_dir_all(&startup).expect("a directory");
+    let touch = json!({ "subject": "ship1.command.shellcommand.os", "data": ["touch", file] });
+    fs::write(startup.join("10-touch.json"), touch.to_string()).expect("written");
+    let agent = field
+        .agent("ship1")
+        .config(&field.path("agent.toml"), "methods = [\"ping\"]\n");
+    let _agent = agent.start();
+    station.met("ship1").await;
+    for (subject, body) in [
+        ("ship1.command.shellcommand.os", json!({ "data": ["true"] })),
+        ("ship1.event.textlogging.os", json!({ "data": ["x"] })),
+        (
+            "ship1.command.filesend.os",
+            json!({ "source": "a", "path": "/a" }),
+        ),
+    ] {
+        let ack = ask(&station, subject, body).await;
+        assert_eq!(ack.state, State::Rejected, "{subject}");
+        let reason = ack.reason.expect("a refusal has a reason");
+        assert!(reason.ends_with("offers: hello, ping"), "{reason}");
+    }
+    let ack = ask(&station, "ship1.command.ping.os", json!({})).await;
+    assert_eq!(ack.state, State::Succeeded);
+    let hello = json_of(&ask(&station, "ship1.command.hello.node", json!({})).await);
+    assert_eq!(hello["facts"]["methods"], json!(["hello", "ping"]));
+    // What the node gives itself is under the same policy.
+    let refused = eventually("the report of the refused run", || {
+        let world = station.world();
+        let report = world.reports.first()?;
+        Some((report.ack.state, report.ack.reason.clone()))
+    })
+    .await;
+    assert_eq!(refused.0, State::Rejected, "{refused:?}");
+    assert!(!file.exists());
+}

@@ -19,7 +19,10 @@ pub(crate) mod logs;
 pub(crate) mod station;
 pub(crate) mod ward;
 
-pub(crate) use self::station::{Request, Station};
+pub(crate) use self::{
+    station::{Request, Station},
+    ward::{children_of, wardens_of},
+};
 
 /// Longer than anything takes here that happens at all.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -239,19 +242,6 @@ pub(crate) fn lines(path: &Path) -> usize {
     fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// Returns the wardens whose command line has these words in it: a message's id, or a directory.
-pub(crate) fn wardens_of(words: &str) -> Vec<i32> {
-    let listing = fs::read_dir("/proc").expect("/proc is there");
-    listing
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            line.split('\0').nth(1) == Some("child") && line.contains(words)
-        })
-        .collect()
-}
-
 /// Sends a signal to processes; those that have ended meanwhile do not matter.
 pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
     for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
@@ -268,19 +258,4 @@ pub(crate) async fn kill_with_warden(id: steward_protocol::MessageId) {
         (left.is_empty() && wardens_of(&id.to_string()).is_empty()).then_some(())
     })
     .await;
-}
-
-/// Returns the processes whose environment names this message.
-pub(crate) fn children_of(id: steward_protocol::MessageId) -> Vec<i32> {
-    let wanted = format!("STEWARD_MESSAGE_ID={id}");
-    let listing = fs::read_dir("/proc").expect("/proc is there");
-    listing
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| {
-            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ
-                .split(|byte| *byte == 0)
-                .any(|pair| pair == wanted.as_bytes())
-        })
-        .collect()
 }

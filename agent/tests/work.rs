@@ -10,9 +10,11 @@ use std::{
 
 use serde_json::{Value, json};
 
+mod crash;
 mod files;
 mod http;
 mod tail;
+mod tls;
 
 /// What came of a method.
 pub(crate) struct Worked {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     ack::Ack,
     id::{EventId, MessageId},
-    name::Domain,
+    name::{Domain, MethodName},
     subject::Subject,
 };
 
@@ -60,7 +60,7 @@ pub struct Hello {
     pub budgets: BTreeMap<String, Budget>,
 }
 
-/// What a node is, as far as its kernel says; what it does not say is absent.
+/// What a node is, as far as its kernel and its config say; what they do not say is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
@@ -91,6 +91,9 @@ pub struct Facts {
     /// Seconds since the node was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uptime_s: Option<u64>,
+    /// The methods its config lets it be asked for; absent when that leaves out none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<MethodName>>,
 }
 
 /// How much of something limited is used.

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use steward_protocol::{
     Ack, Budget, Cancel, Confirm, DecodeError, Deferral, Digest, Envelope, EventId, Facts,
     FaultEvent, Frame, Hello, InstanceId, JournalId, LedgerId, MessageId, Order, Origin, Outcome,
-    Output, ProcessState, ProcessView, Reign, Sealed, Send, State, Welcome, checksum,
+    Output, ProcessState, ProcessView, Reign, ReportEvent, Sealed, Send, State, TextEvent, Welcome,
+    checksum,
     envelope::Body,
     limits::MAX_FRAME,
     transfer::{
@@ -162,6 +163,7 @@ fn hello_with_facts() -> Hello {
             disk_bytes: Some(31_000_000_000),
             disk_free_bytes: Some(12_500_000_000),
             uptime_s: Some(86_400),
+            methods: None,
         }),
         budgets: BTreeMap::from([
             ("commands".to_owned(), Budget { used: 1, limit: 4 }),
@@ -248,6 +250,12 @@ fn version_1_acks() {
 fn version_1_hello_and_welcome() {
     check_body("hello.json", origin(), hello());
     check_body("hello-facts.json", origin(), hello_with_facts());
+    let mut limited = hello_with_facts();
+    if let Some(facts) = &mut limited.facts {
+        let names = ["hello", "ping"].map(|name| name.parse().expect("a name"));
+        facts.methods = Some(names.into());
+    }
+    check_body("hello-methods.json", origin(), limited);
     let welcome = Welcome {
         at: at("2026-11-21T08:00:00.25Z"),
         hello_at: at("2026-11-21T08:00:00Z"),
@@ -278,6 +286,55 @@ fn version_1_confirm_and_fault() {
         verdict: "restart after 1 s".to_owned(),
     };
     check_body("fault.json", origin(), fault);
+}
+
+#[test]
+fn version_1_text() {
+    let text = TextEvent {
+        id: EVENT,
+        at: at("2026-11-21T08:00:00Z"),
+        domain: "backup".parse().expect("a name"),
+        order: Some(MESSAGE),
+        after: Some(EventId(OTHER.0)),
+        data: vec!["backup done".to_owned(), "caf\u{e9}\n".to_owned()],
+    };
+    check_body("text.json", origin(), text.clone());
+    let first = TextEvent {
+        order: None,
+        after: None,
+        ..text
+    };
+    check_body("text-first.json", origin(), first);
+}
+
+#[test]
+fn version_1_report() {
+    let order = envelope().body;
+    let report = ReportEvent {
+        id: EventId(MESSAGE.0),
+        at: at("2026-11-21T08:00:01.5Z"),
+        source: "schedule:disk".to_owned(),
+        order: serde_json::value::RawValue::from_string(order.text().to_owned()).expect("JSON"),
+        ack: succeeded(),
+    };
+    let (id, source) = (report.id, report.source.clone());
+    let frame = Frame {
+        send: origin(),
+        body: report,
+    };
+    let written = frame.encode().expect("encodes");
+    let same = |read: &Frame<Origin, ReportEvent>| {
+        read.send == origin()
+            && (read.body.id, &read.body.source) == (id, &source)
+            && read.body.ack == succeeded()
+            && read.body.order.get() == order.text()
+    };
+    check(
+        "report.json",
+        written,
+        Frame::<Origin, ReportEvent>::decode,
+        same,
+    );
 }
 
 #[test]

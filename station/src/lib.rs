@@ -18,5 +18,3 @@ pub mod store;
 pub mod transfer;
 pub mod view;
 pub mod why;
-
-pub use steward_protocol::nearest;

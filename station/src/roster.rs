@@ -60,6 +60,8 @@ pub struct NodeRecord {
     pub last_seen: Option<Timestamp>,
     /// Time between two of its hellos. Its silence is measured in these, also after our restart.
     pub heartbeat: Duration,
+    /// Starts of the agent that a later one took over from, the latest last; a few at most.
+    pub superseded: Vec<InstanceId>,
 }
 
 /// One node and what is believed of it.
@@ -78,8 +80,6 @@ pub struct Node {
     processes: Vec<ProcessView>,
     facts: Option<Facts>,
     budgets: BTreeMap<String, Budget>,
-    /// Starts of the agent that a later one took over from, the latest last.
-    superseded: Vec<InstanceId>,
     /// Who may have taken its place.
     candidate: Option<Candidate>,
 }
@@ -316,6 +316,7 @@ impl NodeRecord {
             labels: BTreeMap::new(),
             last_seen: None,
             heartbeat: steward_protocol::limits::HEARTBEAT,
+            superseded: Vec::new(),
         }
     }
 }
@@ -334,7 +335,6 @@ impl Node {
             processes: Vec::new(),
             facts: None,
             budgets: BTreeMap::new(),
-            superseded: Vec::new(),
             candidate: None,
         }
     }
@@ -416,7 +416,7 @@ impl Node {
             )
         };
         // A hello that was long on its way is no backup: its start is known to be over.
-        let over = same_journal && self.superseded.contains(&origin.instance);
+        let over = same_journal && self.record.superseded.contains(&origin.instance);
         if over || self.may_be_alive(listening, now) {
             let first = self.is_new_conflict(origin.instance);
             return Greeting::Conflict { reason, first };
@@ -482,10 +482,11 @@ impl Node {
     fn believe(&mut self, origin: &Origin, hello: &Hello, now: Moment) {
         let earlier = self.record.instance.filter(|it| *it != origin.instance);
         if let Some(earlier) = earlier {
-            if self.superseded.len() == MAX_SUPERSEDED {
-                self.superseded.remove(0);
+            let superseded = &mut self.record.superseded;
+            if superseded.len() == MAX_SUPERSEDED {
+                superseded.remove(0);
             }
-            self.superseded.push(earlier);
+            superseded.push(earlier);
         }
         let record = &mut self.record;
         record.journal_id = Some(origin.journal_id);

@@ -372,6 +372,7 @@ impl Station {
                 Wake::Heard(heard) => self.on_heard(heard).await,
                 Wake::Tick => {
                     let mut actions = self.courier.on(courier::Event::Tick, moment(self.born));
+                    self.note_transfers();
                     self.tell_of_offenders(&mut actions);
                     self.carry_out(actions).await;
                 }

@@ -9,7 +9,7 @@
 //! memory that matters: what is wanted follows from the ledger, and how far it is from the disk.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -29,9 +29,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::lane::{Heard, Lane};
+use self::{
+    lane::{Heard, Lane},
+    offences::Offences,
+};
 use crate::{
-    bus::Bus,
+    bus::{self, Bus},
     station::chain,
     store::{Carriage, Reader, StoreError},
 };
@@ -39,6 +42,7 @@ use crate::{
 pub mod files;
 mod janitor;
 mod lane;
+mod offences;
 mod receive;
 mod results;
 mod serve;
@@ -79,6 +83,7 @@ pub struct Ground {
     /// Most bytes of outputs kept in all, and of one output.
     pub outputs_bytes: u64,
     paces: Arc<Mutex<HashMap<NodeName, Instant>>>,
+    offences: Offences,
 }
 
 impl Ground {
@@ -91,6 +96,7 @@ impl Ground {
             state_dir,
             outputs_bytes: u64::MAX,
             paces: Arc::default(),
+            offences: Offences::default(),
         }
     }
 
@@ -150,6 +156,7 @@ pub struct Transfers {
     frames: mpsc::Sender<Arrived>,
     asks: mpsc::Sender<Attach>,
     dropped: Arc<AtomicU64>,
+    offences: Offences,
 }
 
 impl Transfers {
@@ -173,6 +180,11 @@ impl Transfers {
     /// Returns how many frames found no room.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often whom what was not believed of since the last call.
+    pub fn take_offences(&self) -> BTreeMap<(Option<NodeName>, &'static str), u64> {
+        self.offences.take()
     }
 
     /// Begins to fetch an output, if it is not being fetched, and returns how far it is. Nothing when
@@ -212,6 +224,7 @@ pub struct Desk {
 pub fn open(ground: Ground) -> (Desk, Transfers) {
     let (frame_sender, frames) = mpsc::channel(FRAMES);
     let (ask_sender, asks) = mpsc::channel(ASKS);
+    let offences = ground.offences.clone();
     let desk = Desk {
         ground,
         frames,
@@ -225,6 +238,7 @@ pub fn open(ground: Ground) -> (Desk, Transfers) {
         frames: frame_sender,
         asks: ask_sender,
         dropped: Arc::default(),
+        offences,
     };
     (desk, transfers)
 }
@@ -282,13 +296,15 @@ impl Desk {
     fn arrived(&mut self, arrived: &Arrived) {
         let (key, domain, heard) = match read(arrived) {
             Ok(read) => read,
-            Err(reason) => {
+            Err((kind, reason)) => {
+                let sender = bus::sender_of(arrived.subject.as_bytes());
+                self.ground.offences.note(sender.as_ref(), kind);
                 if !std::mem::replace(&mut self.warned, true) {
                     let subject: String = arrived.subject.escape_default().take(200).collect();
                     tracing::warn!(
                         subject,
                         reason,
-                        "a frame of a transfer was not understood; more are not told of"
+                        "a frame of a transfer was not understood; more are only counted"
                     );
                 }
                 return;
@@ -331,21 +347,21 @@ impl Desk {
     }
 }
 
-/// Reads a frame.
-fn read(arrived: &Arrived) -> Result<(Key, Domain, Heard), String> {
+/// Reads a frame; one that cannot be read is counted as something, and has a reason.
+fn read(arrived: &Arrived) -> Result<(Key, Domain, Heard), (&'static str, String)> {
     let Uplink { address, sender } = arrived
         .subject
         .parse()
-        .map_err(|error| format!("the subject {error}"))?;
+        .map_err(|error| (offences::GARBAGE_SUBJECT, format!("the subject {error}")))?;
     let heard = match Method::from_name(&address.method) {
         Some(Method::Output) => {
             let packet = Packet::<Origin>::decode(&arrived.payload)
-                .map_err(|error| format!("the chunk {error}"))?;
+                .map_err(|error| (offences::GARBAGE_OUTPUT, format!("the chunk {error}")))?;
             Heard::Chunk(packet.chunk, packet.bytes)
         }
         _ => {
             let frame = Frame::<Origin, Want>::decode(&arrived.payload)
-                .map_err(|error| format!("the want {error}"))?;
+                .map_err(|error| (offences::GARBAGE_WANT, format!("the want {error}")))?;
             Heard::Want(frame.body)
         }
     };

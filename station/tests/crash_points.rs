@@ -1,8 +1,8 @@
 //! The n-th durable step fails, or the program dies at it, for every n: of the inbox, of the ledger's
-//! and the journal's first creation and migration, and of a node at work.
+//! and the journal's first creation and migration, of a node at work, and of the writer of results.
 //!
 //! Every row runs the real programs. `STEWARD_CRASH_POINTS=all` tries every n; without it that is done
-//! for the inbox killed, and for the rest a sample spread evenly is tried.
+//! for the inbox and the results killed, and for the rest a sample spread evenly is tried.
 
 use std::{
     env, fs,
@@ -24,6 +24,8 @@ use crate::{
     support::{Running, World, agent_program, eventually, nats_server},
     tracer::{Aim, Harm, Traced},
 };
+
+mod results;
 
 /// Points tried of each scenario where not all are.
 const SAMPLE: usize = 8;
@@ -390,6 +392,7 @@ fn start_row(start: &Start<'_>, at: usize, harm: Harm) -> Tried {
     });
     let at_step = place(&traced, at);
     if let (Harm::Fail(_), true) = (harm, traced.has_ended()) {
+        assert_eq!(traced.code(), Some(1), "{at_step}");
         let folder = start.folder.display().to_string();
         eventually(&format!("it to say why it ended after {at_step}"), || {
             let log = traced.log();

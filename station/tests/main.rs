@@ -1,6 +1,7 @@
 //! The station's integration tests: one binary, one module per subject.
 
 mod architecture;
+mod beside;
 mod broker_versions;
 mod cancel_agent;
 mod cancel_retry;
@@ -11,6 +12,7 @@ mod end_to_end;
 mod faults;
 mod identity;
 mod inbox_files;
+mod keeping;
 mod local;
 mod poison;
 mod support;

@@ -7,6 +7,7 @@
 mod forged;
 mod library;
 mod raw;
+mod reports;
 mod tls;
 
 use std::{

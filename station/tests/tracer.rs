@@ -12,7 +12,7 @@ use std::{
     fmt, fs,
     io::{BufRead, BufReader, Write},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -60,8 +60,10 @@ pub(crate) struct Aim {
 /// A call that changes files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
-    call: &'static str,
-    path: PathBuf,
+    /// Its kind; calls that do the same have one name.
+    pub(crate) call: &'static str,
+    /// What it changes; of a rename, what it makes.
+    pub(crate) path: PathBuf,
 }
 
 impl fmt::Display for Step {
@@ -77,6 +79,7 @@ struct Seen {
     hit: AtomicBool,
     healed: AtomicBool,
     ended: AtomicBool,
+    code: Mutex<Option<i32>>,
     pid: AtomicI32,
 }
 
@@ -125,6 +128,11 @@ impl Traced {
     /// Tells whether the program has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.seen.ended.load(Ordering::Acquire)
+    }
+
+    /// Returns the exit code of a program that has ended by itself.
+    pub(crate) fn code(&self) -> Option<i32> {
+        *self.seen.code.lock().expect("no panic")
     }
 
     /// Lets steps succeed again.
@@ -262,9 +270,10 @@ impl<'seen> Tracer<'seen> {
                 Ok(WaitStatus::PtraceSyscall(pid)) => self.syscall(pid),
                 Ok(WaitStatus::Stopped(pid, signal)) => resume(pid, Some(signal)),
                 Ok(WaitStatus::PtraceEvent(pid, _, _)) => resume(pid, None),
-                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => {
+                Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))) => {
                     self.inside.retain(|inside| inside.pid != pid);
                     if pid == self.leader {
+                        self.note(status);
                         break;
                     }
                 }
@@ -275,6 +284,12 @@ impl<'seen> Tracer<'seen> {
         // It has been waited for above; this only says so.
         self.child.wait().ok();
         self.seen.ended.store(true, Ordering::Release);
+    }
+
+    fn note(&self, status: WaitStatus) {
+        if let WaitStatus::Exited(_, code) = status {
+            *self.seen.code.lock().expect("no panic") = Some(code);
+        }
     }
 
     fn syscall(&mut self, pid: Pid) {
@@ -351,7 +366,9 @@ impl<'seen> Tracer<'seen> {
 
     /// Returns the step a call is, if it changes a file below the folder.
     fn step(&self, pid: Pid, registers: &user_regs_struct) -> Option<Step> {
-        let [first, second, third] = [registers.rdi, registers.rsi, registers.rdx];
+        let [first, second, third, fourth] =
+            [registers.rdi, registers.rsi, registers.rdx, registers.r10];
+        let here = i64::from(libc::AT_FDCWD).cast_unsigned();
         let number = registers.orig_rax.cast_signed();
         let (call, path) = match number {
             libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev => {
@@ -360,18 +377,20 @@ impl<'seen> Tracer<'seen> {
             libc::SYS_fsync | libc::SYS_fdatasync => ("sync", of_descriptor(pid, first)),
             libc::SYS_ftruncate | libc::SYS_fallocate => ("truncate", of_descriptor(pid, first)),
             libc::SYS_fchmod => ("chmod", of_descriptor(pid, first)),
-            libc::SYS_rename => ("rename", text(pid, second)),
-            libc::SYS_renameat | libc::SYS_renameat2 => ("rename", text(pid, registers.r10)),
-            libc::SYS_link => ("link", text(pid, second)),
-            libc::SYS_unlink => ("unlink", text(pid, first)),
-            libc::SYS_unlinkat => ("unlink", text(pid, second)),
-            libc::SYS_mkdir => ("mkdir", missing(text(pid, first))),
-            libc::SYS_mkdirat => ("mkdir", missing(text(pid, second))),
-            libc::SYS_rmdir => ("rmdir", text(pid, first)),
-            libc::SYS_chmod => ("chmod", text(pid, first)),
-            libc::SYS_fchmodat => ("chmod", text(pid, second)),
-            libc::SYS_open if creates(second) => ("create", missing(text(pid, first))),
-            libc::SYS_openat if creates(third) => ("create", missing(text(pid, second))),
+            libc::SYS_fchown => ("chown", of_descriptor(pid, first)),
+            libc::SYS_rename => ("rename", at(pid, here, second)),
+            libc::SYS_renameat | libc::SYS_renameat2 => ("rename", at(pid, third, fourth)),
+            libc::SYS_link => ("link", at(pid, here, second)),
+            libc::SYS_linkat => ("link", at(pid, third, fourth)),
+            libc::SYS_unlink => ("unlink", at(pid, here, first)),
+            libc::SYS_unlinkat => ("unlink", at(pid, first, second)),
+            libc::SYS_mkdir => ("mkdir", missing(at(pid, here, first))),
+            libc::SYS_mkdirat => ("mkdir", missing(at(pid, first, second))),
+            libc::SYS_rmdir => ("rmdir", at(pid, here, first)),
+            libc::SYS_chmod => ("chmod", at(pid, here, first)),
+            libc::SYS_fchmodat => ("chmod", at(pid, first, second)),
+            libc::SYS_open if creates(second) => ("create", missing(at(pid, here, first))),
+            libc::SYS_openat if creates(third) => ("create", missing(at(pid, first, second))),
             _ => return None,
         };
         let path = path.filter(|path| path.starts_with(&self.aim.folder))?;
@@ -413,6 +432,20 @@ fn of_descriptor(pid: Pid, descriptor: u64) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()
 }
 
+/// Returns the path a call names, which may begin at a directory the program has open.
+fn at(pid: Pid, directory: u64, address: u64) -> Option<PathBuf> {
+    let path = text(pid, address)?;
+    if path.is_absolute() {
+        return Some(path);
+    }
+    // Its upper half is of no meaning.
+    let directory = match directory as u32 == libc::AT_FDCWD.cast_unsigned() {
+        true => fs::read_link(format!("/proc/{pid}/cwd")).ok(),
+        false => of_descriptor(pid, u64::from(directory as u32)),
+    };
+    Some(directory?.join(path))
+}
+
 /// Reads a path from the program's memory.
 fn text(pid: Pid, address: u64) -> Option<PathBuf> {
     let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
@@ -427,7 +460,7 @@ fn text(pid: Pid, address: u64) -> Option<PathBuf> {
             Some(end) => {
                 bytes.extend_from_slice(&chunk[..end]);
                 let path = String::from_utf8(bytes).ok()?;
-                return Path::new(&path).is_absolute().then(|| path.into());
+                return Some(path.into());
             }
             None => bytes.extend_from_slice(&chunk[..room]),
         }

@@ -14,7 +14,7 @@ use steward_protocol::Digest;
 use crate::support::{Running, World, agent_program, code, delivery_to, eventually, state_of};
 
 /// Bytes that look like nothing in particular, of which every part is different.
-fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut noise = Vec::with_capacity(bytes + 8);
     while noise.len() < bytes {
@@ -28,7 +28,7 @@ fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Submits one message, called `name`.
-fn submit(world: &World, name: &str, message: &Value) {
+pub(crate) fn submit(world: &World, name: &str, message: &Value) {
     let mut message = message.clone();
     message["name"] = json!(name);
     message["domain"] = json!("files");
@@ -40,12 +40,12 @@ fn submit(world: &World, name: &str, message: &Value) {
     assert!(output.status.success(), "{output:?}");
 }
 
-fn fetch(world: &World, name: &str, path: &Path) {
+pub(crate) fn fetch(world: &World, name: &str, path: &Path) {
     let message = json!({ "to": ["ship1"], "method": "filefetch", "path": path });
     submit(world, name, &message);
 }
 
-fn fetched(world: &World, name: &str) -> PathBuf {
+pub(crate) fn fetched(world: &World, name: &str) -> PathBuf {
     world.state_dir().join("results/files/ship1").join(name)
 }
 
@@ -255,18 +255,18 @@ fn agent_behind(world: &World, relay: &Relay) -> Running {
     Running::start(command).0
 }
 
-fn size(path: &Path) -> u64 {
+pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }
 
 /// Waits until `path` has `bytes` bytes.
-fn await_size(what: &str, path: &Path, bytes: u64) {
+pub(crate) fn await_size(what: &str, path: &Path, bytes: u64) {
     eventually(&format!("{bytes} bytes of {what}"), || {
         (size(path) >= bytes).then_some(())
     });
 }
 
-fn incoming(world: &World, id: &str) -> PathBuf {
+pub(crate) fn incoming(world: &World, id: &str) -> PathBuf {
     world
         .state_dir()
         .join("incoming")
@@ -447,6 +447,43 @@ fn a_cancelled_transfer_leaves_nothing_behind_on_the_node() {
     assert_eq!(state_of(&message, "ship1"), "cancelled", "{message}");
     assert!(!part.exists() && !target.exists(), "nothing of it stays");
     assert_eq!(code(station.terminate()), 0);
+}
+
+#[test]
+fn what_a_killed_agent_received_of_a_file_is_removed_when_its_order_is_over() {
+    let world = World::new();
+    let _station = world.station();
+    let agent = world.agent("ship1");
+    world.await_online(&["ship1"]);
+    fs::write(world.state_dir().join("files/large"), noise(100 << 20, 6)).expect("written");
+    let target = world.folder.path().join("target");
+    submit(
+        &world,
+        "large",
+        &json!({ "to": ["ship1"], "method": "filesend", "source": "large",
+        "path": target, "idempotent": false }),
+    );
+    let id = eventually("the message", || world.message_called("large"));
+    let part = world.folder.path().join(format!(".steward-{id}.part"));
+    await_size("the file", &part, 1 << 20);
+    agent.kill();
+    // It cannot be sure until the node is back.
+    let cancel = world.steward(&["msg", "cancel", &id, "--timeout", "1s"]);
+    assert_ne!(cancel.status.code(), Some(1), "{cancel:?}");
+    assert!(part.exists(), "nobody was there to remove it");
+    let _agent = world.agent("ship1");
+    let message = world.await_final("large");
+    let state = state_of(&message, "ship1");
+    assert!(["interrupted", "cancelled"].contains(&state), "{message}");
+    eventually("what was received to be removed", || {
+        (!part.exists()).then_some(())
+    });
+    let notes = world.folder.path().join("ship1/receiving");
+    eventually("its note to be removed", || {
+        let left = fs::read_dir(&notes).expect("there").count();
+        (left == 0).then_some(())
+    });
+    assert!(!target.exists());
 }
 
 #[test]

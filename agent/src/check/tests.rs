@@ -178,9 +178,12 @@ fn policy_refuses_with_a_reason_or_returns_the_work() {
         ),
         ("ship1.event.shellcommand.x", data, None, "event: "),
     ] {
-        let refusal = policy(&order(subject, body), domains)
-            .err()
-            .unwrap_or_default();
+        let all = Methods::default();
+        let all = Policy {
+            methods: &all,
+            domains,
+        };
+        let refusal = policy(&order(subject, body), all).err().unwrap_or_default();
         let refusal = refusal
             .replace("\"teleport\"", "teleport")
             .replace("\"confirm\"", "confirm");
@@ -202,8 +205,56 @@ fn a_refusal_by_policy_names_what_this_node_does_take() {
             "event: this node takes no event syslog from its station; it takes the event textlogging, and commands: shellcommand, hello, ping, filewrite, fileappend, filefetch, filesend, tailfile, httpget, processes, schedule, textlogging",
         ),
     ] {
-        let refused = policy(&order(subject, r#"{"data":["ls"]}"#), Some(&allowed));
+        let given = Policy {
+            methods: &Methods::default(),
+            domains: Some(&allowed),
+        };
+        let refused = policy(&order(subject, r#"{"data":["ls"]}"#), given);
         assert_eq!(refused, Err(expected.to_owned()));
+    }
+}
+
+#[test]
+fn a_method_that_the_config_leaves_out_is_refused_with_those_it_names_and_hello() {
+    let (some, none) = (Methods::only([Method::Ping]), None);
+    for (subject, body, expected) in [
+        ("ship1.command.ping.x", "{}", None),
+        ("ship1.command.hello.x", "{}", None),
+        (
+            "ship1.command.shellcommand.x",
+            r#"{"data":["ls"]}"#,
+            Some("policy: method \"shellcommand\" is not one that this node offers: hello, ping"),
+        ),
+        // What is wrong with it comes second.
+        (
+            "ship1.command.shellcommand.x",
+            "{}",
+            Some("policy: method \"shellcommand\" is not one that this node offers: hello, ping"),
+        ),
+        (
+            "ship1.command.teleport.x",
+            "{}",
+            Some("unknown method \"teleport\"; this node offers: hello, ping"),
+        ),
+        (
+            "ship1.event.textlogging.x",
+            r#"{"data":["up"]}"#,
+            Some("policy: method \"textlogging\" is not one that this node offers: hello, ping"),
+        ),
+        (
+            "ship1.event.syslog.x",
+            "{}",
+            Some(
+                "event: this node takes no event syslog from its station; it takes commands: hello, ping",
+            ),
+        ),
+    ] {
+        let given = Policy {
+            methods: &some,
+            domains: none,
+        };
+        let refusal = policy(&order(subject, body), given).err();
+        assert_eq!(refusal.as_deref(), expected, "{subject}");
     }
 }
 

@@ -38,6 +38,7 @@ const KEYS: &[Key] = &[
     key("heartbeat", "--heartbeat", "STEWARD_HEARTBEAT"),
     key("subjects", "", "STEWARD_SUBJECTS"),
     key("domains", "", "STEWARD_DOMAINS"),
+    key("methods", "", "STEWARD_METHODS"),
     key("commands_at_once", "", "STEWARD_COMMANDS_AT_ONCE"),
     key("queue", "", "STEWARD_QUEUE"),
     key("results_budget", "", "STEWARD_RESULTS_BUDGET"),
@@ -243,10 +244,10 @@ impl<'a> Layers<'a> {
             let problem = if key.starts_with("restart.") {
                 format!("is not a key; {}", super::restart::known())
             } else {
-                match nearest(key, names.iter().copied()) {
-                    Some(meant) => format!("is not a key; did you mean {meant}? Known are {known}"),
-                    None => format!("is not a key; known are {known}"),
-                }
+                let meant = nearest(key, names.iter().copied());
+                let meant =
+                    meant.map_or_else(String::new, |meant| format!("did you mean {meant}? "));
+                format!("is not a key; {meant}known are {known}")
             };
             let place = self.in_file(key);
             self.problems.push(Problem { place, problem });

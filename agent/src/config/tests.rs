@@ -199,6 +199,13 @@ fn what_is_wrong_in_the_file_is_told_with_its_key() {
             "agent.toml: subjects",
         ),
         ("domains = [\"a.b\"]", "agent.toml: domains"),
+        ("methods = []", "agent.toml: methods"),
+        ("methods = [\"ping\", \"ack\"]", "agent.toml: methods"),
+        ("methods = [\"teleport\"]", "agent.toml: methods"),
+        (
+            "methods = [\"ping\"]\nsubjects = [\"command.shellcommand.x\"]",
+            "agent.toml: subjects",
+        ),
         (
             "results_budget = \"1 parsec\"",
             "agent.toml: results_budget",
@@ -236,6 +243,30 @@ fn what_is_wrong_in_the_file_is_told_with_its_key() {
             found.len() == 1 && found[0].starts_with(place),
             "{text:?} gave {found:#?}"
         );
+    }
+}
+
+#[test]
+fn methods_are_named_and_what_every_node_does_is_not_left_out() {
+    let offered = |text: &str| {
+        let config = resolve(&with_file(text)).expect("good");
+        config.methods.to_string()
+    };
+    assert_eq!(offered(""), Methods::default().to_string());
+    for text in ["methods = [\"ping\"]", "methods = \"ping, hello\""] {
+        assert_eq!(offered(text), "hello, ping");
+    }
+    for (text, words) in [
+        (
+            "methods = [\"shellcomand\"]",
+            "did you mean \"shellcommand\"?",
+        ),
+        ("methods = [\"teleport\"]", "there are shellcommand, hello"),
+        ("methods = [\"cancel\"]", "is always on"),
+        ("method = [\"ping\"]", "did you mean methods?"),
+    ] {
+        let found = problems(&with_file(text));
+        assert!(found[0].contains(words), "{found:?}");
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     counters::{Counter, Counters},
     journal::{Snapshot, spool},
     keeper::{Keeper, KeeperError},
+    method::Methods,
     supervisor::view::Listed,
     syslog::board::Board,
 };
@@ -42,9 +43,11 @@ pub struct Introduction {
     pub board: Arc<Board>,
 }
 
-/// What the agent may use, and where it keeps what it writes.
+/// What the agent may do and use, and where it keeps what it writes.
 #[derive(Debug, Clone)]
 pub struct Allowances {
+    /// The methods it offers.
+    pub methods: Methods,
     /// The directory with its state.
     pub state_dir: PathBuf,
     /// Most bytes of output kept until confirmed.
@@ -103,7 +106,10 @@ impl Introduction {
             processes,
             counters: self.counted(journal.dropped),
             leaving: presence == Presence::Leaving,
-            facts: Some(facts::gather(&self.allowances.state_dir)),
+            facts: Some(facts::gather(
+                &self.allowances.state_dir,
+                &self.allowances.methods,
+            )),
             budgets,
         })
     }

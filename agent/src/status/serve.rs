@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use steward_protocol::Method;
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixSocket, UnixStream},
@@ -135,6 +136,7 @@ async fn status(context: &Context, link_since: Timestamp) -> StatusView {
                 .saturating_sub(context.permits.available_permits()),
             at_once: config.commands_at_once,
         },
+        methods: config.methods.offered().map(Method::name).collect(),
         counters: context.counters.all(),
         logs: context.board.view(),
         processes,

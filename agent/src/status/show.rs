@@ -3,7 +3,7 @@
 use std::{fmt::Display, time::Duration};
 
 use jiff::Timestamp;
-use steward_protocol::ProcessView;
+use steward_protocol::{MethodName, ProcessView};
 
 use super::{BrokerView, StationView, StatusView, Usage};
 use crate::syslog::board::LogsView;
@@ -30,6 +30,10 @@ pub fn page(status: &StatusView) -> String {
             commands.running, commands.at_once
         ),
     ));
+    if !status.methods.is_empty() {
+        let names: Vec<&str> = status.methods.iter().map(MethodName::as_str).collect();
+        rows.push(("offers", names.join(", ")));
+    }
     match &status.journal {
         Some(journal) => rows.extend([
             ("queue", usage(journal.queue)),
@@ -235,6 +239,7 @@ mod tests {
                 "results": {"used": 10, "most": 67108864}
             },
             "commands": {"running": 1, "at_once": 4},
+            "methods": ["hello", "ping"],
             "counters": {"reconnects": 1},
             "processes": [{
                 "subject": "ship1.command.shellcommand.nginx", "state": "stopped",
@@ -256,6 +261,7 @@ station      central, ledger 00000000-0000-4000-8000-000000000002, epoch 3, last
 version      1.2.3, process id 7
 instance     00000000-0000-4000-8000-000000000001
 commands     1 running, at most 4 at once
+offers       hello, ping
 queue        5 of 100
 unconfirmed  1
 results      10 of 67108864 bytes

@@ -59,8 +59,7 @@ pub(super) async fn take(context: &Context, mail: Vec<Mail>) -> Intake {
         };
         match check::read(&subject, &payload) {
             Ok(envelope) => {
-                let domains = context.config.domains.as_ref();
-                let checked = check::policy(envelope.body.order(), domains)
+                let checked = check::policy(envelope.body.order(), context.config.policy())
                     .and_then(|work| holdable(context, &work));
                 let stance = match (checked, stance) {
                     (Err(reason), _) => Stance::Refuse(reason),

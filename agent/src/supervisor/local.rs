@@ -308,7 +308,7 @@ impl Runner {
             }
         };
         let subject = order.order().subject.clone();
-        let refusal = check::policy(order.order(), self.context.config.domains.as_ref()).err();
+        let refusal = check::policy(order.order(), self.context.config.policy()).err();
         let ask = LocalAsk::Take {
             order: Box::new(order),
             source,

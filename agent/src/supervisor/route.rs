@@ -8,7 +8,6 @@ use crate::{
     check::{self, Route},
     counters::Counter,
     journal::Stance,
-    method,
 };
 
 impl Supervisor {
@@ -98,9 +97,11 @@ impl Supervisor {
     }
 
     pub(super) fn serves(&self, subject: &Subject) -> bool {
-        let domains = self.setup.config.domains.as_ref();
-        method::is_offered(&subject.method)
-            && domains.is_none_or(|allowed| allowed.contains(&subject.domain))
+        let policy = self.setup.config.policy();
+        policy.methods.has(&subject.method)
+            && policy
+                .domains
+                .is_none_or(|allowed| allowed.contains(&subject.domain))
     }
 
     pub(super) fn order_slots(&self) -> usize {

@@ -99,7 +99,7 @@ impl Carrier {
 
     async fn work(&self, sealed: &Sealed, attempt: u32, at: Timestamp) -> Turn {
         let order = sealed.order();
-        let finish = match Work::read(order) {
+        let finish = match Work::read(order, &self.context.config.methods) {
             Ok(Work {
                 body: Body::Shell(body),
                 ..
@@ -147,7 +147,7 @@ impl Carrier {
                 let reason = format!("this node cannot do {} yet", method.as_str());
                 not_run(at, None, reason)
             }
-            // It was understood when it was taken; a later version of this program may not.
+            // It was taken by another version of this program, or with another config.
             Err(refusal) => not_run(at, None, format!("this node cannot do it: {refusal}")),
         };
         self.record(finish).await;
@@ -428,6 +428,8 @@ impl Carrier {
         );
         let turn = self.lost(&reason).await;
         forget(&nursery.place(order.id, starts));
+        // What it received of a file may be left.
+        nursery.note_change();
         turn
     }
 

@@ -10,6 +10,7 @@ use crate::config::{Flags, Sources, resolve};
 
 mod model;
 mod operating;
+mod orphan;
 
 /// Longer than anything takes here that happens at all.
 const DEADLINE: Duration = Duration::from_secs(30);

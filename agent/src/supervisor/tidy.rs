@@ -1,12 +1,16 @@
 //! Keeps the commands' directories within the budget: looks at what is there, asks the journal how far
-//! the orders are, removes what nobody needs.
+//! the orders are, removes what nobody needs. So it does with what was received of files.
 //!
 //! It acts on what is there and not on what happened, so a restart is nothing special to it. What it
 //! removes is at most what a command wrote: how it ended is in the journal by then.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use steward_protocol::MessageId;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::context::Context;
 use crate::{
@@ -17,7 +21,7 @@ use crate::{
     journal::Fate,
     keeper::{KeeperError, chain},
     signals::Stop,
-    transfer::stream,
+    transfer::{parts::Parts, stream},
 };
 
 /// How often it is looked without anything having changed: confirmations come without a word.
@@ -41,8 +45,13 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 async fn tidy(context: &Context) {
+    let mut clearing = None;
     loop {
-        match round(context).await {
+        let tidied = async {
+            round(context).await?;
+            clear_parts(context, &mut clearing).await
+        };
+        match tidied.await {
             Err(KeeperError::Gone) => return,
             Err(error) => tracing::debug!(error = chain(&error), "nothing was tidied"),
             Ok(()) => {}
@@ -91,6 +100,32 @@ async fn round(context: &Context) -> Result<(), KeeperError> {
         }
     })
     .await;
+    Ok(())
+}
+
+/// Removes what orders that are over left of the files they received. Their disks are not the agent's own
+/// and may hang, so nobody waits for it.
+async fn clear_parts(
+    context: &Context,
+    clearing: &mut Option<JoinHandle<()>>,
+) -> Result<(), KeeperError> {
+    let parts = Parts::of(&context.config.state_dir);
+    let notes = parts.clone();
+    let noted = blocking(&context.nursery, move |_| notes.noted()).await;
+    let noted = noted.unwrap_or_default();
+    let is_at_work = |task: &JoinHandle<()>| !task.is_finished();
+    if noted.is_empty() || clearing.as_ref().is_some_and(is_at_work) {
+        return Ok(());
+    }
+    let fates = context.keeper.fates(noted.clone()).await?;
+    let known = noted.into_iter().zip(fates);
+    let over: Vec<MessageId> = known
+        .filter(|(_, fate)| *fate != Fate::Open)
+        .map(|(id, _)| id)
+        .collect();
+    *clearing = Some(tokio::task::spawn_blocking(move || {
+        over.into_iter().for_each(|id| parts.clear(id));
+    }));
     Ok(())
 }
 

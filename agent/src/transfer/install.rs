@@ -15,6 +15,7 @@ use steward_protocol::{
 };
 
 use super::send::storage;
+use crate::owner::Owner;
 
 /// Permissions of a file that is new and of which nothing else was said.
 const PLAIN: u32 = 0o644;
@@ -45,9 +46,7 @@ pub(super) fn prepare(wish: &Wish) -> Result<(), Failed> {
         make_directories(directory)
             .map_err(|error| storage(error.doing, &error.path, &error.source))?;
     }
-    if let Some(owner) = &wish.owner {
-        ids(owner)?;
-    }
+    owner(wish)?;
     there(wish)?;
     Ok(())
 }
@@ -83,17 +82,14 @@ pub(super) fn install(sink: &Sink, wish: &Wish) -> Result<(), Failed> {
 
 /// Returns what the file is to have: what was asked for, else what is there, else what is usual.
 fn attributes(wish: &Wish, known: Option<&Metadata>) -> Result<Attributes, Failed> {
-    let (user, group) = match &wish.owner {
-        Some(owner) => ids(owner)?,
-        None => (None, None),
-    };
+    let owner = owner(wish)?;
     let mode = wish.mode.map(|mode| mode.0);
     Ok(Attributes {
         mode: mode
             .or(known.map(|found| found.mode() & BITS))
             .unwrap_or(PLAIN),
-        uid: user.or(known.map(Metadata::uid)),
-        gid: group.or(known.map(Metadata::gid)),
+        uid: owner.uid.or(known.map(Metadata::uid)),
+        gid: owner.gid.or(known.map(Metadata::gid)),
     })
 }
 
@@ -138,34 +134,10 @@ fn there(wish: &Wish) -> Result<Option<Metadata>, Failed> {
     Ok(found.filter(Metadata::is_file))
 }
 
-/// Reads `user`, `user:group` or `:group`, by names or numbers.
-fn ids(owner: &str) -> Result<(Option<u32>, Option<u32>), Failed> {
-    let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
-    let find = |name: &str, table: &str, what: &str| match (name, name.parse()) {
-        ("", _) => Ok(None),
-        (_, Ok(number)) => Ok(Some(number)),
-        (_, Err(_)) => match number_of(name, Path::new(table)) {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let reason = format!("there is no {what} {name:?} on this node");
-                Err(Failed::new(Failure::Refused, reason))
-            }
-        },
-    };
-    Ok((
-        find(user, "/etc/passwd", "user")?,
-        find(group, "/etc/group", "group")?,
-    ))
-}
-
-/// Finds a name's number in a table of lines like `name:password:number:…`.
-fn number_of(name: &str, table: &Path) -> Option<u32> {
-    let text = fs::read_to_string(table).ok()?;
-    let mut lines = text.lines().map(|line| line.split(':'));
-    lines.find_map(|mut fields| {
-        let is_it = fields.next() == Some(name);
-        is_it.then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
+/// Looks up who the file is to belong to.
+fn owner(wish: &Wish) -> Result<Owner, Failed> {
+    Owner::named(wish.owner.as_deref())
+        .map_err(|nobody| Failed::new(Failure::Refused, format!("cannot {nobody}")))
 }
 
 #[cfg(test)]
@@ -235,15 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_a_name_or_a_number_of_this_node() {
-        for (text, expected) in [
-            ("0", Some((Some(0), None))),
-            ("root", Some((Some(0), None))),
-            ("root:root", Some((Some(0), Some(0)))),
-            (":7", Some((None, Some(7)))),
-            ("nobody-of-that-name", None),
-        ] {
-            assert_eq!(ids(text).ok(), expected, "{text}");
-        }
+    fn an_owner_that_nobody_is_refuses_the_file_before_anything_is_received() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut wish = wish(&dir.path().join("it"));
+        wish.owner = Some("root:nobody-of-that-name".to_owned());
+        let failed = prepare(&wish).expect_err("nobody has this name");
+        assert_eq!(failed.why, Failure::Refused);
+        assert_eq!(
+            failed.reason,
+            "cannot give the file to \"nobody-of-that-name\": this node knows no group of this name; use a number, or a name that `getent group` shows"
+        );
+        wish.owner = Some("root".to_owned());
+        assert_eq!(prepare(&wish), Ok(()));
     }
 }

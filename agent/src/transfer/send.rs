@@ -2,7 +2,7 @@
 //! only when all of it is here, durable and right.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use super::{
     install::{self, Wish},
     job::{Cut, Job},
+    parts::{self, Parts},
     receive::Receive,
 };
 use crate::journal::Finish;
@@ -24,11 +25,12 @@ use crate::journal::Finish;
 /// start goes on with what is here.
 pub(super) async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
     let target = PathBuf::from(&body.path);
-    let part = part(&target, &job);
+    let id = job.order.order().id;
+    let part = parts::beside(&target, id);
     let stuck = watch::Sender::new(None);
     let result = job.within(carry(job, body, &part, stuck.clone())).await;
-    if !matches!(result, Ok(Ok(_)) | Err(Cut::Stopping)) {
-        discard(&part);
+    if !matches!(result, Err(Cut::Stopping)) {
+        Parts::of(&job.context.config.state_dir).clear(id);
     }
     match result {
         Ok(Ok(words)) => Some(job.succeeded(&words)),
@@ -39,20 +41,6 @@ pub(super) async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
                 trouble.map(|error| format!("{} could not be written: {error}", part.display()));
             job.cut(&cut, trouble.as_deref())
         }
-    }
-}
-
-/// Returns where the file is until it is complete: beside its place, so that it can be renamed.
-fn part(target: &Path, job: &Job<'_>) -> PathBuf {
-    let id = job.order.order().id;
-    target.with_file_name(format!(".steward-{id}.part"))
-}
-
-fn discard(part: &Path) {
-    if let Err(error) = fs::remove_file(part)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %part.display(), %error, "what was received of a file was not removed");
     }
 }
 
@@ -79,8 +67,14 @@ async fn carry(
         parents: body.parents,
     };
     let (beside, before) = (part.to_owned(), wish.clone());
+    let (parts, id) = (
+        Parts::of(&job.context.config.state_dir),
+        job.order.order().id,
+    );
     let sink = blocking(move || {
         install::prepare(&before)?;
+        let noted = parts.note(id, &beside);
+        noted.map_err(|error| storage("note that it is received:", &beside, &error))?;
         Sink::open(&beside).map_err(|error| storage("open", &beside, &error))
     })
     .await?;

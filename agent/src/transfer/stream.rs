@@ -220,7 +220,7 @@ pub(crate) fn ask(
 ) -> Result<(), Failed> {
     let children = context.config.state_dir.join(CHILDREN);
     let Some((attempt, dir)) = block_in_place(|| latest(&children, transfer.id)) else {
-        let reason = "this node keeps no output of it: it was not started here, or it is over and its output was needed no more";
+        let reason = "this node keeps no output of it: it was not started here, or its output was removed to stay within the node's results_budget; what its answer told is kept";
         return Err(Failed::new(Failure::Unknown, reason));
     };
     let request = Request {

@@ -18,13 +18,12 @@ use steward_protocol::{
 
 use self::{
     error::WriteError,
-    owner::Owner,
     place::{Found, Place},
     replace::Temporary,
 };
+use crate::owner::{self, Owner};
 
 mod error;
-mod owner;
 mod place;
 mod replace;
 
@@ -72,8 +71,9 @@ enum Done {
 /// Puts content at a path.
 pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
     let content = content(body)?;
-    let wanted = Owner::wanted(body)?;
+    let wanted = Owner::named(body.owner.as_deref()).map_err(WriteError::Nobody)?;
     let place = Place::open(body)?;
+    replace::clear(&place);
     let attributes = attributes(body, wanted, place.found());
     let digest = Digest::of(&content);
     if let Some(found) = place.found()
@@ -113,9 +113,10 @@ pub(super) fn write(body: &WriteBody) -> Result<Report, WriteError> {
 /// Adds content to the end of a file.
 pub(super) fn append(body: &WriteBody) -> Result<Report, WriteError> {
     let content = content(body)?;
-    let wanted = Owner::wanted(body)?;
+    let wanted = Owner::named(body.owner.as_deref()).map_err(WriteError::Nobody)?;
     for _ in 0..COPIES {
         let place = Place::open(body)?;
+        replace::clear(&place);
         let attributes = attributes(body, wanted.clone(), place.found());
         let before = place.found().map_or(0, |found| found.bytes);
         let bytes = before.saturating_add(content.len() as u64);

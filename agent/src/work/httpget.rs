@@ -245,9 +245,34 @@ fn hint(error: &ureq::Error) -> &'static str {
         ureq::Error::Timeout(_) => {
             " (no connection within 30 s: look at the way there, and at firewalls)"
         }
-        ureq::Error::Rustls(_) => {
-            " (if the certificate is signed by an authority of your own, add that to this node's root certificates)"
+        ureq::Error::Rustls(error) => tls_hint(error),
+        // What the handshake says comes in the clothes of a broken connection.
+        ureq::Error::Io(error) => {
+            let inner = error.get_ref();
+            let tls = inner.and_then(|error| error.downcast_ref::<rustls::Error>());
+            tls.map_or("", tls_hint)
         }
         _ => "",
+    }
+}
+
+fn tls_hint(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(UnknownIssuer) => {
+            " (this node trusts nobody who vouches for its certificate: if that is an authority of your own, add it to this node's root certificates)"
+        }
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            " (its certificate is for another name: fetch it by a name the certificate is for)"
+        }
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ) => {
+            " (its certificate is not valid at present: look at its dates, and at this node's clock)"
+        }
+        _ => " (no encrypted connection came about)",
     }
 }

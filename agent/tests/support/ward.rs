@@ -1,6 +1,7 @@
-//! Wardens without an agent: commands started and awaited as an agent would.
+//! Wardens without an agent: commands started and awaited as an agent would. The benchmark of wardens
+//! uses this file too.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use steward_agent::{
     child::{
@@ -13,8 +14,6 @@ use steward_protocol::{MessageId, body::Limits};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use uuid::Uuid;
-
-use super::{children_of, wardens_of};
 
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
@@ -51,21 +50,25 @@ impl Ward {
 
     /// The same, stopped once `cancelled` resolves.
     pub(crate) async fn run_until(&self, spec: &Spec, cancelled: Cancelled) -> End {
-        let running = self.start(spec);
-        let (_stop, stop) = watch::channel(Stop::No);
-        let terms = Terms {
-            drain: LONG,
-            stop,
-            cancelled,
-        };
-        let end = match running.finish(terms).await {
-            Finished::Over(end) => *end,
-            other => panic!("{:?} gave {other:?}", spec.argv),
-        };
+        let end = finish(self.start(spec), cancelled).await;
         assert_eq!(children_of(spec.message_id), Vec::<i32>::new(), "left");
         let id = spec.message_id.to_string();
         assert_eq!(wardens_of(&id), Vec::<i32>::new(), "left");
         end
+    }
+}
+
+/// Waits for the end of a command, stopped once `cancelled` resolves.
+pub(crate) async fn finish(running: Running, cancelled: Cancelled) -> End {
+    let (_stop, stop) = watch::channel(Stop::No);
+    let terms = Terms {
+        drain: LONG,
+        stop,
+        cancelled,
+    };
+    match running.finish(terms).await {
+        Finished::Over(end) => *end,
+        other => panic!("it did not end: {other:?}"),
     }
 }
 
@@ -118,4 +121,32 @@ pub(crate) fn spec(argv: &[&str]) -> Spec {
 
 pub(crate) fn shell(script: &str) -> Spec {
     spec(&["sh", "-c", script])
+}
+
+/// Returns the wardens whose command line has these words in it: a message's id, or a directory.
+pub(crate) fn wardens_of(words: &str) -> Vec<i32> {
+    let listing = fs::read_dir("/proc").expect("/proc is there");
+    listing
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.split('\0').nth(1) == Some("child") && line.contains(words)
+        })
+        .collect()
+}
+
+/// Returns the processes whose environment names this message.
+pub(crate) fn children_of(id: steward_protocol::MessageId) -> Vec<i32> {
+    let wanted = format!("STEWARD_MESSAGE_ID={id}");
+    let listing = fs::read_dir("/proc").expect("/proc is there");
+    listing
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ
+                .split(|byte| *byte == 0)
+                .any(|pair| pair == wanted.as_bytes())
+        })
+        .collect()
 }

@@ -36,7 +36,7 @@ fn serve(answer: impl Fn(&str, &[String]) -> Vec<u8> + Send + 'static) -> Socket
     address
 }
 
-fn page(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn page(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
         body.len()
@@ -186,8 +186,7 @@ fn what_cannot_be_reached_is_said() {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_refused() {
-    // Whatever answers there, it speaks no TLS.
+fn what_speaks_no_tls_is_no_answer_to_https() {
     let address = serve(|_, _| page("200 OK", "", b"plain"));
     let worked = done("httpget", &json!({ "url": format!("https://{address}/") }));
     assert_eq!(worked.code, Some(1));

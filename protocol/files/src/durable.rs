@@ -175,10 +175,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
 ///
 /// Names the directory that cannot be made.
 pub fn make_directories(directory: &Path) -> Result<(), FileError> {
+    let above = directory_of(directory);
     if directory.is_dir() {
+        // Whoever made it may have been killed before its name was durable; what we made we may open.
+        sync_directory(above).ok();
         return Ok(());
     }
-    let above = directory_of(directory);
     make_directories(above)?;
     let made = match fs::DirBuilder::new().mode(NEW_DIRECTORY).create(directory) {
         // Somebody else was faster.

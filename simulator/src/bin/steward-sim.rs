@@ -200,7 +200,13 @@ fn tell(job: &Job, sum: &Sum) -> ExitCode {
     );
     println!(
         "other          {}",
-        count(&[Wrong::Order, Wrong::Ledger, Wrong::Unwritten, Wrong::Resent])
+        count(&[
+            Wrong::Order,
+            Wrong::Ledger,
+            Wrong::Unwritten,
+            Wrong::Resent,
+            Wrong::Withheld
+        ])
     );
     println!(
         "slowest end    {:.1} s after the faults ended, commands not counted",

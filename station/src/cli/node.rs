@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use clap::Subcommand;
-use steward_protocol::{Budget, Facts, NodeName, ProcessView};
+use steward_protocol::{Budget, Facts, MethodName, NodeName, ProcessView};
 
 use super::{
     Exit, Session,
@@ -274,7 +274,7 @@ fn facts_rows(facts: &Facts) -> Vec<(&'static str, String)> {
         || "-".to_owned(),
         |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
     );
-    vec![
+    let mut rows = vec![
         (
             "system",
             words(&[facts.os.clone(), kernel, facts.arch.clone(), cpus]),
@@ -285,7 +285,12 @@ fn facts_rows(facts: &Facts) -> Vec<(&'static str, String)> {
         ),
         ("disk", share(facts.disk_free_bytes, facts.disk_bytes)),
         ("up", up),
-    ]
+    ];
+    if let Some(methods) = &facts.methods {
+        let names: Vec<&str> = methods.iter().map(MethodName::as_str).collect();
+        rows.push(("offers only", names.join(", ")));
+    }
+    rows
 }
 
 /// Returns what is used of what may be, in words.
@@ -375,6 +380,15 @@ mod tests {
     fn a_node_is_shown_with_its_processes() {
         let page = page(&screen(), &node());
         assert_eq!(page, include_str!("../../tests/golden/node_show.txt"));
+    }
+
+    #[test]
+    fn a_node_that_offers_less_than_all_is_shown_with_what_it_offers() {
+        let mut node = node();
+        let facts = node.facts.as_mut().expect("the golden node has facts");
+        let names = ["hello", "ping"].map(|name| name.parse().expect("a name"));
+        facts.methods = Some(names.into());
+        assert!(page(&screen(), &node).contains("offers only      hello, ping\n"));
     }
 
     #[test]

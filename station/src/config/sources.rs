@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigProblem, DEFAULT_STATE_DIR, values::hide_credentials};
-use crate::nearest::nearest;
+use steward_protocol::nearest::nearest;
 
 /// One setting: its names in every layer.
 #[derive(Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{
     tree::{Node, Value},
     values::{Fields, Slot},
 };
-use crate::nearest::nearest;
+use steward_protocol::nearest::nearest;
 
 const STRING: Holds = Holds::Body(r#"{"type": "string", "minLength": 1}"#);
 const STRINGS: Holds =

@@ -18,7 +18,7 @@ use super::{
     tree::{Node, Value},
     values::{self, Fields, MAX_NAME, NO_TARGET, Slot},
 };
-use crate::nearest::nearest;
+use steward_protocol::nearest::nearest;
 
 /// Largest body of a message, in bytes of its JSON text: the rest of an order (ids, subject, times,
 /// who asked) needs a little room below [`limits::MAX_ORDER`] too.

@@ -13,7 +13,7 @@ use super::{
     locate::Path,
     tree::{Entry, Node, Value},
 };
-use crate::nearest::nearest;
+use steward_protocol::nearest::nearest;
 
 /// Longest name of a message, in characters.
 pub const MAX_NAME: usize = 200;

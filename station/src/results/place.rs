@@ -100,9 +100,11 @@ impl Place {
         let name = parts.pop().unwrap_or_default();
         for part in parts {
             match mkdirat(&parent, part, DIRECTORY) {
-                // What is in it must not be lost with its name.
-                Ok(()) => rustix::fs::fsync(&parent).map_err(io("make durable"))?,
-                Err(Errno::EXIST) => {}
+                // What is in it must not be lost with its name. Whoever made it may have been killed
+                // before he came to this.
+                Ok(()) | Err(Errno::EXIST) => {
+                    rustix::fs::fsync(&parent).map_err(io("make durable"))?;
+                }
                 Err(errno) => return Err(io("make the directory for")(errno)),
             }
             parent = match openat(&parent, part, directory | OFlags::NOFOLLOW, Mode::empty()) {

@@ -230,6 +230,21 @@ fn nobody_takes_the_place_of_a_silent_node_by_one_hello() {
 }
 
 #[test]
+fn a_start_that_is_over_stays_so_after_a_restart_of_the_station() {
+    let mut first = listening(Vec::new());
+    first.hello(&ship(), &origin(1, 1), &hello(1), at(0));
+    first.hello(&ship(), &origin(1, 2), &hello(2), at(1));
+    let record = first.get(&ship()).expect("known").record.clone();
+    let mut roster = listening(vec![record]);
+    for second in [60, 70, 80] {
+        let late = roster.hello(&ship(), &origin(1, 1), &hello_at(second), at(second));
+        assert!(matches!(late, Greeting::Conflict { .. }), "{late:?}");
+    }
+    let back = roster.hello(&ship(), &origin(1, 2), &hello(2), at(90));
+    assert_eq!(back, Greeting::Same);
+}
+
+#[test]
 fn after_a_restart_another_journal_waits_until_the_first_had_time_to_speak() {
     let mut first = listening(Vec::new());
     first.hello(&ship(), &origin(1, 1), &hello(1), at(0));

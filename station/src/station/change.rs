@@ -200,7 +200,7 @@ fn meant(
             Some(_) => {}
             None => {
                 let names = stored.deliveries.iter().map(|(known, _)| known.as_str());
-                let hint = crate::nearest::nearest(node.as_str(), names)
+                let hint = steward_protocol::nearest::nearest(node.as_str(), names)
                     .map(|name| format!("did you mean {name}?"));
                 strangers.push(Problem {
                     hint: hint.or_else(|| Some(format!("see `steward msg show {id}`"))),

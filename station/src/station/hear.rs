@@ -22,11 +22,39 @@ use crate::{
 /// Counts text that is not taken now: the text before it is missing, or too much waits to be written.
 const NOT_NOW: &str = "text_not_now";
 
-/// What has come since the last commit.
+/// What is to be recorded with the next commit. What was only heard does not count: a copy from
+/// somebody who is not believed must not stand for what is said by who is.
 #[derive(Default)]
 struct Fresh {
     reports: BTreeMap<MessageId, Digest>,
     texts: BTreeSet<EventId>,
+}
+
+impl Fresh {
+    /// Takes in what the courier decided.
+    fn note(&mut self, decided: &[Action]) {
+        for action in decided {
+            match action {
+                Action::Record(Record::Reported(report)) => {
+                    let (id, digest) = (report.order.order().id, report.order.digest());
+                    self.reports.insert(id, digest);
+                }
+                Action::Record(Record::Text(text)) => {
+                    self.texts.insert(text.id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns what is known of a report, of which the ledger knows `known`.
+    fn known(&self, id: MessageId, digest: Digest, known: KnownReport) -> KnownReport {
+        match self.reports.get(&id) {
+            None => known,
+            Some(earlier) if *earlier == digest => KnownReport::Same,
+            Some(_) => KnownReport::Other,
+        }
+    }
 }
 
 /// Counts a fault beyond what one node may report.
@@ -60,7 +88,7 @@ impl Station {
                     continue;
                 }
                 Heard::Frame { subject, payload } => match uplink::decode(&subject, &payload) {
-                    Ok(event) => match self.with_ledger(event, &mut fresh) {
+                    Ok(event) => match self.with_ledger(event, &fresh) {
                         Some(event) => event,
                         None => continue,
                     },
@@ -79,6 +107,7 @@ impl Station {
                 continue;
             }
             let mut decided = self.courier.on(event, now);
+            fresh.note(&decided);
             if let Some(kind) = self.courier.take_counted() {
                 self.offenders.note(sender.as_ref(), kind, 1, now);
                 // What is not believed makes a fault here and there, not for every frame.
@@ -94,29 +123,16 @@ impl Station {
 
     /// Adds what only the ledger knows. Nothing comes back when it cannot be taken now: the node says
     /// it again.
-    fn with_ledger(
-        &mut self,
-        mut event: courier::Event,
-        fresh: &mut Fresh,
-    ) -> Option<courier::Event> {
+    fn with_ledger(&mut self, mut event: courier::Event, fresh: &Fresh) -> Option<courier::Event> {
         let answer = match &mut event {
             courier::Event::Text { text, .. } => {
                 let after = text.after.filter(|after| !fresh.texts.contains(after));
-                let takes = self.store.takes_text(after);
-                if let Ok(true) = takes {
-                    fresh.texts.insert(text.id);
-                }
-                takes
+                self.store.takes_text(after)
             }
             courier::Event::Report { report, .. } => {
                 let (id, digest) = (report.order.order().id, report.order.digest());
                 self.store.find_report(id, digest).map(|known| {
-                    // The same may have come twice since the last commit.
-                    report.known = match fresh.reports.insert(id, digest) {
-                        None => known,
-                        Some(earlier) if earlier == digest => KnownReport::Same,
-                        Some(_) => KnownReport::Other,
-                    };
+                    report.known = fresh.known(id, digest, known);
                     true
                 })
             }
@@ -149,6 +165,15 @@ impl Station {
         }
     }
 
+    /// Counts what came about transfers and cannot be believed.
+    pub(super) fn note_transfers(&mut self) {
+        let now = moment(self.born);
+        for ((sender, kind), count) in self.settings.transfers.take_offences() {
+            *self.counters.entry(kind).or_default() += count;
+            self.offenders.note(sender.as_ref(), kind, count, now);
+        }
+    }
+
     /// Makes faults and log lines of what senders did that was not believed.
     pub(super) fn tell_of_offenders(&mut self, actions: &mut Vec<Action>) {
         for fault in self.offenders.take_faults() {
@@ -164,5 +189,39 @@ impl Station {
             node.garbage = self.offenders.of(&node.name);
         }
         nodes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::courier::TextRecord;
+
+    #[test]
+    fn only_what_is_recorded_stands_for_what_comes_after_it() {
+        let (id, digest) = (MessageId(Uuid::from_u128(1)), Digest::of(b"an order"));
+        let text = EventId(Uuid::from_u128(2));
+        let mut fresh = Fresh::default();
+        // Held back, it decided nothing.
+        fresh.note(&[]);
+        assert_eq!(fresh.known(id, digest, KnownReport::New), KnownReport::New);
+        fresh.note(&[Action::Record(Record::Text(TextRecord {
+            id: text,
+            at: Timestamp::UNIX_EPOCH,
+            node: "ship1".parse().expect("a name"),
+            domain: "os".parse().expect("a name"),
+            lines: Vec::new(),
+        }))]);
+        assert!(fresh.texts.contains(&text));
+        fresh.reports.insert(id, digest);
+        for (digest, expected) in [
+            (digest, KnownReport::Same),
+            (Digest::of(b"another"), KnownReport::Other),
+        ] {
+            assert_eq!(fresh.known(id, digest, KnownReport::New), expected);
+        }
     }
 }

@@ -61,12 +61,22 @@ impl Garbage {
 /// Processes of one node that are believed: an agent has at most 64 for orders, and a few of its own.
 const MAX_PROCESSES: usize = 128;
 
+/// Methods of one node that are believed: there are far fewer.
+const MAX_METHODS: usize = 64;
+
 /// Bytes of all texts of one hello, counters and lanes included, that are believed.
 const MAX_TEXT: usize = 128 * 1024;
 
 fn facts_text(facts: &Facts) -> usize {
     let texts = [&facts.os, &facts.kernel, &facts.arch];
-    texts.into_iter().flatten().map(String::len).sum()
+    let methods = facts.methods.iter().flatten();
+    let names = methods.map(|method| method.as_str().len());
+    texts
+        .into_iter()
+        .flatten()
+        .map(String::len)
+        .chain(names)
+        .sum()
 }
 
 /// The roster keeps what a hello says, so that it is bounded here.
@@ -85,8 +95,14 @@ fn check_size(node: &NodeName, hello: &Hello) -> Result<(), Garbage> {
         + hello.facts.as_ref().map_or(0, facts_text)
         + hello.version.len()
         + hello.boot_id.len();
+    let methods = hello
+        .facts
+        .as_ref()
+        .and_then(|facts| facts.methods.as_ref());
+    let methods = methods.map_or(0, Vec::len);
     for (what, found, limit) in [
         ("labels", hello.labels.len(), limits::MAX_LABELS),
+        ("methods", methods, MAX_METHODS),
         ("processes", hello.processes.len(), MAX_PROCESSES),
         ("bytes of text", text, MAX_TEXT),
         ("lanes", hello.lanes.len(), limits::MAX_IDS),
@@ -340,6 +356,13 @@ mod tests {
             lanes: numbered(count).into_keys().map(|key| (key, 1)).collect(),
             ..hello()
         };
+        let methods = |count| Hello {
+            facts: Some(Facts {
+                methods: Some(vec!["m".parse().expect("a name"); count]),
+                ..Facts::default()
+            }),
+            ..hello()
+        };
         for (hello, expected) in [
             (labels(limits::MAX_LABELS - 1), true),
             (labels(limits::MAX_LABELS), true),
@@ -349,6 +372,8 @@ mod tests {
             (text(MAX_TEXT + 1), false),
             (lanes(limits::MAX_IDS), true),
             (lanes(limits::MAX_IDS + 1), false),
+            (methods(MAX_METHODS), true),
+            (methods(MAX_METHODS + 1), false),
         ] {
             let result = decode("central.event.hello.node.ship1", &frame(hello));
             assert_eq!(result.is_ok(), expected, "{:?}", result.err());

@@ -319,9 +319,10 @@ impl Reader {
     ///
     /// Fails when the database does.
     pub fn errands(&self, path: &str) -> Result<Vec<Errand>, StoreError> {
-        let query = "SELECT errand.n, how, content, inode, base, event.ack FROM errand
+        let query = "SELECT errand.n, how, errand.content, inode, base, event.ack, message.id, errand.node FROM errand
                      LEFT JOIN delivery ON delivery.pos = errand.pos AND delivery.node = errand.node
                      LEFT JOIN event ON event.n = delivery.result
+                     LEFT JOIN message ON message.pos = errand.pos
                      WHERE path = ?1 ORDER BY errand.n LIMIT ?2";
         self.collect(query, &[&path, &MAX_BATCH], |row| {
             let (how, inode, base): (String, Option<i64>, Option<i64>) =
@@ -329,7 +330,11 @@ impl Reader {
             let (content, ack): (Option<Vec<u8>>, Option<String>) = (get(row, 2)?, get(row, 5)?);
             let content = match content {
                 Some(content) => content,
-                None => output_of(ack.as_deref())?,
+                None => {
+                    let (id, node): (Option<String>, Option<String>) = (get(row, 6)?, get(row, 7)?);
+                    let rest = id.zip(node).map(|(id, node)| where_the_rest_is(&id, &node));
+                    output_of(ack.as_deref(), &rest.unwrap_or_default())?
+                }
             };
             Ok(Errand {
                 n: get(row, 0)?,
@@ -347,8 +352,13 @@ impl Reader {
     }
 }
 
+/// Says how to have what an ACK has not.
+fn where_the_rest_is(id: &str, node: &str) -> String {
+    format!("; all of it, as long as {node} keeps it: steward msg output {id} {node} --full")
+}
+
 /// What a command wrote to its standard output, as far as its ACK has it; a cut says so.
-fn output_of(ack: Option<&str>) -> Result<Vec<u8>, StoreError> {
+fn output_of(ack: Option<&str>, rest: &str) -> Result<Vec<u8>, StoreError> {
     let Some(ack) = ack else {
         return Ok(Vec::new());
     };
@@ -357,10 +367,61 @@ fn output_of(ack: Option<&str>) -> Result<Vec<u8>, StoreError> {
     Ok(stdout.map_or_else(Vec::new, |stdout| {
         let mut bytes = stdout.head.clone();
         if stdout.is_truncated() {
-            let cut = format!("\n[{} bytes left out here]\n", stdout.omitted());
+            let cut = format!("\n[{} bytes left out here{rest}]\n", stdout.omitted());
             bytes.extend_from_slice(cut.as_bytes());
         }
         bytes.extend_from_slice(&stdout.tail);
         bytes
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use steward_protocol::{Digest, MessageId, Outcome, State};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn ack(stdout: Output) -> String {
+        let at = Timestamp::UNIX_EPOCH;
+        let ack = Ack {
+            id: MessageId(Uuid::nil()),
+            digest: Digest::of(b""),
+            state: State::Succeeded,
+            at,
+            reason: None,
+            deferral: None,
+            expected_seq: None,
+            outcome: Some(Outcome {
+                exit_code: Some(0),
+                signal: None,
+                started_at: at,
+                finished_at: at,
+                stdout: Some(stdout),
+                stderr: None,
+            }),
+        };
+        serde_json::to_string(&ack).expect("JSON")
+    }
+
+    #[test]
+    fn a_result_that_was_cut_says_how_much_is_missing_and_where_it_is() {
+        let rest = where_the_rest_is("an-id", "ship1");
+        let written = |stdout: Output| {
+            let bytes = output_of(Some(&ack(stdout)), &rest).expect("an ACK");
+            String::from_utf8(bytes).expect("text")
+        };
+        assert_eq!(written(Output::whole(b"all\n")), "all\n");
+        let mut cut = Output::whole(&[b'x'; 100]);
+        cut.shrink(4);
+        assert_eq!(
+            written(cut.clone()),
+            format!(
+                "{}\n[{} bytes left out here; all of it, as long as ship1 keeps it: steward msg output an-id ship1 --full]\n{}",
+                String::from_utf8_lossy(&cut.head),
+                cut.omitted(),
+                String::from_utf8_lossy(&cut.tail),
+            )
+        );
+    }
 }

@@ -173,7 +173,8 @@ impl Store {
         Ok(found.is_some_and(|(is_final, known)| is_final && Digest::from(known) == digest))
     }
 
-    /// Forgets up to `limit` settled messages accepted before `before`. Returns how many.
+    /// Forgets up to `limit` settled messages accepted before `before`, none whose result is still to be
+    /// written. Returns how many.
     ///
     /// # Errors
     ///
@@ -188,6 +189,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT pos FROM message WHERE accepted_at < ?1
                      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.pos = message.pos AND final = 0)
+                     AND NOT EXISTS (SELECT 1 FROM errand WHERE errand.pos = message.pos)
                      ORDER BY pos LIMIT ?2",
                 )
                 .map_err(sql("find old messages"))?;
@@ -468,11 +470,12 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
     execute(
         transaction,
         "record a node",
-        "INSERT INTO node (name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO node (name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat, superseded)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (name) DO UPDATE SET journal_id = excluded.journal_id, counter = excluded.counter,
              instance = excluded.instance, boot_id = excluded.boot_id, version = excluded.version,
-             labels = excluded.labels, last_seen = excluded.last_seen, heartbeat = excluded.heartbeat",
+             labels = excluded.labels, last_seen = excluded.last_seen, heartbeat = excluded.heartbeat,
+             superseded = excluded.superseded",
         params![
             node.name.as_str(),
             node.journal_id.map(|id| id.to_string()),
@@ -483,6 +486,7 @@ fn write_node(transaction: &Transaction<'_>, node: &NodeRecord) -> Result<(), St
             json(labels)?,
             node.last_seen.map(Timestamp::as_millisecond),
             i64::try_from(node.heartbeat.as_millis()).unwrap_or(i64::MAX),
+            json(&node.superseded)?,
         ],
     )?;
     Ok(())

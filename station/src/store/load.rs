@@ -51,9 +51,9 @@ impl Store {
     }
 
     fn load_nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        let query = "SELECT name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat FROM node";
+        let query = "SELECT name, journal_id, counter, instance, boot_id, version, labels, last_seen, heartbeat, superseded FROM node";
         self.ask("load the nodes", query).collect(&[], |row| {
-            let labels: String = get(row, 6)?;
+            let (labels, superseded): (String, String) = (get(row, 6)?, get(row, 9)?);
             let last_seen: Option<i64> = get(row, 7)?;
             let (counter, heartbeat): (i64, i64) = (get(row, 2)?, get(row, 8)?);
             Ok(NodeRecord {
@@ -67,6 +67,8 @@ impl Store {
                 labels: serde_json::from_str::<BTreeMap<String, String>>(&labels)
                     .map_err(|error| corrupt("a node's labels", &error))?,
                 last_seen: last_seen.map(timestamp).transpose()?,
+                superseded: serde_json::from_str(&superseded)
+                    .map_err(|error| corrupt("a node's earlier starts", &error))?,
             })
         })
     }

@@ -145,6 +145,11 @@ CREATE TABLE text_event (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX text_event_by_time ON text_event (at);
 ",
+    "
+-- Starts of the agent that a later one took over from, as JSON: a hello of theirs that was long on its
+-- way is known again after a restart.
+ALTER TABLE node ADD COLUMN superseded TEXT NOT NULL DEFAULT '[]';
+",
 ];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =

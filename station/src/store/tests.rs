@@ -3,17 +3,20 @@
 mod log;
 mod retry;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use steward_protocol::{
-    Ack, Body, Digest, Kind, Message, MessageId, Method, NodeName, Options, Outcome, Output,
-    ShellBody, State, Target,
+    Ack, Body, Digest, InstanceId, JournalId, Kind, Message, MessageId, Method, NodeName, Options,
+    Outcome, Output, Reply, ReplyTo, ShellBody, State, Target,
 };
 
 use super::*;
-use crate::courier::{Accepted, Addressee, FaultRecord, FirstAttempt, LaneName, Record};
+use crate::{
+    courier::{Accepted, Addressee, FaultRecord, FirstAttempt, LaneName, Record},
+    roster::NodeRecord,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
@@ -327,6 +330,63 @@ fn retention_forgets_only_what_is_settled_and_never_gives_a_place_out_twice() {
         .expect("commits");
     assert_eq!(store.prune(at(10), 10).expect("prunes"), 1);
     assert!(store.load().expect("loads").next_pos >= 3);
+}
+
+#[test]
+fn retention_waits_for_a_result_that_is_still_to_be_written() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut store = open(&directory);
+    let Record::Accepted(mut with_reply) = accepted(1) else {
+        unreachable!("it is accepted")
+    };
+    Arc::make_mut(&mut with_reply).message.options.reply = Some(Reply {
+        to: ReplyTo::File,
+        directory: None,
+        file_name: None,
+    });
+    let settled = [
+        Record::Accepted(with_reply),
+        moved(1, 1, State::Succeeded),
+        moved(1, 2, State::Rejected),
+    ];
+    store.commit(&settled).expect("commits");
+    let reader = Reader::open(store.path()).expect("opens");
+    let waiting = reader.errand_paths().expect("readable");
+    assert!(!waiting.is_empty(), "a result is to be written");
+    assert_eq!(store.prune(at(10), 10).expect("prunes"), 0);
+    for path in waiting {
+        for errand in reader.errands(&path).expect("readable") {
+            store
+                .note_errands(&[Fact::Done(errand.n)], at(4), &station())
+                .expect("commits");
+        }
+    }
+    assert_eq!(store.prune(at(10), 10).expect("prunes"), 1);
+}
+
+#[test]
+fn a_node_is_loaded_as_it_was_recorded() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut store = open(&directory);
+    let node = NodeRecord {
+        name: ship(1),
+        journal_id: Some(JournalId(Uuid::from_u128(1))),
+        counter: 3,
+        instance: Some(InstanceId(Uuid::from_u128(3))),
+        boot_id: Some("boot".to_owned()),
+        version: Some("0.1.0".to_owned()),
+        labels: [("site".to_owned(), "bergen".to_owned())].into(),
+        last_seen: Some(at(1)),
+        heartbeat: Duration::from_secs(30),
+        superseded: vec![
+            InstanceId(Uuid::from_u128(1)),
+            InstanceId(Uuid::from_u128(2)),
+        ],
+    };
+    store
+        .commit(&[Record::Node(Box::new(node.clone()))])
+        .expect("commits");
+    assert_eq!(store.load().expect("loads").nodes, [node]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::{
 use crate::store::{Reader, StoreError};
 
 /// One output, as the janitor sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Kept {
     dir: PathBuf,
     bytes: u64,
@@ -47,17 +48,27 @@ fn outputs(ground: &Ground) -> Result<(), StoreError> {
             }),
         }
     }
-    let mut total: u64 = kept.iter().map(|kept| kept.bytes).sum();
-    kept.sort_by_key(|kept| kept.used);
-    for old in kept.into_iter().filter(|kept| kept.settled) {
-        if total <= ground.outputs_bytes {
-            break;
-        }
-        total -= old.bytes;
+    for old in surplus(kept, ground.outputs_bytes) {
         tracing::info!(dir = %old.dir.display(), bytes = old.bytes, "an output was removed, as outputs.bytes says");
         remove(&old.dir);
     }
     Ok(())
+}
+
+/// Returns what goes so that the rest is within the budget: the oldest first, and nothing whose
+/// delivery is not over.
+fn surplus(mut kept: Vec<Kept>, budget: u64) -> Vec<Kept> {
+    let mut total: u64 = kept.iter().map(|kept| kept.bytes).sum();
+    kept.sort_by_key(|kept| kept.used);
+    let mut gone = Vec::new();
+    for old in kept.into_iter().filter(|kept| kept.settled) {
+        if total <= budget {
+            break;
+        }
+        total -= old.bytes;
+        gone.push(old);
+    }
+    gone
 }
 
 fn incoming(ground: &Ground) -> Result<(), StoreError> {
@@ -106,5 +117,45 @@ fn size(dir: &Path) -> u64 {
 fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "what is not needed any more was not removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_outputs_go_until_the_rest_is_within_the_budget_and_none_that_is_still_to_grow() {
+        let kept = |name: &str, bytes, used, settled| Kept {
+            dir: name.into(),
+            bytes,
+            used: SystemTime::UNIX_EPOCH + Duration::from_secs(used),
+            settled,
+        };
+        let all = [
+            kept("newest", 30, 4, true),
+            kept("oldest", 10, 1, true),
+            kept("grows", 40, 0, false),
+            kept("middle", 20, 2, true),
+        ];
+        for (budget, expected) in [
+            (101, vec![]),
+            (100, vec![]),
+            (99, vec!["oldest"]),
+            (90, vec!["oldest"]),
+            (89, vec!["oldest", "middle"]),
+            (70, vec!["oldest", "middle"]),
+            (69, vec!["oldest", "middle", "newest"]),
+            (0, vec!["oldest", "middle", "newest"]),
+        ] {
+            let gone = surplus(all.to_vec(), budget);
+            let gone: Vec<_> = gone
+                .iter()
+                .map(|kept| kept.dir.display().to_string())
+                .collect();
+            assert_eq!(gone, expected, "{budget}");
+        }
     }
 }

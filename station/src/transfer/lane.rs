@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Cause, Ground, Key, ledger, receive, serve, shelf::Record};
+use super::{Cause, Ground, Key, ledger, offences::UNKNOWN_ORDER, receive, serve, shelf::Record};
 use crate::{
     bus::{Outgoing, dice},
     store::Carriage,
@@ -81,7 +81,11 @@ impl Lane {
     pub(super) async fn run(mut self, cause: Cause) {
         let carriage = match self.ground.carriage(&self.key) {
             Ok(Some(carriage)) if carriage.digest == self.key.transfer.digest => carriage,
-            Ok(_) => return self.refuse("this station ordered nothing of the kind"),
+            Ok(_) => {
+                let offences = &self.ground.offences;
+                offences.note(Some(&self.key.node), UNKNOWN_ORDER);
+                return self.refuse("this station ordered nothing of the kind");
+            }
             Err(error) => {
                 tracing::error!(node = %self.key.node, %error, "a transfer cannot be looked up in the ledger");
                 return self.over(Ended::Failed(ledger(&error)));

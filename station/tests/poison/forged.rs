@@ -13,7 +13,7 @@ use super::{
 };
 use crate::support::{delivery_to, eventually, state_of};
 
-fn origin(instance: Uuid, journal: Uuid) -> Origin {
+pub(super) fn origin(instance: Uuid, journal: Uuid) -> Origin {
     Origin {
         v: 1,
         instance: InstanceId(instance),
@@ -22,7 +22,7 @@ fn origin(instance: Uuid, journal: Uuid) -> Origin {
     }
 }
 
-fn ack(id: MessageId, digest: Digest, state: State, exit_code: i32) -> Ack {
+pub(super) fn ack(id: MessageId, digest: Digest, state: State, exit_code: i32) -> Ack {
     let at = jiff::Timestamp::now();
     Ack {
         id,
@@ -83,7 +83,7 @@ pub(super) fn hello(sender: &str, counter: u64) -> Vec<u8> {
     RawFrame::plain(&format!("central.event.hello.node.{sender}"), &payload).bytes()
 }
 
-fn id(value: &Value) -> Uuid {
+pub(super) fn id(value: &Value) -> Uuid {
     let text = value.as_str().expect("an id");
     text.parse().expect("an id")
 }

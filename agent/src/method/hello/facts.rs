@@ -1,4 +1,5 @@
-//! What the node is: read anew for every hello, from files of the kernel that cost nothing to read.
+//! What the node is: read anew for every hello, from files of the kernel that cost nothing to read, and
+//! what its config lets it be asked for.
 
 use std::{fs, num::NonZero, path::Path, thread};
 
@@ -7,6 +8,8 @@ use rustix::{
     system::{sysinfo, uname},
 };
 use steward_protocol::Facts;
+
+use crate::method::Methods;
 
 /// Where a system says its name.
 const RELEASE: &str = "/etc/os-release";
@@ -17,8 +20,8 @@ const MEMORY: &str = "/proc/meminfo";
 /// Longest text of a fact that is told.
 const MAX_TEXT: usize = 128;
 
-/// Gathers what can be known of this node; its state is in `state_dir`.
-pub(super) fn gather(state_dir: &Path) -> Facts {
+/// Gathers what can be known of this node; its state is in `state_dir`, and it offers `methods`.
+pub(super) fn gather(state_dir: &Path, methods: &Methods) -> Facts {
     let system = uname();
     let text = |text: &std::ffi::CStr| short(&text.to_string_lossy());
     let disk = statvfs(state_dir).ok();
@@ -41,6 +44,7 @@ pub(super) fn gather(state_dir: &Path) -> Facts {
             .as_ref()
             .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
         uptime_s: u64::try_from(sysinfo().uptime).ok(),
+        methods: methods.limited(),
     }
 }
 
@@ -83,10 +87,11 @@ mod tests {
 
     #[test]
     fn this_node_has_facts() {
-        let facts = gather(Path::new("/"));
+        let facts = gather(Path::new("/"), &Methods::default());
         assert!(facts.kernel.is_some_and(|kernel| !kernel.is_empty()));
         assert!(facts.memory_bytes > facts.memory_available_bytes);
         assert!(facts.disk_bytes >= facts.disk_free_bytes && facts.disk_bytes > Some(0));
         assert!(facts.cpus > Some(0) && facts.uptime_s.is_some());
+        assert_eq!(facts.methods, None, "all are offered");
     }
 }

@@ -6,25 +6,17 @@ use rustix::io::Errno;
 use steward_protocol::Digest;
 
 use super::MAX_REWRITTEN;
+use crate::owner::Nobody;
 
-/// Why a file was not written. The path has the content it had.
+/// Why a file was not written. The path has the content it had, but for [`WriteError::NotDurable`].
 #[derive(Debug, thiserror::Error)]
 pub(in crate::work) enum WriteError {
     /// The content cannot be read; the body was checked, so this does not happen.
     #[error("read the content: it is neither text nor base64")]
     Content,
     /// Nobody has this name.
-    #[error(
-        "give the file to {owner:?}: this node knows no {kind} of this name; use a number, or a name that `getent {database}` shows"
-    )]
-    Nobody {
-        /// The name.
-        owner: String,
-        /// User or group.
-        kind: &'static str,
-        /// Where names are kept.
-        database: &'static str,
-    },
+    #[error(transparent)]
+    Nobody(Nobody),
     /// A directory is missing.
     #[error("write {path}: the directory {missing} is missing; make it, or send \"parents\": true")]
     NoDirectory {
@@ -100,6 +92,17 @@ pub(in crate::work) enum WriteError {
     Restless {
         /// The path.
         path: PathBuf,
+    },
+    /// The very last step failed.
+    #[error(
+        "make {path} durable: the new content is in place, and may be lost if the power goes now{}; look at the disk, then at the file before sending this again", hint(.source)
+    )]
+    NotDurable {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// The system refused something.
     #[error("{doing} {path}{}", hint(.source))]

@@ -44,13 +44,9 @@ fn prefix(place: &Place) -> String {
 }
 
 impl<'a> Temporary<'a> {
-    /// Begins one, after removing what killed runs left.
+    /// Begins one.
     pub(super) fn create(place: &'a Place) -> Result<Self, WriteError> {
-        let prefix = prefix(place);
-        if place.locked {
-            clear(place, &prefix);
-        }
-        let mut name = prefix;
+        let mut name = prefix(place);
         // Writing to a string does not fail.
         write!(name, "{}", Uuid::new_v4().simple()).ok();
         let flags =
@@ -122,7 +118,10 @@ impl<'a> Temporary<'a> {
         }
         let synced = spot.sync();
         self.put = true;
-        synced.map_err(|error| place.failed("make durable the directory of", error))
+        synced.map_err(|source| WriteError::NotDurable {
+            path: place.path.clone(),
+            source,
+        })
     }
 }
 
@@ -135,11 +134,16 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Removes what killed runs left. Under the lock of the directory nobody is at work on any of it.
-fn clear(place: &Place, prefix: &str) {
+/// Removes what killed runs left for this place. Under the lock of the directory nobody is at work on
+/// any of it.
+pub(super) fn clear(place: &Place) {
     let Ok(entries) = Dir::read_from(place.directory()) else {
         return;
     };
+    if !place.locked {
+        return;
+    }
+    let prefix = prefix(place);
     for entry in entries.flatten() {
         if entry.file_name().to_bytes().starts_with(prefix.as_bytes()) {
             rustix::fs::unlinkat(place.directory(), entry.file_name(), AtFlags::empty()).ok();
