@@ -400,7 +400,7 @@ async fn while_the_broker_is_away_logs_are_kept_and_arrive_in_order_afterwards()
 
 #[tokio::test]
 async fn a_full_spool_holds_a_stream_back_and_counts_datagrams() {
-    let field = Field::new();
+    let mut field = Field::new();
     let port = free_port();
     let config = format!(
         "{}{}[syslog_spool]\nsize = \"2MiB\"\nshare = \"1MiB\"\n",
@@ -444,6 +444,9 @@ async fn a_full_spool_holds_a_stream_back_and_counts_datagrams() {
         .await;
     assert!(!sending.is_finished(), "the stream was not held back");
     station.world().logs.keeps = true;
+    // A station that was silent is asked ever more rarely; another connection begins anew.
+    field.cut();
+    field.heal();
     let stored = texts(&station, "tcp", all.len()).await;
     let wanted: Vec<&str> = all.iter().map(|line| line.trim_end()).collect();
     assert_eq!(stored, wanted);
