@@ -197,6 +197,8 @@ pub enum Route {
     Want(Domain),
     /// A chunk of what the station sends.
     Content,
+    /// The station's word on which log records of this domain it has.
+    Kept(Domain),
     /// An event this node does not take: refused.
     Unwanted(Subject),
     /// Not a subject of this node; says why.
@@ -219,6 +221,7 @@ pub fn route(subject: &str, node: &NodeName) -> Route {
         (Kind::Event, "confirm") => Route::Confirm,
         (Kind::Event, "want") => Route::Want(parsed.domain),
         (Kind::Event, "content") => Route::Content,
+        (Kind::Event, "kept") => Route::Kept(parsed.domain),
         (Kind::Event, method) if method == Method::Textlogging.as_str() => Route::Order(parsed),
         (Kind::Event, _) => Route::Unwanted(parsed),
     }

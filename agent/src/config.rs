@@ -14,11 +14,14 @@ use steward_protocol::{Domain, LedgerId, Method, NodeName, Subject, limits, near
 mod broker;
 mod layers;
 mod restart;
+pub mod syslog;
+mod table;
 
 use self::layers::{Found, Layers, Value};
 pub use self::{
     broker::Reach,
     restart::{GiveUp, Restart, Tolerance},
+    syslog::Logs,
 };
 use crate::{check::Policy, child::cgroup::Insist, method::Methods};
 
@@ -125,6 +128,10 @@ pub struct Config {
     pub transfer_rate: Option<u64>,
     /// A ledger that may take over.
     pub accept_ledger: Option<LedgerId>,
+    /// Logs that are taken and forwarded; none, if no input is configured.
+    pub logs: Option<Logs>,
+    /// The file, which can be read again.
+    pub file: Option<PathBuf>,
 }
 
 impl Config {
@@ -162,7 +169,10 @@ pub struct ConfigError {
 /// Returns every problem at once.
 pub fn resolve(sources: &Sources) -> Result<Config, ConfigError> {
     let mut layers = Layers::new(sources);
-    let config = read(&mut layers);
+    let config = read(&mut layers).map(|config| Config {
+        file: sources.file.as_ref().map(|(path, _)| path.clone()),
+        ..config
+    });
     let problems = layers.finish();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
@@ -219,6 +229,7 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
             .parse()
             .map_err(|_| "is not a ledger id; `steward status` shows it".to_owned())
     });
+    let logs = syslog::read(layers);
     if node.is_some() && node == station {
         let problem = "is the station's own name; a node needs one of its own";
         layers.problem("node", problem.to_owned());
@@ -252,6 +263,8 @@ fn read(layers: &mut Layers<'_>) -> Option<Config> {
         drain: drain?,
         transfer_rate,
         accept_ledger,
+        logs,
+        file: None,
     })
 }
 

@@ -33,6 +33,7 @@ use crate::{
         revocations::Revocations,
         tidy, transfers,
     },
+    syslog::board::Board,
     transfer::Transfers,
     voice::{Footing, Voice},
 };
@@ -58,6 +59,7 @@ pub mod startup;
 pub mod status;
 pub mod store;
 pub mod supervisor;
+pub mod syslog;
 pub mod transfer;
 pub mod voice;
 pub mod work;
@@ -151,7 +153,8 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
     tracing::info!(%instance, journal = %identity.journal_id, starts = identity.starts, "the journal is open");
 
     let (stop, stopping) = watch::channel(Stop::No);
-    let signal_task = tokio::spawn(signals.tell(stop.clone()));
+    let (again, reload) = watch::channel(0);
+    let signal_task = tokio::spawn(signals.tell(stop.clone(), again));
     let parts = Parts {
         keeper: keeper.clone(),
         bus: bus.clone(),
@@ -160,6 +163,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&str)) -> Result<(), RunErro
         instance,
         journal_id: identity.journal_id,
         stop: stopping,
+        reload,
         nursery,
     };
     let (context, supervision) = assemble(&config, parts, inlet).await?;
@@ -240,6 +244,7 @@ struct Parts {
     instance: InstanceId,
     journal_id: JournalId,
     stop: watch::Receiver<Stop>,
+    reload: watch::Receiver<u64>,
     nursery: Nursery,
 }
 
@@ -289,6 +294,7 @@ fn context(
     let footing = watch::Sender::new(Footing::default());
     let round_trip = watch::Sender::new(None);
     let permits = Arc::new(Semaphore::new(config.commands_at_once));
+    let board = Arc::new(Board::default());
     Context {
         config: config.clone(),
         keeper: parts.keeper.clone(),
@@ -321,7 +327,10 @@ fn context(
             interval: config.heartbeat,
             started_at: Timestamp::now(),
             round_trip: round_trip.subscribe(),
+            board: Arc::clone(&board),
         },
+        board,
+        reload: parts.reload.clone(),
         footing,
         last_hello: watch::Sender::new(None),
         round_trip,
@@ -341,6 +350,7 @@ fn bear(context: Arc<Context>, duty: Duty, born: Born) -> Life {
         Duty::Courier => Box::pin(courier::run(context, born)),
         Duty::Transfers => Box::pin(transfers::run(context, born)),
         Duty::Local => Box::pin(local::run(context, born)),
+        Duty::Logs => Box::pin(syslog::run(context, born)),
     }
 }
 

@@ -16,7 +16,7 @@ use steward_agent::{
     config::{self, Config, DEFAULT_FILE, Flags, Sources},
     keeper::chain,
     status::{self, Format},
-    work,
+    syslog, work,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +40,14 @@ enum Verb {
         /// What to log, like info or steward_agent=debug [env: RUST_LOG]
         #[arg(long, value_name = "FILTER")]
         log: Option<String>,
+    },
+    /// Check the configuration and say what it makes the agent listen to; opens nothing
+    Check {
+        #[command(flatten)]
+        flags: Flags,
+        /// Config file [default: /etc/steward/agent.toml, if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Show how the agent running on this machine is
     #[command(after_help = STATUS_CODES)]
@@ -76,6 +84,7 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().verb {
         Verb::Run { flags, config, log } => run_verb(flags, config, log),
+        Verb::Check { flags, config } => check_verb(flags, config),
         Verb::Status {
             state_dir,
             config,
@@ -100,6 +109,27 @@ fn run_verb(flags: Flags, config: Option<PathBuf>, log: Option<String>) -> ExitC
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::from(1)
+        }
+    }
+}
+
+fn check_verb(flags: Flags, config: Option<PathBuf>) -> ExitCode {
+    let resolved = sources(flags, config)
+        .and_then(|sources| config::resolve(&sources).map_err(|error| chain(&error)));
+    match resolved {
+        Ok(config) => {
+            let logs = config.logs.as_ref().map(syslog::described);
+            let mut text = format!("{}: the configuration is fine\n", config.node);
+            for line in logs.unwrap_or_default() {
+                text += &format!("{line}\n");
+            }
+            // Nobody need be reading.
+            drop(io::stdout().write_all(text.as_bytes()));
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(2)
         }
     }
 }

@@ -35,11 +35,12 @@ impl Stop {
     }
 }
 
-/// TERM and INT, caught.
+/// TERM, INT and HUP, caught.
 #[derive(Debug)]
 pub struct Signals {
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 impl Signals {
@@ -52,15 +53,21 @@ impl Signals {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Tells `stop` about every signal: the first drains, the second forces.
-    pub async fn tell(mut self, stop: watch::Sender<Stop>) {
+    /// Tells `stop` about every TERM and INT: the first drains, the second forces; and `reload` about every HUP.
+    pub async fn tell(mut self, stop: watch::Sender<Stop>, reload: watch::Sender<u64>) {
         loop {
             let name = tokio::select! {
                 Some(()) = self.term.recv() => "TERM",
                 Some(()) = self.int.recv() => "INT",
+                Some(()) = self.hup.recv() => {
+                    tracing::info!(signal = "HUP", "a signal arrived");
+                    reload.send_modify(|count| *count += 1);
+                    continue;
+                }
                 else => return,
             };
             let next = stop.borrow().next();

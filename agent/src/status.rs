@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use steward_protocol::{InstanceId, JournalId, LedgerId, MethodName, NodeName, ProcessView};
 
 use self::ask::AskError;
+use crate::syslog::board::LogsView;
 
 pub mod ask;
 pub mod serve;
@@ -60,6 +61,9 @@ pub struct StatusView {
     pub methods: Vec<MethodName>,
     /// What was counted since the start, by name.
     pub counters: BTreeMap<String, u64>,
+    /// The logs, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogsView>,
     /// The processes.
     pub processes: Vec<ProcessView>,
 }

@@ -121,6 +121,8 @@ pub enum Duty {
     Transfers,
     /// It carries out what this node gives itself: schedules, and what runs at every start.
     Local,
+    /// It takes logs, keeps and forwards them; there only if the config has an input.
+    Logs,
 }
 
 impl Duty {
@@ -142,6 +144,7 @@ impl Duty {
             Self::Courier => (station, Method::Ack),
             Self::Transfers => (station, Method::Output),
             Self::Local => (node, Method::Schedule),
+            Self::Logs => (station, Method::Syslogforwarding),
         };
         let domain = fixed("node");
         Some(Subject::new(who.clone(), Kind::Event, method, domain))
@@ -288,6 +291,11 @@ impl Supervisor {
                 self.spawn(&subject, duty);
             }
         }
+        if self.setup.config.logs.is_some()
+            && let Some(subject) = Duty::Logs.subject(&node, &station)
+        {
+            self.spawn(&subject, Duty::Logs);
+        }
         for subject in orders {
             self.spawn(&subject, Duty::Orders);
         }
@@ -367,7 +375,8 @@ impl Supervisor {
     /// Tells whether a process for orders is still at work.
     fn has_work(&self) -> bool {
         self.slots.values().any(|slot| match slot.duty {
-            Duty::Orders => slot.task.is_some(),
+            // Logs that were taken are committed first.
+            Duty::Orders | Duty::Logs => slot.task.is_some(),
             // What it has not begun waits for the next start.
             Duty::Local => slot.task.is_some() && slot.gauges.borrow().running > 0,
             Duty::Desk | Duty::Heartbeat | Duty::Courier | Duty::Transfers => false,

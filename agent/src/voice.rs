@@ -115,6 +115,20 @@ impl Voice {
         self.note(said);
     }
 
+    /// Says a batch of log records. What is not kept is sent again.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nobody can hear it.
+    pub async fn batch(&self, domain: &Domain, payload: Vec<u8>) -> Result<(), SendError> {
+        let subject = self.uplink(Method::Syslogforwarding, domain.clone());
+        let said = self.bus.send(&subject, payload).await;
+        if said.is_err() {
+            self.counters.count(Counter::NotSent);
+        }
+        said
+    }
+
     async fn say<B: Body>(&self, method: Method, domain: Domain, body: B) {
         let said = self.try_say(method, domain, body).await;
         // Many answers one after the other are progress, however slow the link.

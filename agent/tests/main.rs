@@ -14,6 +14,7 @@ mod children;
 mod claiming;
 mod faults;
 mod local;
+mod logs;
 mod methods;
 mod redelivery;
 mod restart;

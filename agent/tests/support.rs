@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::broker::{self, Broker};
 
+pub(crate) mod logs;
 pub(crate) mod station;
 pub(crate) mod ward;
 

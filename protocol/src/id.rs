@@ -54,6 +54,10 @@ identifier! {
     /// One event a node reports, so that it is stored once however often it arrives.
     EventId
 }
+identifier! {
+    /// One numbering of a domain's log records at a node, drawn when its spool is made anew (UUID version 7).
+    Generation
+}
 
 /// A BLAKE3 digest; written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

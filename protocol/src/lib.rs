@@ -15,6 +15,7 @@ pub mod event;
 pub mod filter;
 pub mod id;
 pub mod limits;
+pub mod logs;
 pub mod message;
 pub mod method;
 pub mod name;
@@ -23,6 +24,7 @@ pub mod output;
 pub mod retry;
 pub mod state;
 pub mod subject;
+pub mod syslog;
 pub mod transfer;
 pub mod version;
 
@@ -36,7 +38,7 @@ pub use crate::{
         TextEvent, Welcome,
     },
     filter::SubjectFilter,
-    id::{Digest, EventId, InstanceId, JournalId, LedgerId, MessageId},
+    id::{Digest, EventId, Generation, InstanceId, JournalId, LedgerId, MessageId},
     message::{Message, Options, Reply, ReplyTo, Target},
     method::Method,
     name::{Domain, MethodName, NameError, NodeName},

@@ -2,5 +2,7 @@
 
 mod facts;
 mod laws;
+mod logs;
+mod syslog;
 mod transfer;
 mod wire;

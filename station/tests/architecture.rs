@@ -52,7 +52,11 @@ const RULES: &[Rule] = &[
     Rule {
         why: "TLS has one home in each program",
         words: &["tokio_rustls", "rustls_native_certs"],
-        only_in: &["station/src/bus/dial", "agent/src/work/httpget"],
+        only_in: &[
+            "station/src/bus/dial",
+            "agent/src/work/httpget",
+            "agent/src/syslog/input/tls",
+        ],
     },
     Rule {
         why: "addresses are fetched in one place",
@@ -119,6 +123,8 @@ const PURE: &[&str] = &[
     "agent/src/check",
     "agent/src/dispatch",
     "agent/src/supervisor/kernel",
+    "agent/src/syslog/route",
+    "agent/src/syslog/send",
     "station/src/delivery",
     "station/src/courier",
     "station/src/roster",

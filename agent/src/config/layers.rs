@@ -57,6 +57,9 @@ const KEYS: &[Key] = &[
     key("accept_ledger", "--accept-ledger", "STEWARD_ACCEPT_LEDGER"),
 ];
 
+/// Keys of the file that hold tables of tables.
+pub(super) const DEEP: [&str; 3] = ["syslog", "syslog_rule", "syslog_spool"];
+
 const fn key(name: &'static str, flag: &'static str, env: &'static str) -> Key {
     Key { name, flag, env }
 }
@@ -66,6 +69,8 @@ pub(super) struct Layers<'a> {
     flags: BTreeMap<&'static str, Value>,
     env: &'a BTreeMap<String, String>,
     file: BTreeMap<String, Value>,
+    /// What [`DEEP`] keys hold; whoever reads them looks into them.
+    deep: BTreeMap<String, toml::Value>,
     path: String,
     used: BTreeSet<String>,
     problems: Vec<Problem>,
@@ -77,6 +82,7 @@ impl<'a> Layers<'a> {
             flags: flags(sources),
             env: &sources.env,
             file: BTreeMap::new(),
+            deep: BTreeMap::new(),
             path: String::new(),
             used: BTreeSet::new(),
             problems: Vec::new(),
@@ -113,6 +119,9 @@ impl<'a> Layers<'a> {
                 toml::Value::Table(inner) if key.starts_with("restart") => {
                     self.flatten(&format!("{key}."), inner);
                 }
+                value if DEEP.contains(&key.as_str()) => {
+                    self.deep.insert(key, value);
+                }
                 value => match flat(value) {
                     Ok(value) => {
                         self.file.insert(key, value);
@@ -136,6 +145,17 @@ impl<'a> Layers<'a> {
         });
         let file = || Some((self.in_file(name), self.file.get(name)?.clone()));
         flag.or(env).or_else(file)
+    }
+
+    /// Takes what a key of [`DEEP`] holds.
+    pub(super) fn take_deep(&mut self, name: &str) -> Option<toml::Value> {
+        self.deep.remove(name)
+    }
+
+    /// Notes a problem at a place in the file.
+    pub(super) fn problem_in_file(&mut self, place: &str, problem: String) {
+        let place = self.in_file(place);
+        self.problems.push(Problem { place, problem });
     }
 
     fn in_file(&self, name: &str) -> String {
@@ -216,6 +236,7 @@ impl<'a> Layers<'a> {
             .iter()
             .map(|key| key.name)
             .chain(["restart"])
+            .chain(DEEP)
             .filter(|name| *name != "allow_unsigned")
             .collect();
         let known = names.join(", ");
@@ -265,7 +286,7 @@ fn flags(sources: &Sources) -> BTreeMap<&'static str, Value> {
     given
 }
 
-fn flat(value: toml::Value) -> Found<Value> {
+pub(super) fn flat(value: toml::Value) -> Found<Value> {
     match value {
         toml::Value::Array(values) => values
             .into_iter()

@@ -13,6 +13,7 @@ use crate::{
     keeper::{Keeper, KeeperError},
     method::Methods,
     supervisor::view::Listed,
+    syslog::board::Board,
 };
 
 mod facts;
@@ -38,6 +39,8 @@ pub struct Introduction {
     pub started_at: Timestamp,
     /// Round trip of the last hello and its welcome, once measured.
     pub round_trip: watch::Receiver<Option<Duration>>,
+    /// What is known of the logs.
+    pub board: Arc<Board>,
 }
 
 /// What the agent may do and use, and where it keeps what it writes.
@@ -119,6 +122,7 @@ impl Introduction {
             let name = Counter::EventsDropped.as_str().to_owned();
             *counted.entry(name).or_default() += dropped;
         }
+        self.board.count(&mut counted);
         counted
     }
 }
@@ -149,8 +153,10 @@ impl Introduction {
                 allowances.commands as u64,
             ),
         ];
+        let logs = self.board.budget();
         rows.into_iter()
             .map(|(name, used, limit)| (name.to_owned(), Budget { used, limit }))
+            .chain(logs.map(|budget| ("log_spool_bytes".to_owned(), budget)))
             .collect()
     }
 }

@@ -138,6 +138,7 @@ async fn status(context: &Context, link_since: Timestamp) -> StatusView {
         },
         methods: config.methods.offered().map(Method::name).collect(),
         counters: context.counters.all(),
+        logs: context.board.view(),
         processes,
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use steward_protocol::{MethodName, ProcessView};
 
 use super::{BrokerView, StationView, StatusView, Usage};
+use crate::syslog::board::LogsView;
 
 /// Returns the page.
 pub fn page(status: &StatusView) -> String {
@@ -56,6 +57,9 @@ pub fn page(status: &StatusView) -> String {
             .collect();
         rows.push(("counters", words.join(", ")));
     }
+    if let Some(logs) = &status.logs {
+        rows.extend(self::logs(logs));
+    }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut page: String = rows
         .iter()
@@ -64,6 +68,45 @@ pub fn page(status: &StatusView) -> String {
     page.push('\n');
     page += &processes(&status.processes, status.at);
     page
+}
+
+fn logs(logs: &LogsView) -> Vec<(&'static str, String)> {
+    let inputs = logs.inputs.iter().map(|(name, input)| {
+        let mut text = format!("{name}: {} messages", input.messages);
+        for (number, words) in [
+            (input.connections, "connections"),
+            (input.turned_away, "connections turned away"),
+            (input.kernel_drops, "dropped by the kernel"),
+            (input.refused, "refused for want of room"),
+            (input.dropped, "dropped by rules"),
+            (input.cut, "cut"),
+            (input.out_of_step, "out of step"),
+        ] {
+            if number > 0 {
+                text += &format!(", {number} {words}");
+            }
+        }
+        if let Some(trouble) = &input.trouble {
+            text += &format!("; does not work: {trouble}");
+        }
+        ("logs from", text)
+    });
+    let domains = logs.domains.iter().map(|(name, domain)| {
+        let mut text = format!("{name}: {} of {} bytes", domain.used, domain.share);
+        for (number, words) in [
+            (domain.dropped, "dropped"),
+            (domain.damaged, "damaged places"),
+        ] {
+            if number > 0 {
+                text += &format!(", {number} {words}");
+            }
+        }
+        if let Some(stuck) = &domain.stuck {
+            text += &format!("; takes nothing: {stuck}");
+        }
+        ("logs of", text)
+    });
+    inputs.chain(domains).collect()
 }
 
 fn state(status: &StatusView) -> String {

@@ -26,6 +26,7 @@ use crate::{
     keeper::Keeper,
     method::hello::Introduction,
     signals::Stop,
+    syslog::board::Board,
     transfer::Transfers,
     voice::{Footing, Voice},
 };
@@ -65,6 +66,10 @@ pub struct Context {
     pub transfers: Transfers,
     /// What a hello says.
     pub introduction: Introduction,
+    /// What is known of the logs.
+    pub board: Arc<Board>,
+    /// Rises when the config is to be read again.
+    pub reload: watch::Receiver<u64>,
     /// The way to the supervisor.
     pub supervisor: mpsc::Sender<Call>,
 }
@@ -169,6 +174,13 @@ pub enum Mail {
     },
     /// A chunk of what the station sends.
     Content {
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+    /// The station's word on which log records it has.
+    Kept {
+        /// Of which domain.
+        domain: Domain,
         /// Its bytes.
         payload: Vec<u8>,
     },

@@ -40,7 +40,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
                 Mail::Cancel { subject, payload } => cancels.push((subject, payload)),
                 Mail::Welcome(frame) => welcome(&context, &born, &frame).await,
                 Mail::Confirm(frame) => confirm(&context, &born, &frame).await,
-                Mail::Want { .. } | Mail::Content { .. } => {}
+                Mail::Want { .. } | Mail::Content { .. } | Mail::Kept { .. } => {}
             }
         }
         if let Some(error) = cancel::take(&context, cancels).await {

@@ -146,7 +146,7 @@ impl Supervisor {
         let config = &self.setup.config;
         let own = method.and_then(|method| config.restart_of.get(&method));
         let weight = match (subject, slot.map(|slot| slot.duty)) {
-            (Some(_), Some(Duty::Orders | Duty::Transfers) | None) => Weight::Ordinary,
+            (Some(_), Some(Duty::Orders | Duty::Transfers | Duty::Logs) | None) => Weight::Ordinary,
             (None, _) | (_, Some(Duty::Desk | Duty::Heartbeat | Duty::Courier | Duty::Local)) => {
                 Weight::Vital
             }

@@ -29,6 +29,7 @@ use crate::{
     journal::{OpenOrder, Ticket},
     keeper::{KeeperError, chain},
     signals::Stop,
+    syslog::LogsError,
     voice::Footing,
 };
 
@@ -69,6 +70,9 @@ pub enum ProcessError {
     /// What wakes the process is gone.
     #[error("go on without {0}")]
     Cut(&'static str),
+    /// Logs cannot be kept.
+    #[error(transparent)]
+    Logs(Box<LogsError>),
 }
 
 /// What wakes a process.

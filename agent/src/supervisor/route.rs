@@ -28,6 +28,10 @@ impl Supervisor {
             Route::Content => self.to_transfers(Mail::Content {
                 payload: frame.payload,
             }),
+            Route::Kept(domain) => self.to_logs(Mail::Kept {
+                domain,
+                payload: frame.payload,
+            }),
             Route::Unwanted(subject) => self.to_desk(Mail::Order {
                 subject,
                 payload: frame.payload,
@@ -43,6 +47,16 @@ impl Supervisor {
     fn to_transfers(&self, mail: Mail) {
         let config = &self.setup.config;
         if let Some(subject) = Duty::Transfers.subject(&config.node, &config.station) {
+            self.post(&subject, mail);
+        }
+    }
+
+    /// Without an input in the config, nobody here has anything to forget.
+    fn to_logs(&self, mail: Mail) {
+        let config = &self.setup.config;
+        if config.logs.is_some()
+            && let Some(subject) = Duty::Logs.subject(&config.node, &config.station)
+        {
             self.post(&subject, mail);
         }
     }

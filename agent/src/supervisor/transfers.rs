@@ -47,7 +47,11 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
             match mail {
                 Mail::Want { domain, payload } => want(&context, &domain, &payload).await,
                 Mail::Content { payload } => content(&context, &payload),
-                Mail::Order { .. } | Mail::Cancel { .. } | Mail::Welcome(_) | Mail::Confirm(_) => {}
+                Mail::Order { .. }
+                | Mail::Cancel { .. }
+                | Mail::Welcome(_)
+                | Mail::Confirm(_)
+                | Mail::Kept { .. } => {}
             }
         }
     }

@@ -17,7 +17,7 @@ use steward_protocol::{
 };
 use uuid::Uuid;
 
-use super::eventually;
+use super::{eventually, logs::Logs};
 
 /// What the station does and what it has heard.
 pub(crate) struct World {
@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) faults: Vec<FaultEvent>,
     pub(crate) texts: Vec<TextEvent>,
     pub(crate) reports: Vec<ReportEvent>,
+    pub(crate) logs: Logs,
     instances: BTreeMap<String, InstanceId>,
     lanes: BTreeMap<String, u64>,
     pos: u64,
@@ -125,6 +126,7 @@ impl Station {
             faults: Vec::new(),
             texts: Vec::new(),
             reports: Vec::new(),
+            logs: Logs::default(),
             instances: BTreeMap::new(),
             lanes: BTreeMap::new(),
             pos: 0,
@@ -156,7 +158,15 @@ impl Station {
             .rsplit_once('.')
             .and_then(|(_, node)| node.parse().ok())
             .expect("a sender");
-        if let Ok(frame) = Frame::<Origin, Hello>::decode(payload) {
+        if subject.starts_with("central.event.syslogforwarding.") {
+            let kept = self.world().logs.take(subject, payload);
+            if let Some((domain, kept)) = kept {
+                let send = self.reign(&node);
+                let frame = Frame { send, body: kept }.encode().expect("a frame");
+                let subject = format!("{node}.event.kept.{domain}");
+                self.publish(&subject, frame).await;
+            }
+        } else if let Ok(frame) = Frame::<Origin, Hello>::decode(payload) {
             let answers = {
                 let mut world = self.world();
                 let instance = frame.send.instance;

@@ -193,7 +193,9 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             | Method::Schedule
             | Method::Output
             | Method::Want
-            | Method::Content,
+            | Method::Content
+            | Method::Syslogforwarding
+            | Method::Kept,
         )
         | (Kind::Command, _) => Err(unknown()),
     }

@@ -69,6 +69,7 @@ async fn parts(dir: &std::path::Path, stop: watch::Receiver<Stop>) -> (crate::Co
         instance,
         journal_id,
         stop,
+        reload: watch::channel(0).1,
         nursery: Nursery::open(dir).expect("a nursery"),
     };
     (config, parts)

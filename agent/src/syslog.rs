@@ -1,0 +1,428 @@
+//! Logs on their way from the programs of a node to its station: the process that has inputs, spool and delivery.
+//!
+//! ```text
+//! inputs ─ Portion ─▶ feed (rules) ─▶ the spool's thread ◀─ read, release ─ carry ─▶ bus
+//!                                          └─ standings ─▶ carry ◀─ Mail::Kept ─ supervisor
+//! ```
+//!
+//! Without an input in the config there is no such process.
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use steward_protocol::{Domain, Generation, Subject, retry::Backoff};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::{
+    feed::Feed,
+    input::{InputError, Work},
+    mark::Before,
+    route::{Rules, Tell},
+    spool::{
+        Place, Settings, Spool, SpoolError,
+        files::Files,
+        writer::{Commit, Gone, Store},
+    },
+};
+use crate::{
+    bus::dice,
+    config::{self, Logs, syslog::Listen},
+    keeper::chain,
+    signals::Stop,
+    supervisor::{
+        context::{Born, Context},
+        kernel::{Fault, Verdict},
+        process::{ProcessError, Quit},
+        pulse,
+    },
+};
+
+pub mod board;
+mod carry;
+pub mod feed;
+pub mod input;
+mod mark;
+pub mod route;
+pub mod send;
+pub mod spool;
+
+/// The directory in the state directory.
+const DIR: &str = "logs";
+
+/// The spool's directory in it.
+const SPOOL: &str = "spool";
+
+/// Wait before an input that does not work is tried again.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(30),
+};
+
+/// How long the writer may take to commit at the end, and an earlier one to leave.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Files that are open besides connections.
+const OTHER_FILES: u64 = 512;
+
+/// How often it is looked whether the disk takes logs again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why the process of logs cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// Its directory cannot be used.
+    #[error("use the directory {} of logs", .dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The spool cannot be opened.
+    #[error(transparent)]
+    Spool(SpoolError),
+    /// The system gives no thread.
+    #[error("start the thread of the spool of logs")]
+    Thread(#[source] io::Error),
+    /// The spool's thread has ended by itself.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The spool's thread does not end.
+    #[error("end the thread of the spool of logs: its disk hangs")]
+    Hangs,
+    /// An earlier writer does not leave.
+    #[error("begin with logs: an earlier start of this process still writes")]
+    Taken,
+    /// A rule that was checked before is none.
+    #[error("compile the rules of logs")]
+    Rules(#[source] regex::Error),
+}
+
+/// Runs logs until the supervisor lets go of the mailbox, or the agent ends; then with everything committed.
+///
+/// # Errors
+///
+/// Fails when the spool cannot be used.
+pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessError> {
+    let Some(logs) = context.config.logs.clone() else {
+        return Ok(Quit::Stopping);
+    };
+    let began = pulse::hold(Plant::begin(&context, &logs, &born.subject)).await;
+    let mut plant = began.map_err(|error| ProcessError::Logs(Box::new(error)))?;
+    let tended = plant.tend(&context, &mut born).await;
+    let ended = pulse::hold(plant.end(&context)).await;
+    match tended.and(ended) {
+        Ok(()) => Ok(Quit::Stopping),
+        Err(error) => Err(ProcessError::Logs(Box::new(error))),
+    }
+}
+
+/// Everything at work for logs.
+struct Plant {
+    dir: PathBuf,
+    has_streams: bool,
+    inputs: JoinSet<()>,
+    stop: CancellationToken,
+    feeds: Vec<Feed>,
+    store: Store,
+    /// Where delivery begins, for each domain that has something from before.
+    starts: Vec<(Domain, Place)>,
+    logs: Logs,
+}
+
+impl Plant {
+    async fn begin(
+        context: &Arc<Context>,
+        logs: &Logs,
+        subject: &Subject,
+    ) -> Result<Self, LogsError> {
+        let board = &context.board;
+        if !is_free(context).await {
+            return Err(LogsError::Taken);
+        }
+        let dir = context.config.state_dir.join(DIR);
+        let in_dir = |source| LogsError::Dir {
+            dir: dir.clone(),
+            source,
+        };
+        make(&dir).map_err(in_dir)?;
+        let has_streams = logs.inputs.iter().any(|input| input.listen.is_stream());
+        let before = match has_streams {
+            true => mark::begin(&dir).map_err(in_dir)?,
+            false => Before::Ended,
+        };
+        raise_descriptors(logs);
+        let rules = Arc::new(Rules::new(&logs.rules).map_err(LogsError::Rules)?);
+        let (store, starts) = open(&dir, logs, context)?;
+        let feed = |input: &config::syslog::Input| {
+            let tally = board.tally(&input.name);
+            Feed::new(
+                input.domain.clone(),
+                Arc::clone(&rules),
+                store.clone(),
+                tally,
+            )
+        };
+        let mut plant = Self {
+            feeds: logs.inputs.iter().map(feed).collect::<Result<_, _>>()?,
+            dir,
+            has_streams,
+            inputs: JoinSet::new(),
+            stop: CancellationToken::new(),
+            store,
+            starts,
+            logs: logs.clone(),
+        };
+        plant.open(context, subject, before).await?;
+        Ok(plant)
+    }
+
+    /// Opens the inputs. What a start that was cut off may have lost is said in front of everything else.
+    async fn open(
+        &mut self,
+        context: &Arc<Context>,
+        subject: &Subject,
+        before: Before,
+    ) -> Result<(), LogsError> {
+        for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
+            if let Before::CutOff(since) = before
+                && input.listen.is_stream()
+            {
+                let gap = input::cut_off(&input.name, since);
+                feed.put(gap, None).await?;
+            }
+            let work = Work {
+                input: input.clone(),
+                feed: feed.clone(),
+                stop: self.stop.clone(),
+            };
+            self.inputs
+                .spawn(keep(Arc::clone(context), subject.clone(), work));
+        }
+        Ok(())
+    }
+
+    /// Delivers, and looks after the inputs, until there is reason to end. The carrier is never dropped on its way, for
+    /// what it was about to release would stay.
+    async fn tend(&mut self, context: &Arc<Context>, born: &mut Born) -> Result<(), LogsError> {
+        let mut stop = context.stop.clone();
+        // What was read again before this start of the process is read again by it.
+        let mut reload = context.reload.clone();
+        let starts = std::mem::take(&mut self.starts);
+        let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
+        let mut carried = pin!(carrier.carry(&mut born.mailbox));
+        let mut trouble = None;
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                biased;
+                () = ending(&mut stop) => return Ok(()),
+                Some(ended) = self.inputs.join_next() => input_ended(ended),
+                Ok(()) = reload.changed() => self.reload(context).await,
+                _ = looks.tick() => {
+                    if context.board.is_free() {
+                        return Err(LogsError::Gone(Gone));
+                    }
+                    look(context, &born.subject, &mut trouble).await;
+                }
+                carried = &mut carried => return match carried {
+                    carry::End::LetGo => Ok(()),
+                    carry::End::WriterGone => Err(LogsError::Gone(Gone)),
+                },
+            }
+        }
+    }
+
+    /// Reads the rules again; where they cannot be read, those there are stay.
+    async fn reload(&mut self, context: &Context) {
+        let Some(path) = context.config.file.clone() else {
+            return tracing::warn!("there is no config file to read rules of logs from");
+        };
+        let read = tokio::fs::read_to_string(&path)
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|text| config::syslog::rules_of(&path, text).map_err(|error| chain(&error)))
+            .and_then(|specs| Rules::new(&specs).map_err(|error| error.to_string()));
+        match read {
+            Ok(rules) => {
+                let rules = Arc::new(rules);
+                for feed in &self.feeds {
+                    // A writer that is gone is noticed elsewhere.
+                    feed.reroute(Arc::clone(&rules)).ok();
+                }
+                tracing::info!(path = %path.display(), "the rules of logs were read again");
+            }
+            Err(problem) => {
+                tracing::error!(path = %path.display(), problem, "the rules of logs stay as they are");
+            }
+        }
+    }
+
+    /// Closes the inputs, commits what they gave, and takes the mark away.
+    async fn end(mut self, context: &Context) -> Result<(), LogsError> {
+        self.stop.cancel();
+        while let Some(ended) = self.inputs.join_next().await {
+            input_ended(ended);
+        }
+        for feed in std::mem::take(&mut self.feeds) {
+            feed.tell(Tell::All).ok();
+        }
+        self.store.stop()?;
+        if !is_free(context).await {
+            return Err(LogsError::Hangs);
+        }
+        if self.has_streams {
+            mark::end(&self.dir).map_err(|source| LogsError::Dir {
+                dir: self.dir.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the spool and gives it to its thread.
+fn open(
+    dir: &Path,
+    logs: &Logs,
+    context: &Context,
+) -> Result<(Store, Vec<(Domain, Place)>), LogsError> {
+    let dir = dir.join(SPOOL);
+    let disk = Files::open(&dir).map_err(|source| LogsError::Dir { dir, source })?;
+    let settings: Settings = logs.spool.clone();
+    let draw = Box::new(|| Generation(Uuid::now_v7()));
+    let spool = Spool::open(disk, settings, draw).map_err(LogsError::Spool)?;
+    let starts = spool.starts();
+    let starts = starts
+        .map(|(domain, place)| (domain.clone(), place))
+        .collect();
+    let commit: Commit = logs.commit;
+    let (store, thread) = Store::start(spool, commit).map_err(LogsError::Thread)?;
+    context.board.sit(thread);
+    Ok((store, starts))
+}
+
+/// Waits until nobody has the spool, and tells whether that came true.
+async fn is_free(context: &Context) -> bool {
+    let free = async {
+        while !context.board.is_free() {
+            sleep(LEAVE / 1000).await;
+        }
+    };
+    timeout(LEAVE, free).await.is_ok()
+}
+
+/// Returns when the agent ends; a sender that is gone means the same.
+async fn ending(stop: &mut watch::Receiver<Stop>) {
+    drop(stop.wait_for(|stop| *stop != Stop::No).await);
+}
+
+/// Lets the panic of an input be that of the process, which is judged and begins anew.
+fn input_ended(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Keeps one input at work: what does not work is told once, and tried again.
+async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
+    let mut attempt = 0;
+    loop {
+        let error = match input::run(work.clone()).await {
+            Ok(()) | Err(InputError::Gone(_)) => return,
+            Err(error) => chain(&error),
+        };
+        if work.stop.is_cancelled() {
+            return;
+        }
+        tracing::warn!(input = %work.input.name, error, "an input of logs does not work");
+        let is_news = work.feed.tally().view().trouble.as_ref() != Some(&error);
+        work.feed.tally().trouble(Some(error.clone()));
+        if is_news && context.raise(&subject, Fault::NotStartable(error)).await != Verdict::Continue
+        {
+            return;
+        }
+        let wait = RETRY.above(RETRY.base, attempt, dice());
+        attempt = attempt.saturating_add(1);
+        tokio::select! {
+            () = work.stop.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Raises a disk that takes no logs, once.
+async fn look(context: &Context, subject: &Subject, trouble: &mut Option<String>) {
+    let stuck = context.board.stuck();
+    if stuck.is_some() && trouble.is_none() {
+        let detail = stuck.clone().unwrap_or_default();
+        context.raise(subject, Fault::Storage(detail)).await;
+    } else if stuck.is_none() && trouble.is_some() {
+        tracing::info!("the disk takes logs again");
+    }
+    *trouble = stuck;
+}
+
+/// Lets this program have as many files open as there may be connections, as far as the system allows. Commands inherit it.
+fn raise_descriptors(logs: &Logs) {
+    let streams = logs.inputs.iter().filter(|input| input.listen.is_stream());
+    let needed = streams.map(|input| input.connections as u64).sum::<u64>() + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let most = limit.maximum.map_or(needed, |most| most.min(needed));
+    let raised = Rlimit {
+        current: Some(most),
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() || most < needed {
+        tracing::warn!(
+            needed,
+            most,
+            "there may be more connections configured than files may be open; LimitNOFILE of the agent's unit allows more"
+        );
+    }
+}
+
+fn make(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => dir
+            .parent()
+            .map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()),
+    }
+}
+
+/// Tells for people what is listened to, for a config that is only checked.
+pub fn described(logs: &Logs) -> Vec<String> {
+    let line = |input: &config::syslog::Input| {
+        let kind = match &input.listen {
+            Listen::Udp(_) | Listen::Unixgram(_) => "datagrams",
+            Listen::Tcp(_) | Listen::Unix(_) => "streams",
+            Listen::Tls(..) => "encrypted streams",
+        };
+        format!(
+            "logs: {kind} on {} go to domain {}",
+            input.name, input.domain
+        )
+    };
+    logs.inputs.iter().map(line).collect()
+}
