@@ -94,7 +94,9 @@ impl Body {
                 | Method::Report
                 | Method::Output
                 | Method::Want
-                | Method::Content,
+                | Method::Content
+                | Method::Syslogforwarding
+                | Method::Kept,
             ) => Self::Shell(typed(text)?),
             // The rules of a method that is not known here are not known either.
             None => return typed(text).map(Self::Shell),
@@ -125,7 +127,9 @@ impl Body {
                 | Method::Report
                 | Method::Output
                 | Method::Want
-                | Method::Content,
+                | Method::Content
+                | Method::Syslogforwarding
+                | Method::Kept,
             )
             | None => ShellBody::FIELDS,
         }

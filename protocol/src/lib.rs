@@ -23,6 +23,7 @@ pub mod output;
 pub mod retry;
 pub mod state;
 pub mod subject;
+pub mod syslog;
 pub mod transfer;
 pub mod version;
 

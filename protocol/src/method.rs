@@ -49,11 +49,15 @@ pub enum Method {
     Want,
     /// Chunks of what a station sends: files.
     Content,
+    /// Batches of log records, from a node to its station.
+    Syslogforwarding,
+    /// The station's word on which of them it has durably.
+    Kept,
 }
 
 impl Method {
     /// Every method, in the order of their introduction.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Shellcommand,
         Self::Hello,
         Self::Welcome,
@@ -75,6 +79,8 @@ impl Method {
         Self::Output,
         Self::Want,
         Self::Content,
+        Self::Syslogforwarding,
+        Self::Kept,
     ];
 
     /// The methods an operator may ask a node for.
@@ -117,6 +123,8 @@ impl Method {
             Self::Output => "output",
             Self::Want => "want",
             Self::Content => "content",
+            Self::Syslogforwarding => "syslogforwarding",
+            Self::Kept => "kept",
         }
     }
 

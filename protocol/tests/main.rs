@@ -3,5 +3,6 @@
 mod facts;
 mod laws;
 mod logs;
+mod syslog;
 mod transfer;
 mod wire;

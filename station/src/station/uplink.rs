@@ -177,7 +177,10 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             | Method::Schedule
             | Method::Output
             | Method::Want
-            | Method::Content,
+            | Method::Content
+            // Batches of logs take a way of their own (`station/src/logs/hear.rs`).
+            | Method::Syslogforwarding
+            | Method::Kept,
         )
         | (Kind::Command, _) => Err(unknown()),
     }
