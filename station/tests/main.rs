@@ -12,6 +12,7 @@ mod faults;
 mod identity;
 mod inbox_files;
 mod local;
+mod logs;
 mod poison;
 mod support;
 mod thousand;
