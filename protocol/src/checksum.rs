@@ -32,7 +32,7 @@ pub fn append(mut frame: Vec<u8>) -> Vec<u8> {
 }
 
 /// Tells whether `frame` ends with the checksum of its bytes.
-pub(crate) fn is_sound(frame: &[u8]) -> bool {
+pub fn is_sound(frame: &[u8]) -> bool {
     let length = BEFORE.len() + DIGITS + AFTER.len();
     let Some(end) = frame.len().checked_sub(length) else {
         return false;

@@ -4,12 +4,14 @@
 //! know what the bytes mean. `publish` returning `Ok` proves nothing, so nothing here reports success.
 //! What arrives does not pass through the client library: see `bus/relay.rs`.
 
+mod batches;
 mod dial;
 mod ears;
 mod intake;
 mod relay;
 mod wire;
 
+pub use batches::{Batch, Batches};
 pub use ears::Hearing;
 pub(crate) use wire::sender_of;
 

@@ -5,13 +5,13 @@
 
 use std::{future::Future, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use self::{
     client::Client,
-    exit::explain,
-    render::{Format, Screen, notice},
+    exit::{Misuse, explain},
+    render::{Format, Screen, Written, notice},
 };
 use crate::config::{DEFAULT_STATE_DIR, LogFormat};
 
@@ -25,6 +25,7 @@ mod events;
 mod exit;
 mod inbox;
 mod logging;
+mod logs;
 mod msg;
 mod node;
 mod outcome;
@@ -68,7 +69,7 @@ struct Globals {
         value_name = "FORMAT",
         default_value = "table"
     )]
-    output: Format,
+    output: Written,
     /// How a line of the log on standard error looks [env: STEWARD_LOG_FORMAT] [default: text]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -98,6 +99,9 @@ enum Verb {
     Node(node::NodeVerb),
     /// Show faults and verdicts, and what happened to messages
     Events(events::EventsArgs),
+    /// Show what nodes have logged
+    #[command(after_help = logs::EXIT_CODES)]
+    Logs(logs::LogsArgs),
     /// The folder message files are dropped into
     #[command(subcommand)]
     Inbox(inbox::InboxVerb),
@@ -117,6 +121,8 @@ enum Verb {
 struct Session {
     client: Client,
     screen: Screen,
+    /// How the answer is to be written, where it is of logs.
+    written: Written,
     /// How this station is addressed, for commands the operator is told to type.
     command: String,
 }
@@ -131,13 +137,19 @@ impl Globals {
     }
 
     fn screen(&self) -> Screen {
-        Screen::of_this_process(self.output)
+        Screen::of_this_process(self.format())
+    }
+
+    /// Returns how lists are written; what is of logs only is a table there.
+    fn format(&self) -> Format {
+        self.output.format().unwrap_or_default()
     }
 
     fn session(&self) -> Session {
         Session {
             client: Client::new(&self.state_dir()),
             screen: self.screen(),
+            written: self.output,
             command: match &self.state_dir {
                 Some(dir) => format!("steward --state-dir {}", quoted(dir)),
                 None => "steward".to_owned(),
@@ -171,6 +183,11 @@ fn answer(Cli { globals, verb }: Cli) -> Result<Exit> {
 }
 
 fn ask(globals: &Globals, verb: Verb) -> Result<Exit> {
+    if globals.output.format().is_none() && !matches!(verb, Verb::Logs(_)) {
+        bail!(Misuse(
+            "only `steward logs` writes short, short-iso, cat or raw".to_owned()
+        ));
+    }
     match verb {
         Verb::Serve(flags) => many_threads(serve::serve(globals, &flags)),
         Verb::Demo(args) => many_threads(demo::demo(globals, &args)),
@@ -181,6 +198,7 @@ fn ask(globals: &Globals, verb: Verb) -> Result<Exit> {
         Verb::Msg(verb) => one_thread(msg::msg(&globals.session(), verb)),
         Verb::Node(verb) => one_thread(node::node(&globals.session(), verb)),
         Verb::Events(args) => one_thread(events::events(&globals.session(), &args)),
+        Verb::Logs(args) => one_thread(logs::logs(&globals.session(), &args)),
         Verb::Inbox(verb) => one_thread(inbox::inbox(&globals.session(), verb)),
         Verb::Config(verb) => config::config(globals, &verb),
         Verb::Broker(verb) => broker::broker(&verb),

@@ -56,6 +56,8 @@ pub struct Config {
     pub inbox: InboxConfig,
     /// What is kept, and for how long.
     pub retention: RetentionConfig,
+    /// Which logs of nodes are kept, and for how long.
+    pub logs: RetentionConfig,
     /// Most bytes of outputs kept.
     pub outputs_bytes: u64,
     /// Most deliveries that may be open before submissions are refused.
@@ -237,6 +239,8 @@ impl Reader<'_> {
         let give_up = self.required("inbox.give_up", duration);
         let age = self.required("retention.age", duration);
         let size = self.required("retention.bytes", bytes);
+        let logs_age = self.required("logs.age", duration);
+        let logs_bytes = self.required("logs.bytes", bytes);
         let outputs_bytes = self.required("outputs.bytes", bytes);
         let max_open_deliveries = self.required("max_open_deliveries", values::count);
         let filter = self.required("log.filter", values::log_filter);
@@ -265,6 +269,10 @@ impl Reader<'_> {
             retention: RetentionConfig {
                 age: age?,
                 bytes: size?,
+            },
+            logs: RetentionConfig {
+                age: logs_age?,
+                bytes: logs_bytes?,
             },
             outputs_bytes: outputs_bytes?,
             max_open_deliveries: max_open_deliveries?,

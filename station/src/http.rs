@@ -7,6 +7,7 @@ mod changes;
 mod error;
 mod extract;
 mod log;
+mod logs;
 mod output;
 mod routes;
 
@@ -35,8 +36,8 @@ use tokio::{
 };
 
 use crate::{
-    bus::Bus, http::error::ApiError, inbox::InboxTiming, signals::Stop, station::StationHandle,
-    transfer::Transfers,
+    bus::Bus, http::error::ApiError, inbox::InboxTiming, logs::Logs, signals::Stop,
+    station::StationHandle, transfer::Transfers,
 };
 
 /// Ledger queries at once; more wait their turn.
@@ -57,6 +58,8 @@ pub struct Api {
     pub stop: Stop,
     /// The way to what nodes send.
     pub(crate) outputs: Option<Outputs>,
+    /// The way to what nodes log.
+    pub(crate) logs: Option<Logs>,
     readers: Arc<Semaphore>,
 }
 
@@ -84,6 +87,7 @@ impl Api {
             inbox,
             stop,
             outputs: None,
+            logs: None,
             readers,
         }
     }
@@ -96,6 +100,13 @@ impl Api {
             state_dir,
         });
         Self { outputs, ..self }
+    }
+
+    /// Adds the way to what nodes log.
+    #[must_use]
+    pub fn with_logs(self, logs: Logs) -> Self {
+        let logs = Some(logs);
+        Self { logs, ..self }
     }
 }
 

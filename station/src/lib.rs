@@ -8,6 +8,7 @@ pub mod courier;
 pub mod delivery;
 pub mod http;
 pub mod inbox;
+pub mod logs;
 pub mod results;
 pub mod roster;
 pub mod serve;

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     http::{self, About, Api, HttpError},
     inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
+    logs::{self, Logs},
     results::Writer,
     signals::Stop,
     sole::{Sole, SoleError},
@@ -43,6 +44,9 @@ pub enum ServeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The writer of logs.
+    #[error("begin the writer of logs")]
+    Logs(#[source] std::io::Error),
     /// The API.
     #[error("serve the API")]
     Http(#[source] HttpError),
@@ -79,8 +83,12 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     };
     let (bus, heard) = bus::connect(address).await.map_err(ServeError::Bus)?;
     let (desk, transfers) = transfer::open(ground(&config, &store, bus.clone())?);
+    let logs = Logs::new(&config.state_dir);
+    let log_ground = log_ground(&config, &store, bus.clone());
+    let log_desk =
+        logs::open(logs.clone(), log_ground, heard.batches()).map_err(ServeError::Logs)?;
     let (station, handle) = Station::new(
-        settings(&config, transfers.clone()),
+        settings(&config, transfers.clone(), logs.clone()),
         store,
         bus.clone(),
         heard,
@@ -98,7 +106,8 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let loop_stop = Stop::new();
     let mut looping = tokio::spawn(station.run(loop_stop.clone()));
     let api = Api::new(handle.clone(), bus, about, inbox.health(), stop.clone())
-        .with_transfers(transfers, config.state_dir.clone());
+        .with_transfers(transfers, config.state_dir.clone())
+        .with_logs(logs);
     feeders.spawn(http::serve_socket(socket, api.clone()));
     if let Some(port) = port {
         feeders.spawn(http::serve_port(port, api));
@@ -107,6 +116,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let inbox_stop = CancellationToken::new();
     let writer = Writer::new(&config.state_dir, ledger, handle.clone());
     feeders.spawn(Box::pin(writer.run(inbox_stop.clone())));
+    feeders.spawn(log_desk.run(handle.clone(), inbox_stop.clone()));
     let accept = move |submission| {
         let handle = handle.clone();
         async move { handle.submit(submission).await }
@@ -161,13 +171,27 @@ fn ground(config: &Config, store: &Store, bus: Bus) -> Result<Ground, ServeError
     Ok(ground)
 }
 
-fn settings(config: &Config, transfers: Transfers) -> Settings {
+/// Returns what logs stand on.
+fn log_ground(config: &Config, store: &Store, bus: Bus) -> logs::Ground {
+    logs::Ground {
+        bus,
+        ledger_id: store.ledger_id(),
+        epoch: store.epoch(),
+        limits: logs::retain::Limits {
+            age: config.logs.age,
+            bytes: config.logs.bytes,
+        },
+    }
+}
+
+fn settings(config: &Config, transfers: Transfers, logs: Logs) -> Settings {
     Settings {
         name: config.name.clone(),
         max_open: usize::try_from(config.max_open_deliveries).unwrap_or(usize::MAX),
         keep_for: config.retention.age,
         keep_bytes: config.retention.bytes,
         transfers,
+        logs,
         state_dir: config.state_dir.clone(),
     }
 }
@@ -185,7 +209,7 @@ async fn until_told(
         () = stop.draining() => Ok(()),
         ended = looping => Err(ServeError::Ended { part: "loop", why: why(ended) }),
         Some(ended) = feeders.join_next() => Err(ServeError::Ended {
-            part: "inbox, writer or API",
+            part: "inbox, writer, logs or API",
             why: why(ended.map(Ok::<_, Cut>)),
         }),
     }

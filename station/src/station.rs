@@ -27,8 +27,9 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::{
     bus::{self, Bus, Heard, Hearing},
-    courier::{self, Action, Courier, Record},
+    courier::{self, Action, Courier, FaultRecord, Record},
     inbox::{AcceptError, Submission},
+    logs::Logs,
     roster::Moment,
     signals::Stop,
     station::offenders::Offenders,
@@ -76,6 +77,8 @@ pub struct Settings {
     pub keep_bytes: u64,
     /// Where frames of transfers go.
     pub transfers: Transfers,
+    /// Who is to know which agents were welcomed.
+    pub logs: Logs,
     /// Where the station keeps its state.
     pub state_dir: PathBuf,
 }
@@ -123,6 +126,10 @@ enum Request {
     Errands {
         facts: Vec<Fact>,
         answer: oneshot::Sender<Result<(), String>>,
+    },
+    Fault {
+        fault: Box<FaultRecord>,
+        answer: oneshot::Sender<()>,
     },
 }
 
@@ -258,6 +265,16 @@ impl StationHandle {
         self.ask(|answer| Request::Errands { facts, answer }).await
     }
 
+    /// Records a fault of a part that is not the loop.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the station is ending.
+    pub async fn fault(&self, fault: FaultRecord) -> Result<(), Gone> {
+        let fault = Box::new(fault);
+        self.ask(|answer| Request::Fault { fault, answer }).await
+    }
+
     /// Returns a number that changes with every commit.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -390,6 +407,7 @@ impl Station {
         let mut submissions = Vec::new();
         let mut cancels = Vec::new();
         let mut retries = Vec::new();
+        let mut faults = Vec::new();
         for request in requests {
             // Whoever asked may have gone away; then nobody misses the answer.
             match request {
@@ -406,6 +424,10 @@ impl Station {
                 }
                 Request::Counters { answer } => drop(answer.send(self.counted())),
                 Request::Offenders { answer } => drop(answer.send(self.offenders.view())),
+                Request::Fault { fault, answer } => {
+                    faults.push(Action::Record(Record::Fault(*fault)));
+                    answer.send(()).ok();
+                }
                 Request::Errands { facts, answer } => {
                     let (at, station) = (wall(), &self.settings.name);
                     let noted = tokio::task::block_in_place(|| {
@@ -415,6 +437,7 @@ impl Station {
                 }
             }
         }
+        self.carry_out(faults).await;
         self.accept(submissions).await;
         for (change, answer) in cancels {
             self.cancel(change, answer).await;
@@ -426,7 +449,10 @@ impl Station {
 
     fn counted(&self) -> BTreeMap<String, u64> {
         let own = self.counters.iter().chain(self.courier.counters());
-        own.map(|(name, count)| ((*name).to_owned(), *count))
+        let own = own.map(|(name, count)| ((*name).to_owned(), *count));
+        let logs = self.settings.logs.counted().into_iter();
+        let logs = logs.filter(|(_, count)| *count > 0);
+        own.chain(logs.map(|(name, count)| (name.to_owned(), count)))
             .collect()
     }
 

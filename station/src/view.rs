@@ -2,6 +2,8 @@
 //!
 //! Fields are only ever added; scripts rely on them (README, "JSON for scripts").
 
+pub mod logs;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;

@@ -93,6 +93,7 @@ const RULES: &[Rule] = &[
         only_in: &[
             "agent/src/child",
             "agent/benches/warden",
+            "station/benches/logs",
             "station/src/broker",
             "station/src/demo",
             "station/src/cli/demo",
@@ -134,6 +135,10 @@ const PURE: &[&str] = &[
     "station/src/station/offenders",
     "station/src/bus/wire",
     "station/src/bus/intake",
+    "station/src/logs/index",
+    "station/src/logs/name",
+    "station/src/logs/take",
+    "station/src/logs/words",
     "station/src/inbox/intake",
     "station/src/inbox/canonical",
     "station/src/inbox/tree",

@@ -37,7 +37,7 @@ const WORKERS: usize = 3;
 const NEVER: usize = usize::MAX;
 
 /// What one row showed.
-enum Tried {
+pub(crate) enum Tried {
     Hit,
     /// The scenario came to its end, with this many steps, before the one aimed at.
     Missed(usize),
@@ -51,7 +51,7 @@ enum Depth {
 }
 
 /// Tries a scenario with the harm at a step after the other: all of them, where that is asked for.
-fn sweep(scenario: &str, row: impl Fn(&str, usize) -> Tried + Sync) {
+pub(crate) fn sweep(scenario: &str, row: impl Fn(&str, usize) -> Tried + Sync) {
     let every = env::var_os("STEWARD_CRASH_POINTS").is_some_and(|value| value == "all");
     let depth = if every { Depth::Every } else { Depth::Sample };
     sweep_to(depth, scenario, row);
@@ -220,7 +220,7 @@ fn watch(traced: &Traced, awaited: &str, mut is_done: impl FnMut() -> bool) {
     eventually(awaited, || (traced.has_ended() || is_done()).then_some(()));
 }
 
-fn tried(traced: Traced) -> Tried {
+pub(crate) fn tried(traced: Traced) -> Tried {
     if traced.was_hit() {
         return Tried::Hit;
     }

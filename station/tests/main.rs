@@ -14,6 +14,7 @@ mod identity;
 mod inbox_files;
 mod keeping;
 mod local;
+mod logs;
 mod poison;
 mod support;
 mod thousand;

@@ -311,6 +311,12 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// Returns the bytes that are not read yet, with what stands between messages: enough to see that something is in
+    /// none of them.
+    pub fn raw(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn record(&mut self) -> Option<Record<'a>> {
         let flags = *self.rest.split_off_first()?;
         if flags & RESERVED != 0 {

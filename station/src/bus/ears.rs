@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::{
     Heard,
-    intake::{Frame, Intake},
+    batches::{Batches, is_batch},
+    intake::{Frame, Intake, Limits},
     wire::{Message, Piece, sender_of},
 };
 
@@ -92,12 +93,15 @@ pub(super) struct Ears {
     reply_to: ReplyTo,
     heard: Mutex<Queues>,
     bell: Notify,
+    /// Rings when there are batches of logs.
+    batch_bell: Notify,
     born: Instant,
 }
 
-#[derive(Default)]
 struct Queues {
     intake: Intake,
+    /// Batches of logs: they neither wait for words nor hold them up, not even of the same node.
+    batches: Intake,
     nobody: VecDeque<Heard>,
 }
 
@@ -112,8 +116,13 @@ impl Ears {
         Self {
             filter,
             reply_to,
-            heard: Mutex::default(),
+            heard: Mutex::new(Queues {
+                intake: Intake::default(),
+                batches: Intake::new(Limits::LOGS),
+                nobody: VecDeque::new(),
+            }),
             bell: Notify::new(),
+            batch_bell: Notify::new(),
             born: Instant::now(),
         }
     }
@@ -139,14 +148,24 @@ impl Ears {
                     // A reply subject elsewhere can make a broker deliver what was never addressed to us.
                     if status.is_some() || !self.filter.matches(&subject) {
                         queues.intake.offend(sender, MISDIRECTED, 1);
-                    } else {
-                        queues.intake.offer(sender, Frame { subject, payload }, now);
+                        continue;
                     }
+                    let queue = match is_batch(&subject) {
+                        true => &mut queues.batches,
+                        false => &mut queues.intake,
+                    };
+                    queue.offer(sender, Frame { subject, payload }, now);
                 }
             }
         }
-        let ring = !queues.intake.is_empty() || !queues.nobody.is_empty();
+        // What is wrong with batches is for the loop to count.
+        let has_offences = queues.batches.has_offences();
+        let ring = !queues.intake.is_empty() || !queues.nobody.is_empty() || has_offences;
+        let ring_batches = !queues.batches.is_empty();
         drop(queues);
+        if ring_batches {
+            self.batch_bell.notify_one();
+        }
         if ring {
             self.bell.notify_one();
         }
@@ -169,7 +188,8 @@ impl Ears {
 
     fn take(&self, most: usize) -> Vec<Heard> {
         let mut queues = self.queues();
-        let offences = queues.intake.take_offences();
+        let mut offences = queues.intake.take_offences();
+        offences.extend(queues.batches.take_offences());
         let mut heard: Vec<Heard> = offences
             .into_iter()
             .map(|offence| Heard::Offence {
@@ -188,6 +208,25 @@ impl Ears {
         heard
     }
 
+    /// Waits for batches of logs, and returns some, a sender at a time in turn.
+    pub(super) async fn batches(&self, most: usize) -> Vec<Frame> {
+        loop {
+            let taken = self.queues().batches.take(most);
+            if !taken.is_empty() {
+                // What stays behind must not wait for the next batch to ring.
+                self.batch_bell.notify_one();
+                return taken;
+            }
+            self.batch_bell.notified().await;
+        }
+    }
+
+    /// Counts a batch that was not understood.
+    pub(super) fn offend(&self, sender: Option<NodeName>, kind: &'static str) {
+        self.queues().intake.offend(sender, kind, 1);
+        self.bell.notify_one();
+    }
+
     fn queues(&self) -> MutexGuard<'_, Queues> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,6 +242,11 @@ pub struct Hearing {
 impl Hearing {
     pub(super) fn new(ears: Arc<Ears>, changes: mpsc::Receiver<Heard>) -> Self {
         Self { ears, changes }
+    }
+
+    /// Returns the way to batches of logs, which the loop does not hear.
+    pub fn batches(&self) -> Batches {
+        Batches::new(Arc::clone(&self.ears))
     }
 
     /// Waits for something and adds it to `heard`: up to `most` frames, a sender at a time in turn.

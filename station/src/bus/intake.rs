@@ -13,24 +13,47 @@ use std::{
 
 use steward_protocol::NodeName;
 
-/// What one sender may say per second, in units: a frame costs one, and one more for every
-/// [`UNIT`] of it. An agent writes every word down before it says it, which is slower than this.
-const ALLOWANCE: f64 = 5_000.0;
+/// How much is taken of a sender, and of all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// What one sender may say per second, in units: a frame costs one, and one more for every
+    /// [`UNIT`] of it.
+    allowance: f64,
+    /// What one sender may say at once, after a silence.
+    burst: f64,
+    /// Frames of one sender that wait.
+    frames: usize,
+    /// Bytes of one sender that wait.
+    bytes: usize,
+    /// Bytes that wait in all. Beyond it the sender with most of them loses its oldest frame.
+    total: usize,
+}
 
-/// What one sender may say at once, after a silence: all that it kept while it was away.
-const BURST: f64 = 10_000.0;
+impl Limits {
+    /// Of words. An agent writes every word down before it says it, which is slower than the allowance;
+    /// the burst is all that it kept while it was away. The loop takes some at every turn, hundreds of
+    /// turns a second. Eight of the largest frames may wait.
+    const WORDS: Self = Self {
+        allowance: 5_000.0,
+        burst: 10_000.0,
+        frames: 1024,
+        bytes: 4 * 1024 * 1024,
+        total: 64 * 1024 * 1024,
+    };
+
+    /// Of batches of logs: 256 MiB a second, which is more than a disk takes, and the window of a node
+    /// that drains what it kept. What is dropped is sent again.
+    pub(super) const LOGS: Self = Self {
+        allowance: 65_536.0,
+        burst: 131_072.0,
+        frames: 4096,
+        bytes: 16 * 1024 * 1024,
+        total: 64 * 1024 * 1024,
+    };
+}
 
 /// Bytes that cost as much as a frame.
 const UNIT: usize = 4096;
-
-/// Frames of one sender that wait. The loop takes some at every turn, hundreds of turns a second.
-const LANE_FRAMES: usize = 1024;
-
-/// Bytes of one sender that wait: eight of the largest frames.
-const LANE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Bytes that wait in all. Beyond it the sender with most of them loses its oldest frame.
-const TOTAL_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a frame costs beside its payload, so that small ones are bounded too.
 const FRAME_COST: usize = 512;
@@ -97,18 +120,18 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(now: Duration) -> Self {
+    fn new(limits: &Limits, now: Duration) -> Self {
         Self {
             frames: VecDeque::new(),
             bytes: 0,
-            units: BURST,
+            units: limits.burst,
             filled: now,
         }
     }
 
-    fn refill(&mut self, now: Duration) {
+    fn refill(&mut self, limits: &Limits, now: Duration) {
         let passed = now.saturating_sub(self.filled).as_secs_f64();
-        self.units = (self.units + passed * ALLOWANCE).min(BURST);
+        self.units = (self.units + passed * limits.allowance).min(limits.burst);
         self.filled = now;
     }
 
@@ -120,8 +143,9 @@ impl Lane {
 }
 
 /// The queues.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Intake {
+    limits: Limits,
     lanes: HashMap<Sender, Lane>,
     /// The senders that have something, in the order of their turns.
     turns: VecDeque<Sender>,
@@ -130,20 +154,38 @@ pub(super) struct Intake {
     offences: BTreeMap<(Sender, &'static str), u64>,
 }
 
+impl Default for Intake {
+    fn default() -> Self {
+        Self::new(Limits::WORDS)
+    }
+}
+
 impl Intake {
+    /// Returns queues with nothing in them.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            bytes: 0,
+            forgot: Duration::ZERO,
+            offences: BTreeMap::new(),
+        }
+    }
+
     /// Takes a frame, or drops it and counts that against its sender.
     pub(super) fn offer(&mut self, sender: Sender, frame: Frame, now: Duration) {
         let key = self.lane_of(sender.clone(), now);
         let lane = self
             .lanes
             .entry(key.clone())
-            .or_insert_with(|| Lane::new(now));
-        lane.refill(now);
+            .or_insert_with(|| Lane::new(&self.limits, now));
+        lane.refill(&self.limits, now);
         let (bytes, units) = (frame.bytes(), frame.units());
         if lane.units < units {
             return self.offend(sender, FLOOD, 1);
         }
-        if lane.frames.len() == LANE_FRAMES || lane.bytes + bytes > LANE_BYTES {
+        if lane.frames.len() == self.limits.frames || lane.bytes + bytes > self.limits.bytes {
             return self.offend(sender, OVERFLOW, 1);
         }
         lane.units -= units;
@@ -153,7 +195,7 @@ impl Intake {
         lane.bytes += bytes;
         lane.frames.push_back(frame);
         self.bytes += bytes;
-        while self.bytes > TOTAL_BYTES {
+        while self.bytes > self.limits.total {
             self.drop_from_the_largest();
         }
     }
@@ -206,6 +248,11 @@ impl Intake {
         self.turns.is_empty() && self.offences.is_empty()
     }
 
+    /// Returns whether something was counted since that was taken.
+    pub(super) fn has_offences(&self) -> bool {
+        !self.offences.is_empty()
+    }
+
     /// Returns which queue is `sender`'s: its own, or the shared one when there are too many.
     fn lane_of(&mut self, sender: Sender, now: Duration) -> Sender {
         if self.lanes.len() < MAX_SENDERS || self.lanes.contains_key(&sender) {
@@ -213,9 +260,10 @@ impl Intake {
         }
         if now.saturating_sub(self.forgot) >= FORGET_EVERY {
             self.forgot = now;
+            let limits = self.limits;
             self.lanes.retain(|_, lane| {
-                lane.refill(now);
-                !lane.frames.is_empty() || lane.units < BURST
+                lane.refill(&limits, now);
+                !lane.frames.is_empty() || lane.units < limits.burst
             });
         }
         match self.lanes.len() < MAX_SENDERS {
@@ -319,7 +367,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_for_each_and_in_all() {
         let mut intake = Intake::default();
-        for _ in 0..LANE_FRAMES + 3 {
+        for _ in 0..Limits::WORDS.frames + 3 {
             intake.offer(name("many"), frame("m", 0), START);
         }
         assert_eq!(counted(&mut intake, &name("many"), OVERFLOW), 3);
@@ -333,7 +381,7 @@ mod tests {
                 intake.offer(name(&format!("n{number}")), frame("n", large), START);
             }
         }
-        assert!(intake.bytes <= TOTAL_BYTES, "{}", intake.bytes);
+        assert!(intake.bytes <= Limits::WORDS.total, "{}", intake.bytes);
         intake.take_offences();
         // Room is made at the cost of those who have most.
         intake.offer(name("calm"), frame("calm", large), START);
@@ -392,14 +440,14 @@ mod tests {
 
     #[test]
     fn bytes_of_one_sender_and_of_all_are_taken_up_to_their_limits() {
-        let eighth = |more: usize| frame("b", LANE_BYTES / 8 - FRAME_COST - 1 + more);
+        let eighth = |more: usize| frame("b", Limits::WORDS.bytes / 8 - FRAME_COST - 1 + more);
         let mut intake = Intake::default();
         for number in 0..16 {
             for _ in 0..8 {
                 intake.offer(name(&format!("n{number}")), eighth(0), START);
             }
         }
-        assert_eq!(intake.bytes, TOTAL_BYTES);
+        assert_eq!(intake.bytes, Limits::WORDS.total);
         assert!(intake.offences.is_empty(), "all of it has room");
         intake.offer(name("n3"), frame("b", 0), START);
         assert_eq!(counted(&mut intake, &name("n3"), OVERFLOW), 1);

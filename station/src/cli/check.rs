@@ -56,7 +56,7 @@ pub(super) fn check(globals: &Globals, args: &CheckArgs) -> Result<Exit> {
         }
     }
     if !messages.is_empty() {
-        emit(&canonical(globals.output, &messages)?)?;
+        emit(&canonical(globals.format(), &messages)?)?;
     }
     Ok(exit)
 }

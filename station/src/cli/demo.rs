@@ -76,7 +76,7 @@ struct Run<'a> {
 struct Asked;
 
 pub(super) async fn demo(globals: &Globals, args: &DemoArgs) -> Result<Exit> {
-    let mut stage = match globals.output {
+    let mut stage = match globals.format() {
         Format::Table | Format::Wide => Stage::for_people(globals.screen()),
         Format::Jsonl => Stage::for_programs(),
         Format::Json | Format::Csv | Format::Name => {

@@ -20,7 +20,7 @@ use self::table::{Cell, Column, Tone};
 const USUAL_WIDTH: usize = 80;
 
 /// The output formats of every list and show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Format {
     /// For people.
     #[default]
@@ -35,6 +35,46 @@ pub(crate) enum Format {
     Csv,
     /// Only names or ids, one per line.
     Name,
+}
+
+/// Every way an answer can be written: those of lists and shows, and those of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Written {
+    /// For people.
+    Table,
+    /// For people with wide terminals: every column.
+    Wide,
+    /// One JSON document.
+    Json,
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values with a header (RFC 4180).
+    Csv,
+    /// Only names or ids, one per line.
+    Name,
+    /// Logs only: time, node, program and text of each message.
+    Short,
+    /// Logs only: the same with the whole time and its zone.
+    ShortIso,
+    /// Logs only: the text of each message.
+    Cat,
+    /// Logs only: each message as it came.
+    Raw,
+}
+
+impl Written {
+    /// Returns it as a format of lists, if it is one.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Table => Some(Format::Table),
+            Self::Wide => Some(Format::Wide),
+            Self::Json => Some(Format::Json),
+            Self::Jsonl => Some(Format::Jsonl),
+            Self::Csv => Some(Format::Csv),
+            Self::Name => Some(Format::Name),
+            Self::Short | Self::ShortIso | Self::Cat | Self::Raw => None,
+        }
+    }
 }
 
 /// Standard output was closed by its reader, which is not worth a word.

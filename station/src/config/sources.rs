@@ -104,6 +104,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         about: "how much of them is kept",
     },
     Setting {
+        key: "logs.age",
+        flag: None,
+        environment: "STEWARD_LOGS_AGE",
+        default: Some("90d"),
+        about: "how long logs of nodes are kept, from when they were stored",
+    },
+    Setting {
+        key: "logs.bytes",
+        flag: None,
+        environment: "STEWARD_LOGS_BYTES",
+        default: Some("50GiB"),
+        about: "how much of them is kept, compressed as they are",
+    },
+    Setting {
         key: "outputs.bytes",
         flag: None,
         environment: "STEWARD_OUTPUTS_BYTES",

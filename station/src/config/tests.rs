@@ -63,6 +63,10 @@ fn without_a_word_the_defaults_of_the_design_hold() {
                 age: Duration::from_secs(90 * 24 * 3600),
                 bytes: 10 << 30,
             },
+            logs: RetentionConfig {
+                age: Duration::from_secs(90 * 86400),
+                bytes: 50 << 30,
+            },
             outputs_bytes: 10 << 30,
             max_open_deliveries: 1_000_000,
             log: LogConfig {

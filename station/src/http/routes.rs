@@ -17,7 +17,7 @@ use super::{
     Api, Peer, changes,
     error::ApiError,
     extract::{Body, Path, Query},
-    log, output,
+    log, logs, output,
 };
 use crate::{
     inbox::{self, AcceptError, Format, MAX_FILE, Submission},
@@ -63,6 +63,7 @@ pub(super) fn reading() -> Router<Api> {
         .route("/api/v1/events", get(events))
         .merge(changes::reading())
         .merge(log::reading())
+        .merge(logs::reading())
         .merge(output::reading())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_way)
@@ -108,6 +109,9 @@ fn problems(api: &Api, broker: &BrokerView) -> Vec<String> {
     }
     if let Some(text) = api.inbox.borrow().as_ref() {
         problems.push(format!("the inbox: {text}"));
+    }
+    if let Some(text) = api.logs.as_ref().and_then(|logs| logs.trouble()) {
+        problems.push(format!("logs cannot be stored: {text}"));
     }
     if !broker.connected {
         let reason = broker.reason.as_deref().unwrap_or("no reason known");

@@ -30,7 +30,10 @@ impl Station {
                     instance,
                     low,
                     hello_at,
-                } => self.welcome(node, self.reign(instance, low), hello_at),
+                } => {
+                    self.settings.logs.welcome(&node, instance, low);
+                    self.welcome(node, self.reign(instance, low), hello_at)
+                }
                 Action::Confirm {
                     node,
                     instance,

@@ -194,6 +194,7 @@ pub(super) fn decode(subject: &str, payload: &[u8]) -> Result<Event, Garbage> {
             | Method::Output
             | Method::Want
             | Method::Content
+            // Batches of logs take a way of their own (`station/src/logs/hear.rs`).
             | Method::Syslogforwarding
             | Method::Kept,
         )

@@ -1,0 +1,150 @@
+//! The one writer: a thread that takes many batches at a time, makes them durable, and only then says so.
+
+use std::{thread, time::Instant};
+
+use steward_protocol::{Frame, Kind, Method, Reign, Subject, checksum, version};
+use tokio::sync::mpsc;
+
+use super::{
+    Ground, Logs,
+    disk::Files,
+    name::Line,
+    store::{Arrived, Done, Store, Word},
+};
+use crate::{bus::Outgoing, station::chain};
+
+/// Batches and bytes of one commit: enough to make fsync cheap, few enough to answer soon.
+const GROUP: usize = 1024;
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// Store a batch.
+    Batch(Box<Arrived>),
+    /// Close a segment, so that it can be removed.
+    Close(Line, u64),
+}
+
+/// Something an operator should know.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Nothing can be stored.
+    Trouble(String),
+    /// A node does not know what it had said before.
+    Lost(Line),
+}
+
+pub(super) struct Writer {
+    pub(super) ground: Ground,
+    pub(super) logs: Logs,
+    pub(super) mail: mpsc::Receiver<Mail>,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+impl Writer {
+    /// Begins the thread.
+    pub(super) fn start(self) -> std::io::Result<thread::JoinHandle<()>> {
+        thread::Builder::new()
+            .name("logs".to_owned())
+            .spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let born = Instant::now();
+        let mut store = Store::new(self.logs.files().clone());
+        match store.recover() {
+            Ok(done) => self.tell(done),
+            Err(error) => tracing::error!(error = chain(&error), "logs cannot be looked through"),
+        }
+        while let Some(mail) = self.mail.blocking_recv() {
+            let (group, close) = self.group(mail);
+            if !group.is_empty() {
+                let done = store.commit(group, born.elapsed());
+                self.tell(done);
+            }
+            if let Some((line, number)) = close {
+                close_segment(&mut store, &line, number);
+            }
+        }
+    }
+
+    /// Adds to a batch what else is there already.
+    fn group(&mut self, first: Mail) -> (Vec<Arrived>, Option<(Line, u64)>) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(mail) = next {
+            match mail {
+                Mail::Batch(arrived) => {
+                    bytes += arrived.payload.len();
+                    group.push(*arrived);
+                }
+                Mail::Close(line, number) => return (group, Some((line, number))),
+            }
+            let has_room = group.len() < GROUP && bytes < GROUP_BYTES;
+            next = has_room.then(|| self.mail.try_recv().ok()).flatten();
+        }
+        (group, None)
+    }
+
+    fn tell(&self, done: Done) {
+        if let Some(text) = self.logs.note(&done) {
+            tracing::error!(
+                error = text,
+                "logs cannot be stored; nothing is confirmed until they can"
+            );
+            self.report(Report::Trouble(text));
+        }
+        for line in &done.lost {
+            tracing::warn!(%line, "a node does not know what it had logged before");
+            self.report(Report::Lost(line.clone()));
+        }
+        for word in done.words {
+            self.say(word);
+        }
+    }
+
+    /// Reports are for people; one that finds no room is in the log of this program all the same.
+    fn report(&self, report: Report) {
+        drop(self.reports.try_send(report));
+    }
+
+    fn say(&self, word: Word) {
+        let Word { line, kept } = word;
+        let Some((instance, low)) = self.logs.instance(&line.node) else {
+            return;
+        };
+        let send = Reign {
+            v: version::CURRENT,
+            ledger_id: self.ground.ledger_id,
+            epoch: self.ground.epoch,
+            instance,
+            low,
+        };
+        match (Frame { send, body: kept }).encode().map(checksum::append) {
+            Ok(payload) => {
+                let outgoing = Outgoing {
+                    subject: subject(&line),
+                    node: line.node,
+                    // It says nothing about the node whether anybody listens for this.
+                    sent_ms: 0,
+                    payload,
+                };
+                // Without room it is said again, when the node sends again.
+                self.ground.bus.publish(outgoing);
+            }
+            Err(error) => tracing::error!(%error, "a word about logs cannot be written"),
+        }
+    }
+}
+
+fn close_segment(store: &mut Store<Files>, line: &Line, number: u64) {
+    if let Err(error) = store.close(line, number) {
+        tracing::warn!(%line, error = chain(&error), "a segment of logs cannot be closed");
+    }
+}
+
+fn subject(line: &Line) -> String {
+    let Line { node, domain } = line;
+    Subject::new(node.clone(), Kind::Event, Method::Kept, domain.clone()).to_string()
+}
