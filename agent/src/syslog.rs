@@ -22,7 +22,7 @@ use steward_protocol::{Domain, Generation, Subject, retry::Backoff};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -210,6 +210,7 @@ impl Plant {
                 input: input.clone(),
                 feed: feed.clone(),
                 stop: self.stop.clone(),
+                dir: self.dir.clone(),
             };
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
@@ -345,6 +346,7 @@ fn input_ended(ended: Result<(), JoinError>) {
 async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
     let mut attempt = 0;
     loop {
+        let began = Instant::now();
         let error = match input::run(work.clone()).await {
             Ok(()) | Err(InputError::Gone(_)) => return,
             Err(error) => chain(&error),
@@ -358,6 +360,10 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
         if is_news && context.raise(&subject, Fault::NotStartable(error)).await != Verdict::Continue
         {
             return;
+        }
+        if began.elapsed() > RETRY.cap {
+            // It worked for a while.
+            attempt = 0;
         }
         let wait = RETRY.above(RETRY.base, attempt, dice());
         attempt = attempt.saturating_add(1);
@@ -418,9 +424,14 @@ pub fn described(logs: &Logs) -> Vec<String> {
             Listen::Udp(_) | Listen::Unixgram(_) => "datagrams",
             Listen::Tcp(_) | Listen::Unix(_) => "streams",
             Listen::Tls(..) => "encrypted streams",
+            Listen::Journal(_) => "the entries",
+        };
+        let place = match &input.listen {
+            Listen::Journal(_) => "of",
+            _ => "on",
         };
         format!(
-            "logs: {kind} on {} go to domain {}",
+            "logs: {kind} {place} {} go to domain {}",
             input.name, input.domain
         )
     };

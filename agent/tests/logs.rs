@@ -15,6 +15,9 @@ use steward_protocol::logs::Reason;
 
 use crate::support::{Agent, Field, Station, eventually};
 
+mod clients;
+mod journal;
+
 /// Returns a port that is free for TCP and UDP.
 fn free_port() -> u16 {
     loop {

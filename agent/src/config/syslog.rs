@@ -115,6 +115,8 @@ pub enum Listen {
     Unix(PathBuf),
     /// Datagrams over one, as `/dev/log`.
     Unixgram(PathBuf),
+    /// The systemd journal: this machine's, or that in a directory.
+    Journal(Option<PathBuf>),
 }
 
 impl Listen {
@@ -122,7 +124,7 @@ impl Listen {
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
-            Self::Udp(_) | Self::Unixgram(_) => false,
+            Self::Udp(_) | Self::Unixgram(_) | Self::Journal(_) => false,
         }
     }
 }
@@ -254,13 +256,9 @@ fn tls(table: &mut Table<'_, '_>, name: Option<&str>) -> Option<TlsFiles> {
 
 /// Reads where an input listens.
 fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
-    const KINDS: &str =
-        "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock or unixgram:///dev/log";
-    if name == "journal:" || name.starts_with("journal:") {
-        return Err(
-            "\"journal:\" is not built in yet; let the journal forward to a unixgram:// input"
-                .to_owned(),
-        );
+    const KINDS: &str = "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock, unixgram:///dev/log or journal:";
+    if let Some(rest) = name.strip_prefix("journal:") {
+        return journal(name, rest).map(Listen::Journal);
     }
     let Some((scheme, rest)) = name.split_once("://") else {
         return Err(format!("{name:?} is no input; write {KINDS}"));
@@ -296,6 +294,17 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
     }
 }
 
+/// Reads which journal is meant: this machine's, or that in a directory.
+fn journal(name: &str, rest: &str) -> Result<Option<PathBuf>, String> {
+    match rest.strip_prefix("//") {
+        None if rest.is_empty() => Ok(None),
+        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Some(PathBuf::from(path))),
+        Some(_) | None => Err(format!(
+            "{name:?} is no journal; write journal: for this machine's, or journal:///var/log/journal for one in a directory"
+        )),
+    }
+}
+
 fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
     let problem = || {
         format!(
@@ -317,7 +326,7 @@ fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
 fn exposed(listen: &Listen) -> Option<String> {
     let address = match listen {
         Listen::Udp(address) | Listen::Tcp(address) | Listen::Tls(address, _) => address,
-        Listen::Unix(_) | Listen::Unixgram(_) => return None,
+        Listen::Unix(_) | Listen::Unixgram(_) | Listen::Journal(_) => return None,
     };
     (!address.ip().is_loopback()).then(|| {
         format!(

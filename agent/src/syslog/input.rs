@@ -1,7 +1,7 @@
-//! The inputs: sockets that programs of this node, or of others, send their logs to.
+//! The inputs: sockets that programs of this node, or of others, send their logs to, and what can be read again.
 //!
 //! An input listens, cuts what comes into messages, and hands them over in portions. It knows no rules and no spool.
-//! Datagrams are taken whatever happens; streams are read only as fast as there is room.
+//! Datagrams are taken whatever happens; all else is read only as fast as there is room.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,6 +11,7 @@ use super::{feed::Feed, spool::writer::Gone};
 use crate::config::syslog::{Input, Listen};
 
 mod gather;
+mod journal;
 mod place;
 mod stream;
 mod tls;
@@ -56,6 +57,23 @@ pub enum InputError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A journal cannot be read.
+    #[error("read the journal for {name}: {problem}")]
+    Journal {
+        /// Which input.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What reads journals does not start.
+    #[error("start journalctl, which comes with systemd and reads the journal for {name}")]
+    Journalctl {
+        /// Which input.
+        name: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The writer has ended.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -70,6 +88,8 @@ pub struct Work {
     pub feed: Feed,
     /// Told when it is to end.
     pub stop: CancellationToken,
+    /// The directory of logs, where an input may keep how far it has come.
+    pub dir: PathBuf,
 }
 
 impl Work {
@@ -100,6 +120,7 @@ pub async fn run(work: Work) -> Result<(), InputError> {
         Listen::Tcp(address) => stream::tcp(work, address).await,
         Listen::Tls(address, files) => stream::tls(work, address, files).await,
         Listen::Unix(path) => stream::unix(work, path).await,
+        Listen::Journal(directory) => journal::run(work, directory).await,
     }
 }
 
