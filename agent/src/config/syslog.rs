@@ -125,6 +125,7 @@ impl Listen {
     pub fn is_volatile(&self) -> bool {
         match self {
             Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
+            Self::Journal(_) => false,
         }
     }
 
