@@ -135,7 +135,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
 /// Everything at work for logs.
 struct Plant {
     dir: PathBuf,
-    has_streams: bool,
+    has_sockets: bool,
     inputs: JoinSet<()>,
     stop: CancellationToken,
     feeds: Vec<Feed>,
@@ -161,8 +161,8 @@ impl Plant {
             source,
         };
         make(&dir).map_err(in_dir)?;
-        let has_streams = logs.inputs.iter().any(|input| input.listen.is_stream());
-        let before = match has_streams {
+        let has_sockets = logs.inputs.iter().any(|input| input.listen.is_socket());
+        let before = match has_sockets {
             true => mark::begin(&dir).map_err(in_dir)?,
             false => Before::Ended,
         };
@@ -181,7 +181,7 @@ impl Plant {
         let mut plant = Self {
             feeds: logs.inputs.iter().map(feed).collect::<Result<_, _>>()?,
             dir,
-            has_streams,
+            has_sockets,
             inputs: JoinSet::new(),
             stop: CancellationToken::new(),
             store,
@@ -201,10 +201,12 @@ impl Plant {
     ) -> Result<(), LogsError> {
         for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
             if let Before::CutOff(since) = before
-                && input.listen.is_stream()
+                && input.listen.is_socket()
             {
                 let gap = input::cut_off(&input.name, since);
-                feed.put(gap, None).await?;
+                let is_known =
+                    |domain: &Domain| self.starts.iter().any(|(known, _)| known == domain);
+                feed.put_everywhere(&gap, is_known).await?;
             }
             let work = Work {
                 input: input.clone(),
@@ -286,7 +288,14 @@ impl Plant {
         if !is_free(context).await {
             return Err(LogsError::Hangs);
         }
-        if self.has_streams {
+        // What is in memory only, be it a number, is lost now; the mark lets the next start say so.
+        let owes = self.store.standings().borrow().iter().any(|one| one.owes);
+        if owes {
+            tracing::error!(
+                "the disk did not take all that was logged; what is missing is told after the next start"
+            );
+        }
+        if self.has_sockets && !owes {
             mark::end(&self.dir).map_err(|source| LogsError::Dir {
                 dir: self.dir.clone(),
                 source,
@@ -347,8 +356,16 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
     loop {
         let error = match input::run(work.clone()).await {
             Ok(()) | Err(InputError::Gone(_)) => return,
-            Err(error) => chain(&error),
+            Err(error) => error,
         };
+        if matches!(error, InputError::Receive { .. }) {
+            // What the kernel had kept went with the socket.
+            let gap = input::broken(&work.input.name);
+            if work.feed.put_everywhere(&gap, |_| false).await.is_err() {
+                return;
+            }
+        }
+        let error = chain(&error);
         if work.stop.is_cancelled() {
             return;
         }

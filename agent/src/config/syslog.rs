@@ -118,7 +118,15 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Tells whether it is a stream, of which a crash can take what was in the kernel's buffer.
+    /// Tells whether a crash can take what was sent to it: what the kernel kept for it, and what was in memory only. What can
+    /// be read again loses nothing.
+    pub fn is_socket(&self) -> bool {
+        match self {
+            Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
+        }
+    }
+
+    /// Tells whether it has connections.
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
