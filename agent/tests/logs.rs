@@ -15,6 +15,8 @@ use steward_protocol::logs::Reason;
 
 use crate::support::{Agent, Field, Station, eventually};
 
+mod faults;
+
 /// Returns a port that is free for TCP and UDP.
 fn free_port() -> u16 {
     loop {
