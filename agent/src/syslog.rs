@@ -136,7 +136,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
 struct Plant {
     dir: PathBuf,
     /// Whether a crash can take something of an input.
-    is_volatile: bool,
+    has_sockets: bool,
     inputs: JoinSet<()>,
     stop: CancellationToken,
     feeds: Vec<Feed>,
@@ -162,8 +162,8 @@ impl Plant {
             source,
         };
         make(&dir).map_err(in_dir)?;
-        let is_volatile = logs.inputs.iter().any(|input| input.listen.is_volatile());
-        let before = match is_volatile {
+        let has_sockets = logs.inputs.iter().any(|input| input.listen.is_socket());
+        let before = match has_sockets {
             true => mark::begin(&dir).map_err(in_dir)?,
             false => Before::Ended,
         };
@@ -182,7 +182,7 @@ impl Plant {
         let mut plant = Self {
             feeds: logs.inputs.iter().map(feed).collect::<Result<_, _>>()?,
             dir,
-            is_volatile,
+            has_sockets,
             inputs: JoinSet::new(),
             stop: CancellationToken::new(),
             store,
@@ -202,10 +202,12 @@ impl Plant {
     ) -> Result<(), LogsError> {
         for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
             if let Before::CutOff(since) = before
-                && input.listen.is_volatile()
+                && input.listen.is_socket()
             {
-                let gap = mark::cut_off(&input.name, since);
-                feed.put(gap, None).await?;
+                let gap = input::cut_off(&input.name, since);
+                let is_known =
+                    |domain: &Domain| self.starts.iter().any(|(known, _)| known == domain);
+                feed.put_everywhere(&gap, is_known).await?;
             }
             let work = Work {
                 input: input.clone(),
@@ -216,7 +218,7 @@ impl Plant {
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
         }
-        if self.is_volatile {
+        if self.has_sockets {
             let settling = settle(self.dir.clone(), self.feeds.clone(), self.stop.clone());
             self.inputs.spawn(settling);
         }
@@ -292,7 +294,14 @@ impl Plant {
         if !is_free(context).await {
             return Err(LogsError::Hangs);
         }
-        if self.is_volatile {
+        // What is in memory only, be it a number, is lost now; the mark lets the next start say so.
+        let owes = self.store.standings().borrow().iter().any(|one| one.owes);
+        if owes {
+            tracing::error!(
+                "the disk did not take all that was logged; what is missing is told after the next start"
+            );
+        }
+        if self.has_sockets && !owes {
             mark::end(&self.dir).map_err(|source| LogsError::Dir {
                 dir: self.dir.clone(),
                 source,
@@ -354,8 +363,16 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
         let began = Instant::now();
         let error = match input::run(work.clone()).await {
             Ok(()) | Err(InputError::Gone(_)) => return,
-            Err(error) => chain(&error),
+            Err(error) => error,
         };
+        if matches!(error, InputError::Receive { .. }) {
+            // What the kernel had kept went with the socket.
+            let gap = input::broken(&work.input.name);
+            if work.feed.put_everywhere(&gap, |_| false).await.is_err() {
+                return;
+            }
+        }
+        let error = chain(&error);
         if work.stop.is_cancelled() {
             return;
         }

@@ -18,6 +18,8 @@ use crate::support::{Agent, Field, Station, eventually, logs::Stored};
 mod clients;
 mod journal;
 
+mod faults;
+
 /// Returns a port that is free for TCP and UDP.
 fn free_port() -> u16 {
     loop {

@@ -29,7 +29,7 @@
 mod rule;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -49,6 +49,10 @@ use crate::syslog::spool::{Policy, Settings, Terms, writer::Commit};
 
 /// Most inputs: each has a task and a buffer.
 const MAX_INPUTS: usize = 256;
+
+/// Most domains that logs go to: each has a directory that stays, a batch in memory that is being filled, and its turn with
+/// every commit.
+const MAX_DOMAINS: usize = 128;
 
 /// Smallest spool: a few segments for a few domains.
 const MIN_SPOOL: u64 = 1 << 20;
@@ -120,9 +124,9 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Tells whether a crash can take what was in the kernel's buffer or not durable yet, for what sends to it does not
-    /// send again.
-    pub fn is_volatile(&self) -> bool {
+    /// Tells whether a crash can take what was sent to it: what the kernel kept for it, and what was in memory only. What can
+    /// be read again loses nothing.
+    pub fn is_socket(&self) -> bool {
         match self {
             Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
             Self::Journal(_) => false,
@@ -158,6 +162,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<Logs> {
         return None;
     }
     check_names(layers, &inputs);
+    check_domains(layers, &inputs, &rules);
     let longest = inputs.iter().map(|input| input.max_message).max();
     let spool = Settings {
         longest: longest.unwrap_or(spool.longest),
@@ -353,6 +358,17 @@ fn check_names(layers: &mut Layers<'_>, inputs: &[Input]) {
             let problem = format!("{:?} is there twice", input.name);
             layers.problem_in_file("syslog", problem);
         }
+    }
+}
+
+fn check_domains(layers: &mut Layers<'_>, inputs: &[Input], rules: &[RuleSpec]) {
+    let of_inputs = inputs.iter().map(|input| &input.domain);
+    let of_rules = rules.iter().filter_map(|rule| rule.domain.as_ref());
+    let count = of_inputs.chain(of_rules).collect::<BTreeSet<_>>().len();
+    if count > MAX_DOMAINS {
+        let problem =
+            format!("names {count} domains, with the rules; at most {MAX_DOMAINS} are taken");
+        layers.problem_in_file("syslog", problem);
     }
 }
 

@@ -5,9 +5,13 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use steward_protocol::logs::{Gap, Micros, Reason};
 use tokio_util::sync::CancellationToken;
 
-use super::{feed::Feed, spool::writer::Gone};
+use super::{
+    feed::{Feed, now},
+    spool::{Portion, writer::Gone},
+};
 use crate::config::syslog::{Input, Listen};
 
 mod gather;
@@ -120,6 +124,34 @@ pub async fn run(work: Work) -> Result<(), InputError> {
         Listen::Unix(path) => stream::unix(work, path).await,
         Listen::Journal(directory) => journal::run(work, directory).await,
     }
+}
+
+/// Says that what was in memory and in the kernel's buffers of a socket may be lost.
+pub(crate) fn cut_off(name: &str, since: Micros) -> Portion {
+    let at = now();
+    let gap = Gap::new(None, Reason::UncleanStart).between(since.min(at), at);
+    told(name, gap)
+}
+
+/// Says that what was in the kernel's buffers of a socket that failed is lost.
+pub(crate) fn broken(name: &str) -> Portion {
+    let gap = Gap::new(None, Reason::Other).with_detail("the socket failed".to_owned());
+    told(name, gap)
+}
+
+/// Says that senders were turned away, who may have said something by then.
+fn turned_away(name: &str, connections: u64) -> Portion {
+    let gap = Gap::new(None, Reason::Other);
+    told(
+        name,
+        gap.with_detail(format!("{connections} connections were turned away")),
+    )
+}
+
+fn told(name: &str, gap: Gap) -> Portion {
+    let mut portion = Portion::new(name.into(), now());
+    portion.gaps.push(gap);
+    portion
 }
 
 /// Returns the name of a source: the input's, and the peer's address if it is not on this machine. Its port says

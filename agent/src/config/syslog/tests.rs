@@ -274,3 +274,15 @@ fn rules_can_be_read_alone() {
     assert!(read("not toml").is_err());
     assert_eq!(read("").map(|rules| rules.len()), Ok(0));
 }
+
+#[test]
+fn so_many_domains_are_taken_and_no_more() {
+    let input = "[[syslog]]\ndomain = \"d0\"\ninput = \"udp://127.0.0.1:5514\"\n";
+    let rules = |count: usize| {
+        let rule = |number| format!("[[syslog_rule]]\napp = \"a\"\ndomain = \"d{number}\"\n");
+        input.to_owned() + &(0..count).map(rule).collect::<String>()
+    };
+    assert_eq!(logs(&rules(MAX_DOMAINS)).rules.len(), MAX_DOMAINS);
+    let problems = resolved(&rules(MAX_DOMAINS + 1)).expect_err("too many");
+    assert!(problems[0].contains("129 domains"), "{problems:?}");
+}
