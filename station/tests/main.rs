@@ -15,6 +15,7 @@ mod inbox_files;
 mod keeping;
 mod local;
 mod logs;
+mod logs_outlets;
 mod poison;
 mod support;
 mod thousand;
