@@ -15,7 +15,7 @@ pub enum Rest {
 #[derive(Debug)]
 pub enum Found<'a> {
     /// A batch, and how many bytes it takes with its head.
-    Batch(Batch<'a>, usize),
+    Batch(Box<Batch<'a>>, usize),
     /// So many bytes that are no batch.
     Damage(usize),
     /// Too little to tell: more must be read from here on.
@@ -27,7 +27,7 @@ pub fn first(bytes: &[u8], rest: Rest) -> Found<'_> {
     match frame::length(bytes) {
         Some(length) => match bytes.get(frame::HEAD..frame::HEAD + length) {
             Some(payload) => match Batch::read(payload) {
-                Ok(batch) => Found::Batch(batch, frame::HEAD + length),
+                Ok(batch) => Found::Batch(Box::new(batch), frame::HEAD + length),
                 Err(_) => damage(bytes, rest),
             },
             None if rest == Rest::Part => Found::Short,

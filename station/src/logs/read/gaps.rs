@@ -151,6 +151,10 @@ impl<D: Disk> Examiner<'_, D> {
             self.last = self.last.max(entry.to);
         }
         if !is_dateless && (entry.to < self.since || entry.from > self.until) {
+            // What a gap record tells of may lie before the batch it came in.
+            if entry.gaps > 0 && entry.to >= self.since && self.depth >= Depth::Gaps {
+                self.gap_records(segment, entry)?;
+            }
             return Ok(());
         }
         match &entry.gap {

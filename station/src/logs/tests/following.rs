@@ -247,7 +247,7 @@ fn what_retention_took_before_it_was_read_is_counted_and_said() {
 fn thousands_of_lines_have_their_turn() {
     let disk = Ram::default();
     let mut store = Store::new(disk.clone());
-    let lines = 2000;
+    let lines = 500;
     for round in 0..2 {
         let window: Vec<_> = (0..lines)
             .map(|line| (line, batch(line, 0, round * 3, 3)))

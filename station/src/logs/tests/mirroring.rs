@@ -201,9 +201,12 @@ pub(super) fn each(messages: &[(&[u8], Option<u64>)], read: &mut dyn FnMut(usize
     }
 }
 
+/// A message, its length as it came, and how it looks in two formats.
+type Case = (&'static [u8], Option<u64>, &'static [u8], &'static [u8]);
+
 #[test]
 fn a_message_is_one_line_whatever_is_in_it() {
-    let cases: &[(&[u8], Option<u64>, &[u8], &[u8])] = &[
+    let cases: &[Case] = &[
         (
             b"<14>Nov 21 08:00:00 host app[7]: hello",
             None,
