@@ -113,7 +113,10 @@ impl<D: Disk> Line<D> {
             });
         }
         let newest = self.past.newest();
-        let lost = known.is_none() && newest.is_some() && header.after != newest;
+        // A gap at the very beginning stands where the batch was damaged that would have named what came before.
+        let names_before = header.kind == Kind::Records || header.after.is_some();
+        let is_other = newest.is_some() && header.after != newest;
+        let lost = known.is_none() && is_other && names_before;
         if self.must_roll(header, known.is_none()) {
             self.roll(disk, day(header.from))?;
         }

@@ -132,6 +132,12 @@ impl Cursor {
             }
             group += 1;
         }
+        // The disk is at the next ones while these are unpacked.
+        let ahead = self.entries.iter().take(group * 2);
+        let bounds = ahead.fold((u64::MAX, 0), |(from, to), entry| {
+            (from.min(entry.at), to.max(entry.end()))
+        });
+        disk.announce(&file, bounds.0, bounds.1.saturating_sub(bounds.0));
         let batches: Vec<Entry> = self.entries.iter().take(group).cloned().collect();
         let sieve = Sieve {
             disk,

@@ -357,3 +357,60 @@ fn whole_batches_behind_damage_are_set_aside_and_told_of() {
         .expect("set aside");
     assert_eq!(disk.bytes(&aside).expect("length"), before as u64);
 }
+
+#[test]
+fn a_gap_in_the_place_of_a_damaged_beginning_says_all_there_is_to_say() {
+    use steward_protocol::logs::{Gap, Reason};
+    for (what, after, count, lost) in [
+        ("a gap that names nothing", None, Some(4), 0),
+        ("one that names what is here", Some(0), Some(4), 0),
+        ("one that names another", Some(7), Some(4), 1),
+        ("messages that name what is here", Some(0), None, 0),
+        ("messages that name nothing", None, None, 1),
+    ] {
+        let mut store = Store::new(Ram::default());
+        commit(&mut store, &[(0, batch(0, 0, 0, 5))]);
+        let stream = Stream {
+            generation: generation(9),
+            after: after.map(generation),
+            domain: key(0).domain,
+        };
+        let mut packer = Packer::new().expect("memory");
+        let time = Micros(DAY * 20_001);
+        let payload = match count {
+            Some(count) => {
+                let gap = Gap::new(Some(count), Reason::Corrupt).between(time, time);
+                packer.gap(&stream, 0, count, gap)
+            }
+            None => {
+                let mut builder = Builder::new(1024);
+                let message = Message {
+                    received: time,
+                    source: "s",
+                    severity: 5,
+                    app: None,
+                    unparsed: false,
+                    original: None,
+                    bytes: b"x",
+                };
+                assert_eq!(builder.push(&message), Push::Taken);
+                packer.records(&stream, 0, &builder)
+            }
+        };
+        let payload = payload.expect("packed").to_vec();
+        let done = store.commit(vec![arrived(0, &payload)], Duration::ZERO);
+        assert_eq!((done.stored, done.lost.len()), (1, lost), "{what}");
+        let mut reasons = Vec::new();
+        let range = (None, None, gaps::Depth::Gaps);
+        gaps::examine(store.disk(), &key(0), range, &mut |finding| {
+            if let LogFinding::Gap(gap) = finding {
+                reasons.push(gap.gap.reason);
+            }
+        })
+        .expect("examined");
+        let mut expected = Vec::new();
+        expected.extend((lost > 0).then_some(Reason::SpoolLost));
+        expected.extend(count.map(|_| Reason::Corrupt));
+        assert_eq!(reasons, expected, "{what}");
+    }
+}
