@@ -200,7 +200,7 @@ impl Layout {
     }
 }
 
-fn free_port(dice: &mut Dice) -> Result<u16> {
+pub(crate) fn free_port(dice: &mut Dice) -> Result<u16> {
     for _ in 0..TRIES {
         let port = PORTS.start + dice.below(PORTS.len());
         let port = u16::try_from(port).context("choose a port")?;
