@@ -157,26 +157,32 @@ impl Bench<'_> {
         Ok((pace, micros(used, self.lines)))
     }
 
-    /// An agent that has nothing to do, then much, then nobody to say it to, then all of it at once.
+    /// An agent that has nothing to do, then much, then no station to say it to, then all of it at once. What is timed is
+    /// the way from the first batch that comes to a station again to its word that it has stored all of them.
     pub(super) fn outage(&mut self) -> Result<Outage> {
-        let mut plant = Plant::new(self.ground, &mut self.dice, With::Nobody)?;
-        let name = Name::new();
-        let station = StandIn::begin(plant.nats, &name)?;
+        let mut plant = Plant::new(self.ground, &mut self.dice, With::Station)?;
+        let witness = Witness::begin(plant.nats, Looks::AtArrivals)?;
+        let progress = &witness.progress;
         plant.start_agent()?;
         let pid = plant.agent.pid().context("find the agent")?;
         thread::sleep(REST);
         let idle = usage::memory(pid)?;
         let burst = self.send(plant.tcp)?;
-        station.progress.wait(self.lines, PATIENCE)?;
-        drop((burst, station));
+        progress.wait(self.lines, PATIENCE).context("burst")?;
+        if let Some(station) = &mut plant.station {
+            station.stop();
+        }
         let sent = self.send(plant.tcp)?;
         usage::calm(pid)?;
         let used = usage::processor(pid)?;
         let back = Instant::now();
-        let station = StandIn::begin(plant.nats, &name.next_reign())?;
-        let times = station.progress.wait(self.lines, PATIENCE);
+        progress.begin_again();
+        if let Some(station) = &mut plant.station {
+            station.start()?;
+        }
+        let times = progress.wait(2 * self.lines, PATIENCE);
         let times = times.context("drain the agent's spool")?;
-        drop(sent);
+        drop((burst, sent));
         Ok(Outage {
             idle,
             drained: self.paced(times, pid, used, self.lines)?,

@@ -31,12 +31,21 @@ const READ: usize = 256 << 10;
 /// How often it is looked whether all has arrived.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// A silence after which what comes is another beginning, as long as nothing has counted.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// What has arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     count: AtomicU64,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Times {
     /// When the first arrived, and the last so far.
-    times: Mutex<Option<(Instant, Instant)>>,
+    span: Option<(Instant, Instant)>,
+    has_counted: bool,
 }
 
 impl Progress {
@@ -45,10 +54,33 @@ impl Progress {
             return;
         }
         let now = Instant::now();
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = times.map_or(now, |(first, _)| first);
-        *times = Some((first, now));
+        let mut times = self.times();
+        let first = times.span.map_or(now, |(first, _)| first);
+        *times = Times {
+            span: Some((first, now)),
+            has_counted: true,
+        };
         self.count.fetch_add(more, Ordering::Release);
+    }
+
+    /// Notes that something has arrived that counts later, if it counts at all.
+    fn touch(&self) {
+        let now = Instant::now();
+        let mut times = self.times();
+        let first = match times.span {
+            Some((first, last)) if times.has_counted || now - last < SILENCE => first,
+            Some(_) | None => now,
+        };
+        times.span = Some((first, now));
+    }
+
+    /// Forgets when what has arrived so far did, but not how much it was.
+    pub(super) fn begin_again(&self) {
+        *self.times() = Times::default();
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -68,8 +100,7 @@ impl Progress {
             }
             thread::sleep(LOOK);
         }
-        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.context("see a message arrive")
+        self.times().span.context("see a message arrive")
     }
 }
 
@@ -316,7 +347,9 @@ pub(super) struct Witness {
 pub(super) enum Looks {
     /// Only at the station's word.
     AtWords,
-    /// At the batches as well, for the times in them.
+    /// At when batches come as well.
+    AtArrivals,
+    /// At the times in them, too.
     AtBatches,
 }
 
@@ -324,11 +357,14 @@ impl Witness {
     pub(super) fn begin(port: u16, looks: Looks) -> Result<Self> {
         let subjects: &[&str] = match looks {
             Looks::AtWords => &["*.event.kept.*"],
-            Looks::AtBatches => &["*.event.kept.*", "central.event.syslogforwarding.>"],
+            Looks::AtArrivals | Looks::AtBatches => {
+                &["*.event.kept.*", "central.event.syslogforwarding.>"]
+            }
         };
         let wire = Wire::connect(port, subjects)?;
         let (progress, waits) = (Arc::new(Progress::default()), Arc::default());
         let mut watch = Watch {
+            looks,
             unpacker: Unpacker::new().context("begin to unpack")?,
             accepted: BTreeMap::new(),
             next: BTreeMap::new(),
@@ -359,6 +395,7 @@ impl Drop for Witness {
 }
 
 struct Watch {
+    looks: Looks,
     unpacker: Unpacker,
     /// When what is on its way was accepted, by generation and position.
     accepted: BTreeMap<(Generation, u64), Micros>,
@@ -370,7 +407,10 @@ struct Watch {
 impl Watch {
     fn take(&mut self, subject: &str, payload: &[u8]) {
         if subject.starts_with("central.") {
-            self.batch(payload);
+            self.progress.touch();
+            if self.looks == Looks::AtBatches {
+                self.batch(payload);
+            }
             return;
         }
         let Ok(frame) = Frame::<Reign, Kept>::decode(payload) else {
