@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -135,7 +135,8 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
 /// Everything at work for logs.
 struct Plant {
     dir: PathBuf,
-    has_streams: bool,
+    /// Whether a crash can take something of an input.
+    is_volatile: bool,
     inputs: JoinSet<()>,
     stop: CancellationToken,
     feeds: Vec<Feed>,
@@ -161,8 +162,8 @@ impl Plant {
             source,
         };
         make(&dir).map_err(in_dir)?;
-        let has_streams = logs.inputs.iter().any(|input| input.listen.is_stream());
-        let before = match has_streams {
+        let is_volatile = logs.inputs.iter().any(|input| input.listen.is_volatile());
+        let before = match is_volatile {
             true => mark::begin(&dir).map_err(in_dir)?,
             false => Before::Ended,
         };
@@ -181,7 +182,7 @@ impl Plant {
         let mut plant = Self {
             feeds: logs.inputs.iter().map(feed).collect::<Result<_, _>>()?,
             dir,
-            has_streams,
+            is_volatile,
             inputs: JoinSet::new(),
             stop: CancellationToken::new(),
             store,
@@ -201,9 +202,9 @@ impl Plant {
     ) -> Result<(), LogsError> {
         for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
             if let Before::CutOff(since) = before
-                && input.listen.is_stream()
+                && input.listen.is_volatile()
             {
-                let gap = input::cut_off(&input.name, since);
+                let gap = mark::cut_off(&input.name, since);
                 feed.put(gap, None).await?;
             }
             let work = Work {
@@ -213,6 +214,10 @@ impl Plant {
             };
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
+        }
+        if self.is_volatile {
+            let settling = settle(self.dir.clone(), self.feeds.clone(), self.stop.clone());
+            self.inputs.spawn(settling);
         }
         Ok(())
     }
@@ -286,7 +291,7 @@ impl Plant {
         if !is_free(context).await {
             return Err(LogsError::Hangs);
         }
-        if self.has_streams {
+        if self.is_volatile {
             mark::end(&self.dir).map_err(|source| LogsError::Dir {
                 dir: self.dir.clone(),
                 source,
@@ -365,6 +370,30 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
             () = work.stop.cancelled() => return,
             () = sleep(wait) => {}
         }
+    }
+}
+
+/// Notes again and again until when all that was received is durable, so that a crash costs a short gap and not one since
+/// the start.
+async fn settle(dir: PathBuf, feeds: Vec<Feed>, stop: CancellationToken) {
+    let rounds = async {
+        loop {
+            sleep(mark::INTERVAL).await;
+            let at = SystemTime::now();
+            for feed in &feeds {
+                feed.settled().await?;
+            }
+            if let Err(error) = mark::settle(&dir, at) {
+                tracing::debug!(%error, "the time of the mark of logs stays as it is");
+            }
+        }
+        #[expect(unreachable_code, reason = "names the error of the loop")]
+        Ok::<(), Gone>(())
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // A writer that is gone is noticed elsewhere.
+        _ = rounds => {}
     }
 }
 

@@ -22,7 +22,6 @@ pub mod store;
 pub mod take;
 #[cfg(test)]
 mod tests;
-pub mod words;
 mod writer;
 
 use std::{

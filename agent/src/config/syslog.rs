@@ -118,7 +118,15 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Tells whether it is a stream, of which a crash can take what was in the kernel's buffer.
+    /// Tells whether a crash can take what was in the kernel's buffer or not durable yet, for what sends to it does not
+    /// send again.
+    pub fn is_volatile(&self) -> bool {
+        match self {
+            Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
+        }
+    }
+
+    /// Tells whether it has connections.
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,

@@ -143,6 +143,28 @@ impl Feed {
         Ok(())
     }
 
+    /// Waits until everything is durable that was handed over before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spool's thread is gone.
+    pub async fn settled(&self) -> Result<(), Gone> {
+        let ways = self.inner.ways.lock();
+        let ways: Vec<_> = ways
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
+        for way in ways {
+            // What waits for room stands in line, and this behind it.
+            let (done, told) = oneshot::channel();
+            let nothing = Portion::new("".into(), now());
+            way.feed.put(nothing, Some(done)).await?;
+            told.await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
     /// Hands over what rules have suppressed.
     ///
     /// # Errors

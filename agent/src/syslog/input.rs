@@ -17,8 +17,6 @@ mod tls;
 mod udp;
 mod unixgram;
 
-pub(crate) use self::stream::cut_off;
-
 /// How often an input looks after what waits for nothing: what rules have suppressed, what the kernel has dropped.
 const LOOK: Duration = Duration::from_secs(1);
 

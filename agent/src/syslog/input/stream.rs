@@ -14,10 +14,7 @@ use std::{
 
 use futures_util::FutureExt;
 use rustix::net::sockopt;
-use steward_protocol::{
-    logs::{Gap, Reason},
-    syslog::framing::{Framer, Frames, Limits},
-};
+use steward_protocol::syslog::framing::{Framer, Frames, Limits};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream},
     sync::{Semaphore, SemaphorePermit},
@@ -33,12 +30,7 @@ use super::{
 };
 use crate::{
     config::syslog::TlsFiles,
-    syslog::{
-        board::add,
-        feed::now,
-        route::Tell,
-        spool::{Portion, writer::Gone},
-    },
+    syslog::{board::add, route::Tell, spool::writer::Gone},
 };
 
 /// Connections waiting to be taken; more wait in the senders.
@@ -459,13 +451,4 @@ impl Reader<'_> {
         }
         self.end(Frames::default()).await
     }
-}
-
-/// Says that what stood in the kernel's buffers of a stream may be lost.
-pub(crate) fn cut_off(name: &str, since: steward_protocol::logs::Micros) -> Portion {
-    let at = now();
-    let mut portion = Portion::new(name.into(), at);
-    let gap = Gap::new(None, Reason::UncleanStart).between(since.min(at), at);
-    portion.gaps.push(gap);
-    portion
 }
