@@ -16,7 +16,7 @@ mod wire;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use steward_station::signals::Urgency;
@@ -120,6 +120,11 @@ pub(crate) fn run(ground: &Ground, args: &ForwardingArgs) -> Result<Report> {
         results.restart = Some(restarted.context("restart with a large spool")?);
     }
     tell(&bench, args, &results);
+    let unaccounted = |one: &Datagrams| one.sent.abs_diff(one.stored + one.counted);
+    let unaccounted: u64 = results.datagrams.iter().map(unaccounted).sum();
+    if unaccounted > 0 {
+        bail!("account for {unaccounted} datagrams: they are neither stored nor in a gap");
+    }
     Ok(Report::default())
 }
 
