@@ -1,4 +1,4 @@
-//! The inputs: sockets that programs of this node, or of others, send their logs to.
+//! The inputs: sockets that programs of this node, or of others, send their logs to, and files they write them to.
 //!
 //! An input listens, cuts what comes into messages, and hands them over in portions. It knows no rules and no spool.
 //! Datagrams are taken whatever happens; streams are read only as fast as there is room.
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{feed::Feed, spool::writer::Gone};
 use crate::config::syslog::{Input, Listen};
 
+pub(crate) mod files;
 mod gather;
 mod place;
 mod stream;
@@ -70,6 +71,10 @@ pub struct Work {
     pub feed: Feed,
     /// Told when it is to end.
     pub stop: CancellationToken,
+    /// The directory of logs, for what an input has to remember.
+    pub(crate) dir: PathBuf,
+    /// What the spool has of it beyond what it remembers.
+    pub(crate) seen: files::Seen,
 }
 
 impl Work {
@@ -100,6 +105,7 @@ pub async fn run(work: Work) -> Result<(), InputError> {
         Listen::Tcp(address) => stream::tcp(work, address).await,
         Listen::Tls(address, files) => stream::tls(work, address, files).await,
         Listen::Unix(path) => stream::unix(work, path).await,
+        Listen::Files(files) => files::run(work, files).await,
     }
 }
 

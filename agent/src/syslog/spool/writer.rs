@@ -429,6 +429,10 @@ impl<D: Disk> Desk<D> {
     /// Counts what has found no room until the end.
     fn give_up(&mut self) {
         for waiting in std::mem::take(&mut self.backlog).into_values().flatten() {
+            // Who waits to be told reads it again.
+            if waiting.done.is_some() {
+                continue;
+            }
             let (lost, at) = (waiting.portion.losses(), waiting.portion.received);
             self.spool.missed(&waiting.domain, lost, at);
         }
