@@ -143,6 +143,8 @@ struct Plant {
     store: Store,
     /// Where delivery begins, for each domain that has something from before.
     starts: Vec<(Domain, Place)>,
+    /// What the spool has of each input beyond what that has noted.
+    seen: Vec<input::files::Seen>,
     logs: Logs,
 }
 
@@ -169,7 +171,11 @@ impl Plant {
         };
         raise_descriptors(logs);
         let rules = Arc::new(Rules::new(&logs.rules).map_err(LogsError::Rules)?);
-        let (store, starts) = open(&dir, logs, context)?;
+        let Opened {
+            store,
+            starts,
+            seen,
+        } = open(&dir, logs, context)?;
         let feed = |input: &config::syslog::Input| {
             let tally = board.tally(&input.name);
             Feed::new(
@@ -187,6 +193,7 @@ impl Plant {
             stop: CancellationToken::new(),
             store,
             starts,
+            seen,
             logs: logs.clone(),
         };
         plant.open(context, subject, before).await?;
@@ -200,6 +207,7 @@ impl Plant {
         subject: &Subject,
         before: Before,
     ) -> Result<(), LogsError> {
+        let mut seen = std::mem::take(&mut self.seen).into_iter();
         for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
             if let Before::CutOff(since) = before
                 && input.listen.is_socket()
@@ -214,6 +222,7 @@ impl Plant {
                 feed: feed.clone(),
                 stop: self.stop.clone(),
                 dir: self.dir.clone(),
+                seen: seen.next().unwrap_or_default(),
             };
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
@@ -311,25 +320,33 @@ impl Plant {
     }
 }
 
+/// What a spool that was opened gives.
+struct Opened {
+    store: Store,
+    starts: Vec<(Domain, Place)>,
+    seen: Vec<input::files::Seen>,
+}
+
 /// Opens the spool and gives it to its thread.
-fn open(
-    dir: &Path,
-    logs: &Logs,
-    context: &Context,
-) -> Result<(Store, Vec<(Domain, Place)>), LogsError> {
-    let dir = dir.join(SPOOL);
-    let disk = Files::open(&dir).map_err(|source| LogsError::Dir { dir, source })?;
+fn open(dir: &Path, logs: &Logs, context: &Context) -> Result<Opened, LogsError> {
+    let spool = dir.join(SPOOL);
+    let disk = Files::open(&spool).map_err(|source| LogsError::Dir { dir: spool, source })?;
     let settings: Settings = logs.spool.clone();
     let draw = Box::new(|| Generation(Uuid::now_v7()));
-    let spool = Spool::open(disk, settings, draw).map_err(LogsError::Spool)?;
+    let mut spool = Spool::open(disk, settings, draw).map_err(LogsError::Spool)?;
     let starts = spool.starts();
     let starts = starts
         .map(|(domain, place)| (domain.clone(), place))
         .collect();
+    let seen = input::files::seen(dir, logs, &mut spool);
     let commit: Commit = logs.commit;
     let (store, thread) = Store::start(spool, commit).map_err(LogsError::Thread)?;
     context.board.sit(thread);
-    Ok((store, starts))
+    Ok(Opened {
+        store,
+        starts,
+        seen,
+    })
 }
 
 /// Waits until nobody has the spool, and tells whether that came true.
@@ -434,8 +451,12 @@ async fn look(context: &Context, subject: &Subject, trouble: &mut Option<String>
 
 /// Lets this program have as many files open as there may be connections, as far as the system allows. Commands inherit it.
 fn raise_descriptors(logs: &Logs) {
-    let streams = logs.inputs.iter().filter(|input| input.listen.is_stream());
-    let needed = streams.map(|input| input.connections as u64).sum::<u64>() + OTHER_FILES;
+    let open = |input: &config::syslog::Input| match input.listen {
+        Listen::Files(_) => input::files::MAX_OPEN as u64,
+        _ if input.listen.is_stream() => input.connections as u64,
+        _ => 0,
+    };
+    let needed = logs.inputs.iter().map(open).sum::<u64>() + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return;
@@ -449,7 +470,7 @@ fn raise_descriptors(logs: &Logs) {
         tracing::warn!(
             needed,
             most,
-            "there may be more connections configured than files may be open; LimitNOFILE of the agent's unit allows more"
+            "there may be more connections and files configured than may be open; LimitNOFILE of the agent's unit allows more"
         );
     }
 }
@@ -471,6 +492,13 @@ pub fn described(logs: &Logs) -> Vec<String> {
             Listen::Tcp(_) | Listen::Unix(_) => "streams",
             Listen::Tls(..) => "encrypted streams",
             Listen::Journal(_) => "the entries",
+            Listen::Files(files) => {
+                let count = input::files::count(files);
+                return format!(
+                    "logs: lines of {} go to domain {}; {count} files now",
+                    input.name, input.domain
+                );
+            }
         };
         let place = match &input.listen {
             Listen::Journal(_) => "of",

@@ -1,5 +1,7 @@
 //! Logs from real programs, through a real agent and a real broker, to a station that stores them.
 
+mod files;
+
 use std::{
     fs,
     io::Write,

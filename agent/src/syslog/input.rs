@@ -1,4 +1,5 @@
-//! The inputs: sockets that programs of this node, or of others, send their logs to, and what can be read again.
+//! The inputs: sockets that programs of this node, or of others, send their logs to, and what can be read again: files
+//! and the journal.
 //!
 //! An input listens, cuts what comes into messages, and hands them over in portions. It knows no rules and no spool.
 //! Datagrams are taken whatever happens; all else is read only as fast as there is room.
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::config::syslog::{Input, Listen};
 
+pub(crate) mod files;
 mod gather;
 mod journal;
 mod place;
@@ -92,6 +94,8 @@ pub struct Work {
     pub stop: CancellationToken,
     /// The directory of logs, where an input may keep how far it has come.
     pub dir: PathBuf,
+    /// What the spool has of it beyond what it remembers.
+    pub(crate) seen: files::Seen,
 }
 
 impl Work {
@@ -123,6 +127,7 @@ pub async fn run(work: Work) -> Result<(), InputError> {
         Listen::Tls(address, files) => stream::tls(work, address, files).await,
         Listen::Unix(path) => stream::unix(work, path).await,
         Listen::Journal(directory) => journal::run(work, directory).await,
+        Listen::Files(files) => files::run(work, files).await,
     }
 }
 
