@@ -143,7 +143,6 @@ const PURE: &[&str] = &[
     "station/src/logs/name",
     "station/src/logs/relay/wire",
     "station/src/logs/take",
-    "station/src/logs/words",
     "station/src/inbox/intake",
     "station/src/inbox/canonical",
     "station/src/inbox/tree",

@@ -20,6 +20,8 @@ use crate::{
     tracer::{Aim, Harm, Traced},
 };
 
+mod spool;
+
 /// Batches on their way at once.
 const WINDOW: u64 = 64;
 

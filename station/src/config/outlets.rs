@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use steward_protocol::nearest::nearest;
+use steward_protocol::{nearest::nearest, syslog::Severities};
 
 use super::{
     ConfigProblem,
@@ -16,7 +16,6 @@ use crate::logs::{
     mirror::text::Format,
     outlet::Choice,
     relay::link::{Address, Secrecy},
-    words,
 };
 
 /// The port of syslog over TLS (RFC 5425); the one for plain TCP that receivers use, for lack of another (RFC 6587).
@@ -89,7 +88,10 @@ impl Reader<'_> {
         let ca = self.text("ca", |text| Ok(PathBuf::from(text)));
         let nodes = self.list("node");
         let domains = self.list("domain");
-        let severities = self.text("priority", words::severities);
+        let severities = self.text("priority", |text| {
+            text.parse::<Severities>()
+                .map_err(|error| format!("cannot {error}"))
+        });
         let begin = self.text("begin", begin);
         let (name, mut address) = (
             self.needed("name", name)?,

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use steward_protocol::logs::{Batch, Gap, Kind, Micros, Reason, Record, Severities, Unpacker};
+use steward_protocol::logs::{Batch, Gap, Kind, Micros, Reason, Record, Unpacker};
+use steward_protocol::syslog::Severities;
 
 use super::{
     LogsError,

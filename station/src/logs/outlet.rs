@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use steward_protocol::{Domain, NodeName, logs::Severities};
+use steward_protocol::{Domain, NodeName, syslog::Severities};
 use tokio::sync::watch;
 
 use super::{
@@ -51,7 +51,7 @@ impl Choice {
         Self {
             nodes: Vec::new(),
             domains: Vec::new(),
-            severities: Severities(u8::MAX),
+            severities: Severities::ALL,
             begin: Begin::Oldest,
         }
     }

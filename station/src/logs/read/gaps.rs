@@ -227,7 +227,7 @@ impl<D: Disk> Examiner<'_, D> {
             .open(&place, Mode::Read)
             .map_err(failed("open", &place))?;
         let query = Query {
-            severities: steward_protocol::logs::Severities(0),
+            severities: steward_protocol::syslog::Severities::NONE,
             ..Query::everything()
         };
         let sieve = Sieve {

@@ -9,9 +9,12 @@ use crate::logs::{
     read::ends,
     retain::{Limits, tidy},
 };
-use steward_protocol::logs::{Gap, Reason, Severities};
+use steward_protocol::{
+    logs::{Gap, Reason},
+    syslog::Severities,
+};
 
-const ALL: Severities = Severities(u8::MAX);
+const ALL: Severities = Severities::ALL;
 
 /// Returns what a piece of a line says: texts, and gaps in brackets.
 fn say(item: &Item<'_>) -> String {

@@ -10,7 +10,6 @@ use crate::{
         disk::Files,
         read::{Direction, Ends, Merge, Query, ends, gaps},
         retain::{Limits, tidy},
-        words,
     },
     view::logs::LogFinding,
 };
@@ -165,29 +164,6 @@ fn what_retention_removed_is_known_and_not_lost() {
             .iter()
             .any(|finding| matches!(finding, LogFinding::Gap(_) | LogFinding::Damage(_)))
     );
-}
-
-#[test]
-fn severities_are_named_as_people_name_them() {
-    for (text, expected) in [
-        ("err", Some(0b0000_1111)),
-        ("3", Some(0b0000_1111)),
-        ("ERROR", Some(0b0000_1111)),
-        ("debug", Some(0b1111_1111)),
-        ("emerg", Some(0b0000_0001)),
-        ("warning..err", Some(0b0001_1000)),
-        ("3..4", Some(0b0001_1000)),
-        ("8", None),
-        ("", None),
-        ("loud", None),
-        ("err..", None),
-    ] {
-        assert_eq!(
-            words::severities(text).ok().map(|set| set.0),
-            expected,
-            "{text:?}"
-        );
-    }
 }
 
 #[test]
