@@ -12,11 +12,16 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine as _;
 use steward_protocol::{
     logs::{Gap, Reason},
     syslog::framing::{Framer, Frames, Limits},
 };
 use tokio::runtime::Runtime;
+use tokio_rustls::rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
 
 use crate::{
     logs::{COUNT, Ship, Spool, numbered, text},
@@ -37,6 +42,12 @@ const NEVER: u64 = u64::MAX;
 
 impl Receiver {
     fn new() -> Self {
+        Self::with(|stream, heard, until| hear(stream, heard, until))
+    }
+
+    fn with(
+        hear: impl Fn(TcpStream, &Mutex<Vec<Vec<String>>>, &AtomicU64) + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let receiver = Self {
@@ -68,7 +79,7 @@ impl Receiver {
     }
 }
 
-fn hear(mut stream: TcpStream, heard: &Mutex<Vec<Vec<String>>>, until: &AtomicU64) {
+fn hear(mut stream: impl Read, heard: &Mutex<Vec<Vec<String>>>, until: &AtomicU64) {
     let (mut framer, mut frames) = (Framer::new(Limits::default()), Frames::default());
     let mut buffer = vec![0; 16 * 1024];
     let mut read = 0;
@@ -233,4 +244,55 @@ fn logs_are_stored_and_told_of_while_a_receiver_is_away() {
         (last.len() == 5 && last.iter().all(|message| said(message) == "grave")).then_some(())
     });
     station.terminate();
+}
+
+#[test]
+fn logs_are_relayed_secretly_to_a_receiver_that_is_trusted_and_to_no_other() {
+    let world = World::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a key");
+    let server = Arc::new(server);
+    let receiver = Receiver::with(move |stream, heard, until| {
+        let connection = ServerConnection::new(Arc::clone(&server)).expect("a connection");
+        hear(StreamOwned::new(connection, stream), heard, until);
+    });
+    let ca = world.folder.path().join("ca.pem");
+    let other =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    fs::write(&ca, pem(other.cert.der())).expect("written");
+    let config = config(
+        &world,
+        &format!(
+            "[[logs.relay]]\nname = \"soc\"\naddress = \"tls://localhost:{}\"\nca = {ca:?}\n",
+            receiver.port
+        ),
+    );
+    let more = ["--config", config.as_str()];
+    let station = world.station_with(&more);
+    let mut spool = Spool::new("nginx");
+    Runtime::new().expect("a runtime").block_on(async {
+        let mut ship = Ship::new(&world, "ship1").await;
+        ship.come_aboard().await;
+        ship.store("nginx", &numbered(&mut spool, 0), COUNT).await;
+    });
+    eventually("the certificate to be refused", || {
+        let events = world.json(&["events", "-o", "json"]).to_string();
+        events.contains("invalid peer certificate").then_some(())
+    });
+    assert_eq!(receiver.count(), 0);
+    // Whom to trust is read again with every attempt.
+    fs::write(&ca, pem(made.cert.der())).expect("written");
+    eventually("all to be relayed", || {
+        (receiver.count() as u64 == COUNT).then_some(())
+    });
+    station.terminate();
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
