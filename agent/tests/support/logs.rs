@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use steward_protocol::{
     Domain, Generation,
-    logs::{Batch, Gap, Kept, Kind, Unpacker},
+    logs::{Batch, Gap, Kept, Kind, Micros, Unpacker},
 };
 
 /// One record as it was stored.
@@ -20,6 +20,7 @@ pub(crate) struct Stored {
     pub(crate) length: u64,
     pub(crate) severity: u8,
     pub(crate) gap: Option<Gap>,
+    pub(crate) received: Micros,
 }
 
 /// Logs of all nodes.
@@ -83,6 +84,7 @@ impl Logs {
             length: 0,
             severity: 5,
             gap: None,
+            received: header.from,
         };
         if header.kind == Kind::Gap {
             self.records.push(Stored {
@@ -100,6 +102,7 @@ impl Logs {
                 length: record.original,
                 severity: record.severity,
                 gap: record.gap(),
+                received: record.received,
                 ..base(record.position)
             });
         }
