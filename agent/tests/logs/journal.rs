@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -271,4 +273,99 @@ async fn a_journal_that_cannot_be_read_is_told_in_words() {
     fs::remove_dir(&dir).expect("it goes");
     let _agent = start(&field, &config);
     told(&station, "No such file or directory").await;
+}
+
+/// Has a journal of its own, in a file system of its own, rotated twice, and copies its three files.
+const ROTATED: &str = r#"
+mount -t tmpfs none /run && mount -t tmpfs none /var/log
+mkdir -p /run/systemd/journal /var/log/journal
+"$1" 2>/dev/null & journald=$!
+await() { for _ in $(seq 300); do eval "$1" && return; sleep 0.1; done; exit 1; }
+await 'journalctl --sync 2>/dev/null'
+kill -USR1 $journald
+await 'ls /var/log/journal/*/system.journal >/dev/null 2>&1'
+for part in 1 2 3; do
+    for number in $(seq 30); do logger -u /run/systemd/journal/dev-log -t app "part $part $number"; done
+    journalctl --sync
+    kill -USR2 $journald
+    await '[ $(ls /var/log/journal/*/system@*.journal 2>/dev/null | wc -l) = $part ]'
+done
+kill $journald
+cp /var/log/journal/*/system@*.journal "$2"
+"#;
+
+/// Returns three files of one journal, in their order, each with the number of its entries.
+fn rotated(field: &Field) -> Option<Vec<(PathBuf, u64)>> {
+    let dir = field.path("rotated");
+    fs::create_dir(&dir).expect("a directory");
+    let journald = Path::new("/lib/systemd/systemd-journald");
+    let unshared = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c"]).args(words);
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !journald.exists() || !unshared(&["mount -t tmpfs none /run"]) {
+        let words = "SKIPPED: this machine gives no journal in a file system of its own\n";
+        std::io::stderr().write_all(words.as_bytes()).ok();
+        return None;
+    }
+    let (journald, place) = (journald.display().to_string(), dir.display().to_string());
+    assert!(unshared(&[ROTATED, "sh", &journald, &place]), "no journal");
+    let mut files: Vec<_> = fs::read_dir(&dir)
+        .expect("readable")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    // The number of the first entry is in the name.
+    files.sort();
+    let count = |file: &PathBuf| {
+        let mut command = Command::new("journalctl");
+        command.args(["--output=export", "--output-fields=PRIORITY", "--file"]);
+        let output = command.arg(file).output().expect("journalctl starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.matches("__CURSOR=").count() as u64
+    };
+    Some(
+        files
+            .into_iter()
+            .map(|file| (file.clone(), count(&file)))
+            .collect(),
+    )
+}
+
+#[tokio::test]
+async fn the_journals_own_numbers_tell_how_many_entries_were_removed_unread() {
+    for is_following in [true, false] {
+        let field = Field::new();
+        let (dir, config) = journal(&field);
+        let Some(parts) = rotated(&field) else {
+            return;
+        };
+        let [(first, before), (_, missing), (last, after)] = &parts[..] else {
+            panic!("{parts:?}");
+        };
+        let one = dir.join("one.journal");
+        fs::copy(first, &one).expect("copied");
+        let (mut agent, station) = pair(&field, &config).await;
+        let before = usize::try_from(*before).expect("few");
+        texts(&station, "system", before).await;
+        if !is_following {
+            agent.signal(Signal::TERM);
+            assert!(agent.wait().success());
+        }
+        fs::remove_file(&one).expect("it goes");
+        fs::rename(last, dir.join("three.journal")).expect("it comes");
+        if !is_following {
+            agent = start(&field, &config);
+        }
+        let all = before + usize::try_from(*after).expect("few");
+        let stored = texts(&station, "system", all).await;
+        assert_eq!(stored.len(), all);
+        let is_last = |text: &String| text.ends_with("part 3 30");
+        assert!(stored[all - 5..].iter().any(is_last), "{stored:?}");
+        let gaps = station.world().logs.gaps("system");
+        let seen: Vec<_> = gaps.iter().map(|gap| (gap.reason, gap.count)).collect();
+        let wanted = (Reason::SourceVanished, Some(*missing));
+        assert_eq!(seen, [wanted], "while it was followed: {is_following}");
+        drop(agent);
+    }
 }
