@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -22,7 +22,7 @@ use steward_protocol::{Domain, Generation, Subject, retry::Backoff};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -139,7 +139,8 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
 /// Everything at work for logs.
 struct Plant {
     dir: PathBuf,
-    has_streams: bool,
+    /// Whether a crash can take something of an input.
+    has_sockets: bool,
     inputs: JoinSet<()>,
     stop: CancellationToken,
     feeds: Vec<Feed>,
@@ -169,8 +170,8 @@ impl Plant {
             source,
         };
         make(&dir).map_err(in_dir)?;
-        let has_streams = logs.inputs.iter().any(|input| input.listen.is_stream());
-        let before = match has_streams {
+        let has_sockets = logs.inputs.iter().any(|input| input.listen.is_socket());
+        let before = match has_sockets {
             true => mark::begin(&dir).map_err(in_dir)?,
             false => Before::Ended,
         };
@@ -193,7 +194,7 @@ impl Plant {
         let mut plant = Self {
             feeds: logs.inputs.iter().map(feed).collect::<Result<_, _>>()?,
             dir,
-            has_streams,
+            has_sockets,
             inputs: JoinSet::new(),
             stop: CancellationToken::new(),
             store,
@@ -216,10 +217,12 @@ impl Plant {
         let mut seen = std::mem::take(&mut self.seen).into_iter();
         for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
             if let Before::CutOff(since) = before
-                && input.listen.is_stream()
+                && input.listen.is_socket()
             {
                 let gap = input::cut_off(&input.name, since);
-                feed.put(gap, None).await?;
+                let is_known =
+                    |domain: &Domain| self.starts.iter().any(|(known, _)| known == domain);
+                feed.put_everywhere(&gap, is_known).await?;
             }
             let work = Work {
                 input: input.clone(),
@@ -234,6 +237,10 @@ impl Plant {
             }
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
+        }
+        if self.has_sockets {
+            let settling = settle(self.dir.clone(), self.feeds.clone(), self.stop.clone());
+            self.inputs.spawn(settling);
         }
         Ok(())
     }
@@ -314,7 +321,14 @@ impl Plant {
         if !is_free(context).await {
             return Err(LogsError::Hangs);
         }
-        if self.has_streams {
+        // What is in memory only, be it a number, is lost now; the mark lets the next start say so.
+        let owes = self.store.standings().borrow().iter().any(|one| one.owes);
+        if owes {
+            tracing::error!(
+                "the disk did not take all that was logged; what is missing is told after the next start"
+            );
+        }
+        if self.has_sockets && !owes {
             mark::end(&self.dir).map_err(|source| LogsError::Dir {
                 dir: self.dir.clone(),
                 source,
@@ -388,10 +402,19 @@ fn input_ended(ended: Result<(), JoinError>) {
 async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
     let mut attempt = 0;
     loop {
+        let began = Instant::now();
         let error = match input::run(work.clone()).await {
             Ok(()) | Err(InputError::Gone(_)) => return,
-            Err(error) => chain(&error),
+            Err(error) => error,
         };
+        if matches!(error, InputError::Receive { .. }) {
+            // What the kernel had kept went with the socket.
+            let gap = input::broken(&work.input.name);
+            if work.feed.put_everywhere(&gap, |_| false).await.is_err() {
+                return;
+            }
+        }
+        let error = chain(&error);
         if work.stop.is_cancelled() {
             return;
         }
@@ -402,12 +425,40 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
         {
             return;
         }
+        if began.elapsed() > RETRY.cap {
+            // It worked for a while.
+            attempt = 0;
+        }
         let wait = RETRY.above(RETRY.base, attempt, dice());
         attempt = attempt.saturating_add(1);
         tokio::select! {
             () = work.stop.cancelled() => return,
             () = sleep(wait) => {}
         }
+    }
+}
+
+/// Notes again and again until when all that was received is durable, so that a crash costs a short gap and not one since
+/// the start.
+async fn settle(dir: PathBuf, feeds: Vec<Feed>, stop: CancellationToken) {
+    let rounds = async {
+        loop {
+            sleep(mark::INTERVAL).await;
+            let at = SystemTime::now();
+            for feed in &feeds {
+                feed.settled().await?;
+            }
+            if let Err(error) = mark::settle(&dir, at) {
+                tracing::debug!(%error, "the time of the mark of logs stays as it is");
+            }
+        }
+        #[expect(unreachable_code, reason = "names the error of the loop")]
+        Ok::<(), Gone>(())
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // A writer that is gone is noticed elsewhere.
+        _ = rounds => {}
     }
 }
 
@@ -465,6 +516,7 @@ pub fn described(logs: &Logs) -> Vec<String> {
             Listen::Udp(_) | Listen::Unixgram(_) => "datagrams",
             Listen::Tcp(_) | Listen::Unix(_) => "streams",
             Listen::Tls(..) => "encrypted streams",
+            Listen::Journal(_) => "the entries",
             Listen::Files(files) => {
                 let count = input::files::count(files);
                 return format!(
@@ -473,8 +525,12 @@ pub fn described(logs: &Logs) -> Vec<String> {
                 );
             }
         };
+        let place = match &input.listen {
+            Listen::Journal(_) => "of",
+            _ => "on",
+        };
         format!(
-            "logs: {kind} on {} go to domain {}",
+            "logs: {kind} {place} {} go to domain {}",
             input.name, input.domain
         )
     };

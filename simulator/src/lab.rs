@@ -9,9 +9,11 @@ mod claims;
 mod dice;
 mod errand;
 mod figures;
+mod forwarding;
 mod judge;
 mod kill;
 mod layout;
+mod logs;
 mod meddle;
 mod net;
 mod proxy;
@@ -78,6 +80,8 @@ struct Common {
 enum Suite {
     /// Kill station, agents and broker with signal 9 at random moments while messages flow
     Kill(kill::KillArgs),
+    /// Kill agent, station and broker with signal 9 while programs log
+    Logs(logs::LogsArgs),
     /// Put every part into a network namespace of its own and spoil the links between them
     Net(net::NetArgs),
     /// Put a proxy between the broker and everybody else that drops, duplicates, reorders, delays, replays, alters and
@@ -89,6 +93,8 @@ enum Suite {
     Scarce(scarce::ScarceArgs),
     /// Everything at once, at random, for as long as asked
     Storm(storm::StormArgs),
+    /// What forwarding logs costs, beside rsyslog and syslog-ng
+    Forwarding(forwarding::ForwardingArgs),
     /// Does nothing until its input ends: keeps a network namespace
     #[command(hide = true)]
     Hold,
@@ -174,11 +180,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 fn suite(ground: &Ground, suite: &Suite) -> Result<Report> {
     match suite {
         Suite::Kill(args) => kill::run(ground, args),
+        Suite::Logs(args) => logs::run(ground, args),
         Suite::Net(args) => net::run(ground, args),
         Suite::Proxy(args) => proxy::run(ground, args),
         Suite::Brokers(args) => brokers::run(ground, args),
         Suite::Scarce(args) => scarce::run(ground, args),
         Suite::Storm(args) => storm::run(ground, args),
+        Suite::Forwarding(args) => forwarding::run(ground, args),
         Suite::Hold | Suite::Witness { .. } => Ok(Report::default()),
     }
 }

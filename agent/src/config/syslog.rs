@@ -30,7 +30,7 @@ mod files;
 mod rule;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -53,6 +53,10 @@ use crate::syslog::spool::{Policy, Settings, Terms, writer::Commit};
 
 /// Most inputs: each has a task and a buffer.
 const MAX_INPUTS: usize = 256;
+
+/// Most domains that logs go to: each has a directory that stays, a batch in memory that is being filled, and its turn with
+/// every commit.
+const MAX_DOMAINS: usize = 128;
 
 /// Smallest spool: a few segments for a few domains.
 const MIN_SPOOL: u64 = 1 << 20;
@@ -119,16 +123,27 @@ pub enum Listen {
     Unix(PathBuf),
     /// Datagrams over one, as `/dev/log`.
     Unixgram(PathBuf),
+    /// The systemd journal: this machine's, or that in a directory.
+    Journal(Option<PathBuf>),
     /// Files that programs write lines to.
     Files(Files),
 }
 
 impl Listen {
-    /// Tells whether it is a stream, of which a crash can take what was in the kernel's buffer.
+    /// Tells whether a crash can take what was sent to it: what the kernel kept for it, and what was in memory only. What can
+    /// be read again loses nothing.
+    pub fn is_socket(&self) -> bool {
+        match self {
+            Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
+            Self::Journal(_) | Self::Files(_) => false,
+        }
+    }
+
+    /// Tells whether it has connections.
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
-            Self::Udp(_) | Self::Unixgram(_) | Self::Files(_) => false,
+            Self::Udp(_) | Self::Unixgram(_) | Self::Journal(_) | Self::Files(_) => false,
         }
     }
 }
@@ -153,6 +168,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<Logs> {
         return None;
     }
     check_names(layers, &inputs);
+    check_domains(layers, &inputs, &rules);
     let longest = inputs.iter().map(|input| input.max_message).max();
     let spool = Settings {
         longest: longest.unwrap_or(spool.longest),
@@ -269,12 +285,9 @@ struct Beside {
 
 /// Reads where an input listens.
 fn listen(name: &str, beside: Beside) -> Result<Listen, String> {
-    const KINDS: &str = "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock, unixgram:///dev/log or file:///var/log/*.log";
-    if name == "journal:" || name.starts_with("journal:") {
-        return Err(
-            "\"journal:\" is not built in yet; let the journal forward to a unixgram:// input"
-                .to_owned(),
-        );
+    const KINDS: &str = "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock, unixgram:///dev/log, file:///var/log/*.log or journal:";
+    if let Some(rest) = name.strip_prefix("journal:") {
+        return journal(name, rest).map(Listen::Journal);
     }
     let Some((scheme, rest)) = name.split_once("://") else {
         return Err(format!("{name:?} is no input; write {KINDS}"));
@@ -308,6 +321,17 @@ fn listen(name: &str, beside: Beside) -> Result<Listen, String> {
     }
 }
 
+/// Reads which journal is meant: this machine's, or that in a directory.
+fn journal(name: &str, rest: &str) -> Result<Option<PathBuf>, String> {
+    match rest.strip_prefix("//") {
+        None if rest.is_empty() => Ok(None),
+        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Some(PathBuf::from(path))),
+        Some(_) | None => Err(format!(
+            "{name:?} is no journal; write journal: for this machine's, or journal:///var/log/journal for one in a directory"
+        )),
+    }
+}
+
 fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
     let problem = || {
         format!(
@@ -329,7 +353,9 @@ fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
 fn exposed(listen: &Listen) -> Option<String> {
     let address = match listen {
         Listen::Udp(address) | Listen::Tcp(address) | Listen::Tls(address, _) => address,
-        Listen::Unix(_) | Listen::Unixgram(_) | Listen::Files(_) => return None,
+        Listen::Unix(_) | Listen::Unixgram(_) | Listen::Journal(_) | Listen::Files(_) => {
+            return None;
+        }
     };
     (!address.ip().is_loopback()).then(|| {
         format!(
@@ -347,6 +373,17 @@ fn check_names(layers: &mut Layers<'_>, inputs: &[Input]) {
             let problem = format!("{:?} is there twice", input.name);
             layers.problem_in_file("syslog", problem);
         }
+    }
+}
+
+fn check_domains(layers: &mut Layers<'_>, inputs: &[Input], rules: &[RuleSpec]) {
+    let of_inputs = inputs.iter().map(|input| &input.domain);
+    let of_rules = rules.iter().filter_map(|rule| rule.domain.as_ref());
+    let count = of_inputs.chain(of_rules).collect::<BTreeSet<_>>().len();
+    if count > MAX_DOMAINS {
+        let problem =
+            format!("names {count} domains, with the rules; at most {MAX_DOMAINS} are taken");
+        layers.problem_in_file("syslog", problem);
     }
 }
 

@@ -109,6 +109,26 @@ impl Feed {
         self.put_parts(parts, done).await
     }
 
+    /// Says in every domain that this input's messages may go to that some of them are missing, nobody knows how many: in its
+    /// own, and where rules send them, as far as such a domain is `known`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spool's thread is gone.
+    pub async fn put_everywhere(
+        &self,
+        gap: &Portion,
+        known: impl Fn(&Domain) -> bool,
+    ) -> Result<(), Gone> {
+        let targets = self.router(|router, _| router.targets(&gap.source));
+        for (index, domain) in targets.iter().enumerate() {
+            if index == 0 || known(domain) {
+                self.way(domain)?.feed.put(gap.clone(), None).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn put_parts(&self, parts: Vec<Part>, done: Option<Done>) -> Result<(), Gone> {
         let mut dones = match done {
             Some(done) => fan_out(done, parts.len()),
@@ -139,6 +159,28 @@ impl Feed {
             if let Err(refused) = taken {
                 add(&inner.tally.refused, refused.messages.len() as u64);
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is durable that was handed over before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spool's thread is gone.
+    pub async fn settled(&self) -> Result<(), Gone> {
+        let ways = self.inner.ways.lock();
+        let ways: Vec<_> = ways
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
+        for way in ways {
+            // What waits for room stands in line, and this behind it.
+            let (done, told) = oneshot::channel();
+            let nothing = Portion::new("".into(), now());
+            way.feed.put(nothing, Some(done)).await?;
+            told.await.map_err(|_| Gone)?;
         }
         Ok(())
     }

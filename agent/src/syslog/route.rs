@@ -99,7 +99,7 @@ impl Rule {
         let severity = pri.map_or(Severity::Notice, |(_, severity)| severity);
         if spec
             .severities
-            .is_some_and(|these| !these.contains(severity))
+            .is_some_and(|these| !these.contains(severity.number()))
         {
             return false;
         }
@@ -223,6 +223,25 @@ impl Router {
     /// Returns how many messages rules have dropped on purpose.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Returns the domains that messages of an input may go to, its own first.
+    pub fn targets(&self, input: &str) -> Vec<Arc<Domain>> {
+        let mut targets = vec![Arc::clone(&self.domain)];
+        for rule in &self.rules.rules {
+            // A source may name a peer of the input.
+            let is_fit = |one: &String| is_source(one, input) || one.starts_with(input);
+            let sources = &rule.spec.sources;
+            let may_fit = sources.is_empty() || sources.iter().any(is_fit);
+            if let Some(domain) = &rule.domain
+                && may_fit
+                && rule.spec.action != Action::Drop
+                && !targets.contains(domain)
+            {
+                targets.push(Arc::clone(domain));
+            }
+        }
+        targets
     }
 
     /// Puts other rules in the place of these. What these have suppressed is told first.
