@@ -75,6 +75,10 @@ const RETRY: Backoff = Backoff {
 /// How long the writer may take to commit at the end, and an earlier one to leave.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// How long delivery waits at the start until inputs remember what the spool has of them: what is delivered is removed, and
+/// cannot be recognised any more. A spool that is full must be delivered first.
+const NOTING: Duration = Duration::from_secs(2);
+
 /// Files that are open besides connections.
 const OTHER_FILES: u64 = 512;
 
@@ -145,6 +149,8 @@ struct Plant {
     starts: Vec<(Domain, Place)>,
     /// What the spool has of each input beyond what that has noted.
     seen: Vec<input::files::Seen>,
+    /// Inputs that have to remember that first.
+    noting: Vec<CancellationToken>,
     logs: Logs,
 }
 
@@ -194,6 +200,7 @@ impl Plant {
             store,
             starts,
             seen,
+            noting: Vec::new(),
             logs: logs.clone(),
         };
         plant.open(context, subject, before).await?;
@@ -223,7 +230,11 @@ impl Plant {
                 stop: self.stop.clone(),
                 dir: self.dir.clone(),
                 seen: seen.next().unwrap_or_default(),
+                noted: CancellationToken::new(),
             };
+            if !work.seen.is_empty() {
+                self.noting.push(work.noted.clone());
+            }
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
         }
@@ -241,6 +252,13 @@ impl Plant {
         // What was read again before this start of the process is read again by it.
         let mut reload = context.reload.clone();
         let starts = std::mem::take(&mut self.starts);
+        let noted = timeout(NOTING, all(std::mem::take(&mut self.noting)));
+        tokio::select! {
+            biased;
+            () = ending(&mut stop) => return Ok(()),
+            // What is not remembered by then may come twice if the agent is killed once more.
+            noted = noted => drop(noted),
+        }
         let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));
         let mut trouble = None;
@@ -357,6 +375,13 @@ async fn is_free(context: &Context) -> bool {
         }
     };
     timeout(LEAVE, free).await.is_ok()
+}
+
+/// Waits for all of these.
+async fn all(tokens: Vec<CancellationToken>) {
+    for token in tokens {
+        token.cancelled().await;
+    }
 }
 
 /// Returns when the agent ends; a sender that is gone means the same.

@@ -96,6 +96,8 @@ pub struct Work {
     pub dir: PathBuf,
     /// What the spool has of it beyond what it remembers.
     pub(crate) seen: files::Seen,
+    /// Told when it remembers that.
+    pub(crate) noted: CancellationToken,
 }
 
 impl Work {

@@ -122,7 +122,7 @@ fn gaps(station: &Station) -> Vec<Reason> {
     gaps.iter().map(|gap| gap.reason).collect()
 }
 
-async fn stop(agent: &mut Agent) {
+fn stop(agent: &mut Agent) {
     agent.signal(Signal::TERM);
     assert!(agent.wait().success());
 }
@@ -140,7 +140,7 @@ async fn what_is_in_a_file_arrives_once_through_rotation_and_starts() {
     log.rotate();
     log.write(500);
     check_all(&station, 2001).await;
-    stop(&mut agent).await;
+    stop(&mut agent);
     log.write(100);
     let mut agent = start(&field, &config(&field));
     check_all(&station, 2101).await;
@@ -163,7 +163,7 @@ async fn what_was_rotated_and_packed_without_the_agent_is_found() {
         log.write(3000);
         let (mut agent, station) = pair(&field, &config(&field)).await;
         check_all(&station, 3000).await;
-        stop(&mut agent).await;
+        stop(&mut agent);
         log.write(3000);
         log.rotate();
         log.write(2000);
@@ -192,7 +192,7 @@ async fn a_copy_that_is_made_before_truncation_is_read_on() {
         log.write(10);
         check_all(&station, 1000 + round * 1010).await;
     }
-    stop(&mut agent).await;
+    stop(&mut agent);
     log.write(1000);
     log.copy_and_truncate();
     log.write(1000);
@@ -253,7 +253,7 @@ async fn what_cannot_be_read_any_more_is_told() {
     log.file = open(&log.path);
     log.write(100);
     texts(&station, "app", 500).await;
-    stop(&mut agent).await;
+    stop(&mut agent);
     log.write(100);
     fs::remove_file(&log.path).expect("it is deleted");
     let _agent = start(&field, &config(&field));
@@ -369,7 +369,7 @@ async fn a_full_spool_holds_files_back_and_loses_nothing_even_when_the_agent_end
             (budget.used > 800 << 10).then_some(())
         })
         .await;
-    stop(&mut agent).await;
+    stop(&mut agent);
     let mut agent = start(&field, &config);
     agent.kill();
     let _agent = start(&field, &config);
@@ -387,7 +387,7 @@ async fn what_the_spool_has_beyond_the_notes_does_not_come_twice() {
     log.write(100);
     let (mut agent, station) = pair(&field, &config(&field)).await;
     check_all(&station, 100).await;
-    stop(&mut agent).await;
+    stop(&mut agent);
     let notes = field.path("ship1").join("logs/files");
     let before = field.path("before");
     let copy = |from: &Path, to: &Path| {
@@ -411,7 +411,7 @@ async fn what_the_spool_has_beyond_the_notes_does_not_come_twice() {
     let mut agent = start(&field, &config(&field));
     log.write(10);
     check_all(&station, 6120).await;
-    stop(&mut agent).await;
+    stop(&mut agent);
     let _agent = start(&field, &config(&field));
     log.write(10);
     check_all(&station, 6130).await;

@@ -187,6 +187,9 @@ impl Shell {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.read().await?;
+            if self.flights.is_empty() && self.follower.as_ref().is_some_and(|one| one.is_idle()) {
+                self.work.noted.cancel();
+            }
             let scan_at = self.scan_at;
             let stop = self.work.stop.clone();
             let hinted = async {
@@ -264,7 +267,11 @@ impl Shell {
                 follower.landed(flight);
             }
         }
-        self.save(names).await
+        self.save(names).await?;
+        if self.follower.as_ref().is_some_and(|one| one.has_all()) {
+            self.work.noted.cancel();
+        }
+        Ok(())
     }
 
     async fn hinted(&mut self) -> Result<(), End> {

@@ -20,7 +20,7 @@ pub(super) const HEAD: usize = 1024;
 pub(super) const TAIL: usize = 64;
 
 /// Files that were read to their end of which a log remembers that; `logrotate` keeps about as many.
-const PAST: usize = 8;
+const PAST: usize = 16;
 
 /// Which file it is, for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,12 +156,19 @@ pub(super) struct Log {
     pub(super) parts: VecDeque<Part>,
     #[serde(default)]
     pub(super) past: VecDeque<Past>,
-    /// When the newest of them was last written to: what is newer and not known has not been read.
+    /// When the newest of them was last written to at the look before the last one: what is newer and not known has not
+    /// been read. A listing that is made while files are renamed may lack one; the next has it.
     #[serde(default)]
     pub(super) seen: i64,
     /// Files beside it that have nothing new.
     #[serde(skip)]
-    pub(super) known: HashSet<Key>,
+    pub(super) known: HashSet<(Key, u64, i64)>,
+    /// Files beside it that may be being made, as they were when they were seen first.
+    #[serde(skip)]
+    pub(super) young: HashSet<(Key, u64, i64)>,
+    /// When the newest part was last written to, at the last look.
+    #[serde(skip)]
+    pub(super) newest: i64,
     /// Whether its name stands for another file than before, and what is between them was not looked for yet.
     #[serde(skip)]
     pub(super) turned: bool,

@@ -457,6 +457,11 @@ impl Follower {
         self.lacking.as_ref().or(failing).cloned()
     }
 
+    /// Tells whether all was met again that the spool had beyond the notes.
+    pub(super) fn has_all(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// Tells whether there is nothing to be read.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 
 use super::{
     book::{HEAD, Packing, Print, TAIL},
+    list,
     settle::{Entry, Question, Sight},
 };
 
@@ -92,39 +93,57 @@ pub(super) fn skip(reader: &mut dyn Read, bytes: u64) -> io::Result<u64> {
     io::copy(&mut reader.take(bytes), &mut io::sink())
 }
 
+/// Opens a file that was listed; nothing, if its name stands for another one by now.
+fn open_listed(entry: &Entry) -> io::Result<Option<File>> {
+    match open(&entry.path) {
+        Ok(file) if list::key(&file.metadata()?) == entry.key => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Answers whether a file is one that is known.
 pub(super) fn probe(entry: &Entry, question: Question) -> Sight {
     let packing = Packing::of(&entry.path.to_string_lossy()).0;
     if packing == Packing::Strange {
         return Sight::Other;
     }
-    let answer = open(&entry.path).and_then(|file| match unpack(file, packing)? {
+    let file = match open_listed(entry) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Sight::Moved,
+        Err(_) => return Sight::Unknown,
+    };
+    let answer = unpack(file, packing).and_then(|body| match body {
         Body::Plain(file) => holds_plain(&file, question),
         Body::Packed(mut reader) => holds_packed(&mut *reader, question),
     });
     match answer {
         Ok(true) => Sight::Same,
         Ok(false) => Sight::Other,
-        Err(error) if packing == Packing::Plain && error.kind() != ErrorKind::NotFound => {
-            Sight::Unknown
-        }
+        Err(_) if packing == Packing::Plain => Sight::Unknown,
         // It is damaged, or not written to its end.
         Err(_) => Sight::Other,
     }
 }
 
-/// Returns what a file begins with; nothing, if it cannot be read.
-pub(super) fn print(entry: &Entry) -> Print {
+/// Returns what a file begins with, as far as it can be read; nothing, if its name stands for another one by now.
+pub(super) fn print(entry: &Entry) -> Option<Print> {
     let packing = Packing::of(&entry.path.to_string_lossy()).0;
+    let file = match open_listed(entry) {
+        Ok(Some(file)) => file,
+        Ok(None) => return None,
+        Err(_) => return Some(Print::default()),
+    };
     let mut buffer = [0; HEAD];
-    let read = open(&entry.path).and_then(|file| match unpack(file, packing)? {
+    let read = unpack(file, packing).and_then(|body| match body {
         Body::Plain(file) => fill_at(&file, 0, &mut buffer),
         Body::Packed(mut reader) => fill(|rest, _| reader.read(rest), &mut buffer),
     });
-    match read {
+    Some(match read {
         Ok(count) if count > 0 => Print::of(&buffer[..count]),
         Ok(_) | Err(_) => Print::default(),
-    }
+    })
 }
 
 fn holds_plain(file: &File, question: Question) -> io::Result<bool> {
@@ -196,12 +215,12 @@ mod tests {
     use std::{fs, io::Write};
 
     use super::*;
-    use crate::syslog::input::files::book::{Key, Mark};
+    use crate::syslog::input::files::book::Mark;
 
     fn entry(path: &Path) -> Entry {
         Entry {
             path: path.to_owned(),
-            key: Key(0, 0),
+            key: list::key(&fs::metadata(path).expect("a file")),
             size: 0,
             modified: 0,
             is_wanted: false,

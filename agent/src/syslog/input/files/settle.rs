@@ -65,6 +65,8 @@ pub(super) enum Sight {
     Other,
     /// It cannot be read now.
     Unknown,
+    /// Its name stands for another file since it was listed.
+    Moved,
 }
 
 /// What is asked.
@@ -75,8 +77,8 @@ pub(super) struct Asked<'a> {
     pub(super) is_held: &'a dyn Fn(Key) -> bool,
     /// Looks into a file.
     pub(super) probe: &'a mut dyn FnMut(&Entry, Question) -> Sight,
-    /// Tells what a file begins with.
-    pub(super) print: &'a mut dyn FnMut(&Entry) -> Print,
+    /// Tells what a file begins with; nothing, if its name stands for another one since it was listed.
+    pub(super) print: &'a mut dyn FnMut(&Entry) -> Option<Print>,
 }
 
 /// What came of it.
@@ -106,6 +108,7 @@ pub(super) fn settle<'a>(book: &mut Book, listing: &'a Listing, asked: Asked<'a>
             .collect(),
         claimed: HashSet::new(),
         families: None,
+        is_curious: false,
         is_complete: listing.unread.is_empty() && !listing.is_cut,
         listing,
         asked,
@@ -130,7 +133,7 @@ pub(super) fn settle<'a>(book: &mut Book, listing: &'a Listing, asked: Asked<'a>
     }
     logs.retain(|name, log| !log.parts.is_empty() || work.by_path.contains_key(&**name));
     let mut parts = logs.values().flat_map(|log| &log.parts);
-    let is_seeking = parts.any(|part| part.sought > 0 && part.lost.is_none());
+    let is_seeking = parts.any(|part| part.sought > 0 && part.lost.is_none()) || work.is_curious;
     book.logs = logs;
     Settled { is_seeking, beyond }
 }
@@ -144,6 +147,8 @@ struct Settling<'a> {
     /// Files by the names they may have had; made when it is needed.
     families: Option<HashMap<PathBuf, Vec<&'a Entry>>>,
     is_complete: bool,
+    /// Whether something will be known at the next look.
+    is_curious: bool,
     asked: Asked<'a>,
 }
 
@@ -175,7 +180,7 @@ impl<'a> Settling<'a> {
                 part.doubtful = false;
                 place(part, entry);
                 if part.read.offset == 0 && part.head.length() < HEAD {
-                    part.head = (self.asked.print)(entry);
+                    part.head = (self.asked.print)(entry).unwrap_or(part.head);
                 }
             }
             Sight::Other => {
@@ -183,7 +188,8 @@ impl<'a> Settling<'a> {
                 part.doubtful = false;
             }
             // It stays what it was, and is not read.
-            Sight::Unknown => {
+            Sight::Unknown | Sight::Moved => {
+                self.is_curious |= sight == Sight::Moved;
                 self.claimed.insert(entry.key);
                 part.doubtful = true;
             }
@@ -192,7 +198,8 @@ impl<'a> Settling<'a> {
 
     /// Looks for what a part was copied or packed into.
     fn search(&mut self, name: &Path, log: &mut Log) {
-        for part in &mut log.parts {
+        for index in 0..log.parts.len() {
+            let part = &mut log.parts[index];
             let is_there = !part.replaced && (part.unlinked || self.by_key.contains_key(&part.key));
             if part.lost.is_some() || is_there {
                 part.sought = 0;
@@ -206,7 +213,6 @@ impl<'a> Settling<'a> {
             if let Some(copy) = self.copy_of(name, part) {
                 self.claimed.insert(copy.key);
                 part.key = copy.key;
-                part.packing = Packing::of(&copy.path.to_string_lossy()).0;
                 part.replaced = false;
                 part.unlinked = false;
                 part.sought = 0;
@@ -214,11 +220,24 @@ impl<'a> Settling<'a> {
             } else if self.is_complete {
                 part.sought = part.sought.saturating_add(1);
                 if part.sought >= SEARCHES {
+                    let part = part.clone();
+                    self.ignore_older(name, log, &part);
+                    let part = &mut log.parts[index];
                     part.lost = Some(match part.replaced {
                         true => Reason::SourceTruncated,
                         false => Reason::SourceVanished,
                     });
                 }
+            }
+        }
+    }
+
+    /// A copy that has less of a part than was read of it has nothing new.
+    fn ignore_older(&mut self, name: &Path, log: &mut Log, part: &Part) {
+        for entry in self.kin_of(name) {
+            let is_older = entry.size < part.read.offset && part.head.length() > 0;
+            if is_older && (self.asked.probe)(entry, beginning(part)) == Sight::Same {
+                know(log, entry);
             }
         }
     }
@@ -265,8 +284,7 @@ impl<'a> Settling<'a> {
             return;
         }
         log.turned |= !log.parts.is_empty() || !log.past.is_empty();
-        let part = self.part(book, entry);
-        log.parts.push_back(part);
+        log.parts.extend(self.part(book, entry));
     }
 
     /// Adds the files that had the name for a while, and were never seen then.
@@ -282,7 +300,7 @@ impl<'a> Settling<'a> {
             is_recent
                 && (log.turned || !entry.is_wanted)
                 && !self.claimed.contains(&entry.key)
-                && !log.known.contains(&entry.key)
+                && !log.known.contains(&state(entry))
                 && kin(name, &entry.path) == Kin::Rotated
                 && !self.is_being_packed(entry)
         });
@@ -290,15 +308,18 @@ impl<'a> Settling<'a> {
         missed.sort_by_key(|entry| entry.modified);
         let is_live = |part: &Part| part.path == name && !part.replaced;
         let at = log.parts.len() - usize::from(log.parts.back().is_some_and(is_live));
-        for (index, entry) in missed.into_iter().enumerate() {
-            self.claimed.insert(entry.key);
-            let mut part = self.part(book, entry);
+        let missed: Vec<Part> = (missed.into_iter())
+            .filter_map(|entry| self.part(book, entry))
+            .collect();
+        for (index, mut part) in missed.into_iter().enumerate() {
+            self.claimed.insert(part.key);
             if part.packing == Packing::Strange {
                 part.lost = Some(Reason::SourceVanished);
             }
             log.parts.insert(at + index, part);
         }
-        log.turned = false;
+        // What has moved since it was listed is found the next time.
+        log.turned = self.is_curious;
     }
 
     /// Tells whether a file has what none of the log's files has or had.
@@ -313,22 +334,52 @@ impl<'a> Settling<'a> {
                 mark,
                 is_whole,
             };
-            if (self.asked.probe)(entry, question) == Sight::Same {
-                if is_whole && log.known.len() < MAX_KNOWN {
-                    log.known.insert(entry.key);
+            match (self.asked.probe)(entry, question) {
+                Sight::Same if is_whole => {
+                    know(log, entry);
+                    return false;
                 }
-                return false;
+                Sight::Same => return false,
+                Sight::Moved => {
+                    self.is_curious = true;
+                    return false;
+                }
+                Sight::Other | Sight::Unknown => {}
             }
         }
-        true
+        !self.is_being_copied(log, entry)
     }
 
-    /// Returns a part that is to be read from its beginning.
-    fn part(&mut self, book: &mut Book, entry: &Entry) -> Part {
+    /// Tells whether a file may be the copy of one that is read, and not be complete.
+    fn is_being_copied(&mut self, log: &mut Log, entry: &Entry) -> bool {
+        let size = entry.size;
+        let mut is_tiny = false;
+        for part in log
+            .parts
+            .iter()
+            .filter(|part| !part.ended && size < part.read.offset)
+        {
+            is_tiny |= size < part.head.length() as u64;
+            if (self.asked.probe)(entry, beginning(part)) == Sight::Same {
+                return true;
+            }
+        }
+        // It has too little to tell: it is not, if it is the same the next time.
+        let is_young = is_tiny && log.young.insert(state(entry));
+        self.is_curious |= is_young;
+        is_young
+    }
+
+    /// Returns a part that is to be read from its beginning; nothing, if it is elsewhere since it was listed.
+    fn part(&mut self, book: &mut Book, entry: &Entry) -> Option<Part> {
+        let Some(head) = (self.asked.print)(entry) else {
+            self.is_curious = true;
+            return None;
+        };
         let mut part = book.part(entry.key, &entry.path);
         place(&mut part, entry);
-        part.head = (self.asked.print)(entry);
-        part
+        part.head = head;
+        Some(part)
     }
 
     /// Tells whether what it is packed from is still there.
@@ -357,14 +408,18 @@ impl<'a> Settling<'a> {
                 beyond += 1;
                 continue;
             }
-            room -= 1;
             self.claimed.insert(entry.key);
-            let mut part = self.part(book, entry);
+            let Some(mut part) = self.part(book, entry) else {
+                continue;
+            };
+            room -= 1;
             if self.asked.first == Some(Start::End) {
                 part.read.offset = entry.size;
                 part.done = part.read;
             }
             let log = Log {
+                seen: part.modified,
+                newest: part.modified,
                 parts: [part].into(),
                 ..Log::default()
             };
@@ -412,9 +467,11 @@ impl<'a> Settling<'a> {
             log.leave(&part);
         }
         if !log.turned {
+            log.seen = log.seen.max(log.newest);
             let modified = log.parts.iter().map(|part| part.modified).max();
-            log.seen = log.seen.max(modified.unwrap_or(i64::MIN));
+            log.newest = log.newest.max(modified.unwrap_or(i64::MIN));
         }
+        log.young.retain(|(key, ..)| self.by_key.contains_key(key));
         // A part with the name has not been left.
         for part in &mut log.parts {
             part.ended &= part.path != name || part.replaced || part.unlinked;
@@ -430,10 +487,33 @@ fn question(part: &Part) -> Question {
     }
 }
 
+fn beginning(part: &Part) -> Question {
+    Question {
+        head: part.head,
+        mark: Mark::default(),
+        is_whole: false,
+    }
+}
+
+/// Returns what tells a file from others, and from itself when it was written to.
+fn state(entry: &Entry) -> (Key, u64, i64) {
+    (entry.key, entry.size, entry.modified)
+}
+
+fn know(log: &mut Log, entry: &Entry) {
+    if log.known.len() >= MAX_KNOWN {
+        log.known.clear();
+    }
+    log.known.insert(state(entry));
+}
+
 fn place(part: &mut Part, entry: &Entry) {
     let is_same_size = entry.size == part.read.offset && entry.size > 0;
     part.touched |= is_same_size && entry.modified != part.modified;
-    part.path.clone_from(&entry.path);
+    if part.path != entry.path {
+        part.path.clone_from(&entry.path);
+        part.packing = Packing::of(&entry.path.to_string_lossy()).0;
+    }
     part.modified = entry.modified;
     part.size = entry.size;
 }

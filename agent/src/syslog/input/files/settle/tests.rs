@@ -56,7 +56,7 @@ impl World {
     }
 
     fn add(&mut self, name: &str, content: &[u8]) {
-        self.time += 10;
+        self.time += 1_000_000_000;
         self.keys += 1;
         self.files.push(Fake {
             path: Self::path(name),
@@ -70,7 +70,7 @@ impl World {
         if !self.files.iter().any(|file| file.path == Self::path(name)) {
             self.add(name, b"");
         }
-        self.time += 10;
+        self.time += 1_000_000_000;
         let at = self.at(name);
         self.files[at].content.extend_from_slice(text.as_bytes());
         self.files[at].modified = self.time;
@@ -105,7 +105,7 @@ impl World {
     }
 
     fn truncate(&mut self, name: &str) {
-        self.time += 10;
+        self.time += 1_000_000_000;
         let at = self.at(name);
         self.files[at].content.clear();
         self.files[at].modified = self.time;
@@ -152,10 +152,10 @@ impl World {
         let mut print = |entry: &Entry| {
             let file = files.iter().find(|file| file.key == entry.key);
             let content = &file.expect("a file").content;
-            match content.is_empty() {
+            Some(match content.is_empty() {
                 true => Print::default(),
                 false => Print::of(&content[..content.len().min(HEAD)]),
-            }
+            })
         };
         let asked = Asked {
             first: std::mem::take(&mut self.is_first).then_some(Start::Beginning),
@@ -680,7 +680,7 @@ fn from_the_end_only_what_is_there_at_the_first_start_is_left_out() {
         first: Some(Start::End),
         is_held: &|_| false,
         probe: &mut |_, _| Sight::Other,
-        print: &mut |_| Print::default(),
+        print: &mut |_| Some(Print::default()),
     };
     settle(&mut world.book, &listing, asked);
     world.is_first = false;
@@ -709,7 +709,7 @@ fn an_input_knows_so_many_files_and_no_more() {
             first: None,
             is_held: &|_| false,
             probe: &mut |_, _| Sight::Same,
-            print: &mut |_| Print::default(),
+            print: &mut |_| Some(Print::default()),
         };
         settle(&mut world.book, listing, asked).beyond
     };
@@ -740,7 +740,7 @@ fn what_cannot_be_listed_is_not_gone() {
             first: None,
             is_held: &|_| false,
             probe: &mut |_, _| Sight::Other,
-            print: &mut |_| Print::default(),
+            print: &mut |_| Some(Print::default()),
         };
         settle(&mut world.book, &listing, asked);
     }
