@@ -10,6 +10,7 @@ mod peers;
 mod plant;
 mod receive;
 mod restart;
+mod results;
 mod table;
 mod usage;
 mod wire;
@@ -24,7 +25,8 @@ use steward_station::signals::Urgency;
 use self::{
     measure::{Bench, Datagrams, Outage, Pace},
     peers::{ABSENT, Peer, Root, is_on_path},
-    table::{Gate, Row, gates, median, number},
+    results::{Results, mega},
+    table::{gates, median, number},
 };
 use super::runner::{Ground, Report, note, say};
 
@@ -71,23 +73,6 @@ enum Part {
     Datagrams,
 }
 
-/// What the rounds gave.
-#[derive(Debug, Default)]
-struct Results {
-    rsyslog: Vec<Pace>,
-    syslog_ng: Vec<Pace>,
-    agent: Vec<Pace>,
-    whole: Vec<Pace>,
-    /// Processor time of the station per message, in the whole path.
-    station: Vec<f64>,
-    outages: Vec<Outage>,
-    rsyslog_drain: Vec<(Pace, Duration)>,
-    /// p50 and p99 of each round, in milliseconds.
-    latency: Vec<(f64, f64)>,
-    datagrams: Vec<Datagrams>,
-    restart: Option<restart::Restart>,
-}
-
 /// Runs the suite.
 pub(crate) fn run(ground: &Ground, args: &ForwardingArgs) -> Result<Report> {
     keep_to_processors()?;
@@ -120,8 +105,7 @@ pub(crate) fn run(ground: &Ground, args: &ForwardingArgs) -> Result<Report> {
         results.restart = Some(restarted.context("restart with a large spool")?);
     }
     tell(&bench, args, &results);
-    let unaccounted = |one: &Datagrams| one.sent.abs_diff(one.stored + one.counted);
-    let unaccounted: u64 = results.datagrams.iter().map(unaccounted).sum();
+    let unaccounted: u64 = results.datagrams.iter().map(Datagrams::unaccounted).sum();
     if unaccounted > 0 {
         bail!("account for {unaccounted} datagrams: they are neither stored nor in a gap");
     }
@@ -220,7 +204,7 @@ fn tell(bench: &Bench<'_>, args: &ForwardingArgs, results: &Results) {
         ));
     }
     details(results);
-    say(&format!("\n{}", gates(&rows(results))));
+    say(&format!("\n{}", gates(&results.rows())));
 }
 
 fn line(who: &str, paces: &[Pace]) -> String {
@@ -238,10 +222,6 @@ fn line(who: &str, paces: &[Pace]) -> String {
         shown(median(of(|pace| mega(pace.memory.resident)))),
         shown(median(of(|pace| mega(pace.memory.peak)))),
     )
-}
-
-fn mega(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
 
 /// Says what stands behind some of the rows.
@@ -266,12 +246,13 @@ fn details(results: &Results) {
     ));
     for one in &results.datagrams {
         say(&format!(
-            "datagrams: {} sent at {}/s, {} stored, {} missing by the gaps, {} unaccounted for",
+            "datagrams: {} sent at {}/s, {} stored, {} missing by the gaps {:?}, {} unaccounted for",
             one.sent,
             number(one.rate),
             one.stored,
             one.counted,
-            one.sent.abs_diff(one.stored + one.counted),
+            one.reasons,
+            one.unaccounted(),
         ));
     }
     if let Some(restart) = &results.restart {
@@ -282,130 +263,4 @@ fn details(results: &Results) {
             restart.first.as_secs_f64() * 1e3,
         ));
     }
-}
-
-fn rows(results: &Results) -> Vec<Row> {
-    let of = |paces: &[Pace], figure: fn(&Pace) -> f64| {
-        let values = paces.iter().map(figure).collect();
-        median(values)
-    };
-    let rate = |paces: &[Pace]| of(paces, |pace| pace.rate);
-    let cost = |paces: &[Pace]| of(paces, |pace| pace.cost);
-    let ratio = |one: Option<f64>, other: Option<f64>| Some(one? / other?);
-    let rsyslog_drain: Vec<Pace> = results.rsyslog_drain.iter().map(|one| one.0).collect();
-    let drained: Vec<Pace> = results.outages.iter().map(|one| one.drained).collect();
-    let row = |what: &str, value, gate, aim: Option<f64>, unit| Row {
-        what: what.to_owned(),
-        value,
-        gate,
-        aim,
-        unit,
-    };
-    let (rsyslog, syslog_ng) = (rate(&results.rsyslog), rate(&results.syslog_ng));
-    let agent = rate(&results.agent);
-    let idle = results.outages.iter().map(|one| mega(one.idle.resident));
-    let peak = of(&drained, |pace| mega(pace.memory.peak));
-    let p50 = median(results.latency.iter().map(|one| one.0).collect());
-    let p99 = median(results.latency.iter().map(|one| one.1).collect());
-    let share = |part: fn(&Datagrams) -> u64| {
-        let values = results.datagrams.iter();
-        let values = values.map(|one| part(one) as f64 * 100.0 / one.sent.max(1) as f64);
-        median(values.collect())
-    };
-    let restart = results.restart.map(|one| one.open.as_secs_f64());
-    let least = Gate::AtLeast;
-    let most = Gate::AtMost;
-    vec![
-        row(
-            "agent path ÷ rsyslog in memory",
-            ratio(agent, rsyslog),
-            least(1.0),
-            Some(1.5),
-            " ×",
-        ),
-        row(
-            "agent path ÷ syslog-ng reliable",
-            ratio(agent, syslog_ng),
-            least(4.0),
-            Some(8.0),
-            " ×",
-        ),
-        row(
-            "whole path ÷ syslog-ng reliable",
-            ratio(rate(&results.whole), syslog_ng),
-            least(2.0),
-            Some(4.0),
-            " ×",
-        ),
-        row(
-            "agent's processor time ÷ rsyslog's",
-            ratio(cost(&results.agent), cost(&results.rsyslog)),
-            most(0.75),
-            Some(0.4),
-            " ×",
-        ),
-        row(
-            "agent at rest, resident",
-            median(idle.collect()),
-            most(10.0),
-            Some(6.0),
-            " MB",
-        ),
-        row(
-            "agent, peak through burst, outage, drain",
-            peak,
-            most(24.0),
-            Some(16.0),
-            " MB",
-        ),
-        row(
-            "drain ÷ rsyslog disk-assisted",
-            ratio(rate(&drained), rate(&rsyslog_drain)),
-            least(3.0),
-            Some(5.0),
-            " ×",
-        ),
-        row(
-            "spool bytes per raw byte",
-            of(&results.agent, |pace| pace.share),
-            most(0.35),
-            Some(0.2),
-            "",
-        ),
-        row(
-            "latency at 1,000/s, p50",
-            p50,
-            most(100.0),
-            Some(60.0),
-            " ms",
-        ),
-        row(
-            "latency at 1,000/s, p99",
-            p99,
-            most(300.0),
-            Some(150.0),
-            " ms",
-        ),
-        row(
-            "datagrams at 100,000/s, lost",
-            share(|one| one.sent.saturating_sub(one.stored)),
-            most(0.05),
-            Some(0.0),
-            " %",
-        ),
-        row(
-            "datagrams neither stored nor counted",
-            share(|one| one.sent.abs_diff(one.stored + one.counted)),
-            most(0.0),
-            None,
-            " %",
-        ),
-        row(
-            "restart with a large spool, ready",
-            restart,
-            most(1.0),
-            None,
-            " s",
-        ),
-    ]
 }

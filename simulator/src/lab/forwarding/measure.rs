@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     io::Write,
     net::{TcpStream, UdpSocket},
     path::Path,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{Advice, fadvise};
 use steward_station::logs::{
     disk::Files,
     name::Line,
@@ -25,7 +26,7 @@ use super::{
     lines::Lines,
     peers::{Peer, Root},
     plant::{DATAGRAMS, NODE, Plant, With},
-    receive::{Counter, Looks, Name, Progress, StandIn, Witness},
+    receive::{Counter, Looks, Progress, StandIn, Witness},
     usage::{self, Memory},
 };
 
@@ -80,14 +81,23 @@ pub(super) struct Outage {
 }
 
 /// What became of datagrams.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Datagrams {
     pub(super) sent: u64,
     pub(super) stored: u64,
     /// What gaps say is missing.
     pub(super) counted: u64,
+    /// The same by reason.
+    pub(super) reasons: BTreeMap<String, u64>,
     /// How many left per second.
     pub(super) rate: f64,
+}
+
+impl Datagrams {
+    /// Returns how many are neither stored nor in a gap, or twice there.
+    pub(super) fn unaccounted(&self) -> u64 {
+        self.sent.abs_diff(self.stored + self.counted)
+    }
 }
 
 impl Bench<'_> {
@@ -129,7 +139,7 @@ impl Bench<'_> {
     /// Sender, agent with its spool, broker, and a receiver that counts and acknowledges.
     pub(super) fn agent(&mut self) -> Result<Pace> {
         let mut plant = Plant::new(self.ground, &mut self.dice, With::Nobody)?;
-        let station = StandIn::begin(plant.nats, &Name::new())?;
+        let station = StandIn::begin(plant.nats)?;
         plant.start_agent()?;
         let pid = plant.agent.pid().context("find the agent")?;
         let pace = self.pace(plant.tcp, &station.progress, pid);
@@ -142,7 +152,7 @@ impl Bench<'_> {
     /// The same with the real station, which stores and fsyncs.
     pub(super) fn whole(&mut self) -> Result<(Pace, f64)> {
         let mut plant = Plant::new(self.ground, &mut self.dice, With::Station)?;
-        let witness = Witness::begin(plant.nats, Looks::AtWords)?;
+        let witness = Witness::begin(plant.nats, Looks::Words)?;
         plant.start_agent()?;
         let pid = plant.agent.pid().context("find the agent")?;
         let station = plant
@@ -161,8 +171,9 @@ impl Bench<'_> {
     /// the way from the first batch that comes to a station again to its word that it has stored all of them.
     pub(super) fn outage(&mut self) -> Result<Outage> {
         let mut plant = Plant::new(self.ground, &mut self.dice, With::Station)?;
-        let witness = Witness::begin(plant.nats, Looks::AtArrivals)?;
+        let witness = Witness::begin(plant.nats, Looks::Arrivals)?;
         let progress = &witness.progress;
+        forget(&self.ground.programs.agent)?;
         plant.start_agent()?;
         let pid = plant.agent.pid().context("find the agent")?;
         thread::sleep(REST);
@@ -193,7 +204,7 @@ impl Bench<'_> {
     /// Returns how long each message took from acceptance to the station's word, at 1,000 a second.
     pub(super) fn latency(&mut self) -> Result<Vec<Duration>> {
         let mut plant = Plant::new(self.ground, &mut self.dice, With::Station)?;
-        let witness = Witness::begin(plant.nats, Looks::AtBatches)?;
+        let witness = Witness::begin(plant.nats, Looks::Times)?;
         plant.start_agent()?;
         let mut stream = probe(plant.tcp, &witness.progress)?;
         let lines = self.stream.split_inclusive(|byte| *byte == b'\n').cycle();
@@ -212,7 +223,7 @@ impl Bench<'_> {
     /// Sends 100,000 datagrams a second, and looks what of them is in the station's files.
     pub(super) fn datagrams(&mut self) -> Result<Datagrams> {
         let mut plant = Plant::new(self.ground, &mut self.dice, With::Station)?;
-        let witness = Witness::begin(plant.nats, Looks::AtWords)?;
+        let witness = Witness::begin(plant.nats, Looks::Words)?;
         plant.start_agent()?;
         drop(probe(plant.tcp, &witness.progress)?);
         let socket = UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
@@ -230,11 +241,12 @@ impl Bench<'_> {
             before = witness.progress.count();
             thread::sleep(QUIET);
         }
-        let (stored, counted) = stored(&plant.stored())?;
+        let (stored, reasons) = stored(&plant.stored())?;
         Ok(Datagrams {
             sent,
             stored,
-            counted,
+            counted: reasons.values().sum(),
+            reasons,
             rate: sent as f64 / took.as_secs_f64(),
         })
     }
@@ -275,6 +287,14 @@ impl Bench<'_> {
     }
 }
 
+/// Lets the kernel read a program anew, as after a boot. How much of one that was copied in large pieces is resident depends
+/// on the copying.
+fn forget(program: &Path) -> Result<()> {
+    let file = File::open(program).with_context(|| format!("open {}", program.display()))?;
+    file.sync_all().context("write a program to the disk")?;
+    fadvise(&file, 0, None, Advice::DontNeed).context("forget a program")
+}
+
 /// Sends one line and waits until it has arrived.
 fn probe(port: u16, progress: &Progress) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connect")?;
@@ -308,8 +328,8 @@ fn micros(time: Duration, messages: u64) -> f64 {
     time.as_secs_f64() * 1e6 / messages as f64
 }
 
-/// Returns how many datagrams are in the station's files, and how many their gaps say are missing.
-fn stored(root: &Path) -> Result<(u64, u64)> {
+/// Returns how many datagrams are in the station's files, and how many their gaps say are missing, by reason.
+fn stored(root: &Path) -> Result<(u64, BTreeMap<String, u64>)> {
     let disk = Files::new(root.to_owned());
     let line = Line {
         node: NODE.parse().context("name the node")?,
@@ -319,14 +339,17 @@ fn stored(root: &Path) -> Result<(u64, u64)> {
     let none = BTreeMap::new();
     let merge = Merge::new(&disk, Query::everything(), &none, &ends);
     let mut merge = merge.context("begin to read what is stored")?;
-    let (mut stored, mut counted) = (0, 0);
+    let (mut stored, mut reasons) = (0, BTreeMap::new());
     while let Some((_, found)) = merge.pull().context("read what is stored")? {
         match found.gap {
-            Some(gap) => counted += gap.count.context("count what is missing")?,
+            Some(gap) => {
+                let count = gap.count.context("count what is missing")?;
+                *reasons.entry(format!("{:?}", gap.reason)).or_default() += count;
+            }
             None => stored += 1,
         }
     }
-    Ok((stored, counted))
+    Ok((stored, reasons))
 }
 
 /// Returns what is sent, as a stream.

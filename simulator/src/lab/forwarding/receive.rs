@@ -161,31 +161,6 @@ fn count_lines(mut stream: TcpStream, progress: &Progress) {
 /// By the subject of the answer, and generation.
 type Stored = BTreeMap<(String, Generation), Heard>;
 
-/// Who the stand-in is to an agent, and what it has; it stays the same over outages, but for its reign.
-#[derive(Debug, Clone)]
-pub(super) struct Name {
-    ledger_id: LedgerId,
-    epoch: u64,
-    stored: Arc<Mutex<Stored>>,
-}
-
-impl Name {
-    pub(super) fn new() -> Self {
-        Self {
-            ledger_id: LedgerId(Uuid::new_v4()),
-            epoch: 1,
-            stored: Arc::default(),
-        }
-    }
-
-    pub(super) fn next_reign(&self) -> Self {
-        Self {
-            epoch: self.epoch + 1,
-            ..self.clone()
-        }
-    }
-}
-
 /// Stands in for a station: welcomes, counts, and says what it has, as a station does after its commit.
 #[derive(Debug)]
 pub(super) struct StandIn {
@@ -197,13 +172,14 @@ pub(super) struct StandIn {
 }
 
 impl StandIn {
-    /// Begins, where an earlier one of the same name stopped.
-    pub(super) fn begin(port: u16, name: &Name) -> Result<Self> {
+    /// Begins, with nothing stored.
+    pub(super) fn begin(port: u16) -> Result<Self> {
         let wire = Wire::connect(port, &["central.>"])?;
         let (progress, bytes) = (Arc::new(Progress::default()), Arc::new(AtomicU64::new(0)));
         let desk = RefCell::new(Desk {
             wire: wire.clone(),
-            name: name.clone(),
+            ledger_id: LedgerId(Uuid::new_v4()),
+            stored: Stored::new(),
             progress: Arc::clone(&progress),
             bytes: Arc::clone(&bytes),
             instances: BTreeMap::new(),
@@ -242,7 +218,8 @@ struct Heard {
 
 struct Desk {
     wire: Wire,
-    name: Name,
+    ledger_id: LedgerId,
+    stored: Stored,
     progress: Arc<Progress>,
     bytes: Arc<AtomicU64>,
     /// The present start of each node.
@@ -277,8 +254,7 @@ impl Desk {
         let Ok((header, _)) = Header::read(payload) else {
             return;
         };
-        let mut stored = self.stored();
-        let heard = stored.entry((answer, header.generation)).or_default();
+        let heard = self.stored.entry((answer, header.generation)).or_default();
         heard.is_news = true;
         heard.again = header.first > heard.next;
         if header.first <= heard.next && header.next() > heard.next {
@@ -291,16 +267,11 @@ impl Desk {
         }
     }
 
-    fn stored(&self) -> MutexGuard<'_, Stored> {
-        let stored = self.name.stored.lock();
-        stored.unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn reign(&self, node: &str) -> Option<Reign> {
         Some(Reign {
             v: version::CURRENT,
-            ledger_id: self.name.ledger_id,
-            epoch: self.name.epoch,
+            ledger_id: self.ledger_id,
+            epoch: 1,
             instance: *self.instances.get(node)?,
             low: 1,
         })
@@ -309,7 +280,7 @@ impl Desk {
     /// Says how far everything is there that has grown.
     fn say(&mut self) {
         let mut said = Vec::new();
-        for ((subject, generation), heard) in &mut *self.stored() {
+        for ((subject, generation), heard) in &mut self.stored {
             if std::mem::take(&mut heard.is_news) {
                 let body = Kept {
                     generation: *generation,
@@ -345,19 +316,19 @@ pub(super) struct Witness {
 /// What a witness looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looks {
-    /// Only at the station's word.
-    AtWords,
-    /// At when batches come as well.
-    AtArrivals,
-    /// At the times in them, too.
-    AtBatches,
+    /// The station's word.
+    Words,
+    /// Also at when batches come.
+    Arrivals,
+    /// Also at the times in them.
+    Times,
 }
 
 impl Witness {
     pub(super) fn begin(port: u16, looks: Looks) -> Result<Self> {
         let subjects: &[&str] = match looks {
-            Looks::AtWords => &["*.event.kept.*"],
-            Looks::AtArrivals | Looks::AtBatches => {
+            Looks::Words => &["*.event.kept.*"],
+            Looks::Arrivals | Looks::Times => {
                 &["*.event.kept.*", "central.event.syslogforwarding.>"]
             }
         };
@@ -408,7 +379,7 @@ impl Watch {
     fn take(&mut self, subject: &str, payload: &[u8]) {
         if subject.starts_with("central.") {
             self.progress.touch();
-            if self.looks == Looks::AtBatches {
+            if self.looks == Looks::Times {
                 self.batch(payload);
             }
             return;

@@ -24,7 +24,7 @@ use super::{
     super::{dice::Dice, runner::Ground},
     measure::size,
     plant::{Plant, STREAMS, With},
-    receive::{Name, StandIn},
+    receive::StandIn,
 };
 
 /// Room that must be left on the disk.
@@ -60,7 +60,7 @@ pub(super) fn run(ground: &Ground, dice: &mut Dice, bytes: u64) -> Result<Restar
     plant.start_agent()?;
     plant.agent.stop();
     fill(&plant.spool(), dice, bytes)?;
-    let station = StandIn::begin(plant.nats, &Name::new())?;
+    let station = StandIn::begin(plant.nats)?;
     let bytes = size(&plant.spool());
     let began = Instant::now();
     plant.start_agent()?;

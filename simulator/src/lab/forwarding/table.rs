@@ -14,7 +14,7 @@ pub(super) enum Gate {
 /// One figure.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
-    pub(super) what: String,
+    pub(super) what: &'static str,
     /// None if it could not be measured.
     pub(super) value: Option<f64>,
     pub(super) gate: Gate,
@@ -56,7 +56,7 @@ pub(super) fn gates(rows: &[Row]) -> String {
             Gate::AtLeast(gate) => ('≥', gate),
             Gate::AtMost(gate) => ('≤', gate),
         };
-        let value = row.value.map_or("—".to_owned(), |value| number(value));
+        let value = row.value.map_or("—".to_owned(), number);
         let aim = row.aim.map_or("—".to_owned(), number);
         let unit = row.unit;
         // Writing to a String cannot fail.
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_gate_is_met_on_its_good_side_only() {
         let row = |value, gate, aim| Row {
-            what: "x".to_owned(),
+            what: "x",
             value,
             gate,
             aim,
