@@ -99,6 +99,7 @@ const RULES: &[Rule] = &[
             "station/src/demo",
             "station/src/cli/demo",
             "simulator/src/lab/child",
+            "simulator/src/lab/logs/store",
         ],
     },
     Rule {
@@ -109,7 +110,11 @@ const RULES: &[Rule] = &[
     Rule {
         why: "the station never knows the agent",
         words: &["steward_agent"],
-        only_in: &["agent/", "simulator/src/sim/"],
+        only_in: &[
+            "agent/",
+            "simulator/src/sim/",
+            "simulator/src/lab/forwarding/",
+        ],
     },
     Rule {
         why: "the agent never knows the station",

@@ -317,7 +317,7 @@ address = "tcp://[::1]:1514"
     };
     assert_eq!(soc.address.to_string(), "tls://siem.example:6514");
     assert_eq!(soc.choice.nodes.len(), 2);
-    assert_eq!(soc.choice.severities.0, 0b0000_1111);
+    assert_eq!(soc.choice.severities.bits(), 0b0000_1111);
     assert_eq!(local.address.to_string(), "tcp://[::1]:1514");
     assert_eq!(local.choice, crate::logs::outlet::Choice::everything());
 }
