@@ -1,5 +1,7 @@
 //! Logs from real programs, through a real agent and a real broker, to a station that stores them.
 
+mod files;
+
 use std::{
     fs,
     io::Write,
@@ -14,6 +16,11 @@ use rustix::process::Signal;
 use steward_protocol::logs::Reason;
 
 use crate::support::{Agent, Field, Station, eventually, logs::Stored};
+
+mod clients;
+mod journal;
+
+mod faults;
 
 /// Returns a port that is free for TCP and UDP.
 fn free_port() -> u16 {

@@ -13,6 +13,7 @@ mod forwarding;
 mod judge;
 mod kill;
 mod layout;
+mod logs;
 mod meddle;
 mod net;
 mod proxy;
@@ -79,6 +80,8 @@ struct Common {
 enum Suite {
     /// Kill station, agents and broker with signal 9 at random moments while messages flow
     Kill(kill::KillArgs),
+    /// Kill agent, station and broker with signal 9 while programs log
+    Logs(logs::LogsArgs),
     /// Put every part into a network namespace of its own and spoil the links between them
     Net(net::NetArgs),
     /// Put a proxy between the broker and everybody else that drops, duplicates, reorders, delays, replays, alters and
@@ -177,6 +180,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 fn suite(ground: &Ground, suite: &Suite) -> Result<Report> {
     match suite {
         Suite::Kill(args) => kill::run(ground, args),
+        Suite::Logs(args) => logs::run(ground, args),
         Suite::Net(args) => net::run(ground, args),
         Suite::Proxy(args) => proxy::run(ground, args),
         Suite::Brokers(args) => brokers::run(ground, args),

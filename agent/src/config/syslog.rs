@@ -4,7 +4,7 @@
 //! ```toml
 //! [[syslog]]                           # an input; as many as there are
 //! domain = "nginx"                     # where its messages go, unless a rule says otherwise
-//! input = "udp://127.0.0.1:5514"       # tcp://, tls://, unix:///path, unixgram:///path
+//! input = "udp://127.0.0.1:5514"       # tcp://, tls://, unix:///path, unixgram:///path, file:///path
 //! max_message = "8KiB"                 # more is cut, and its length kept
 //! connections = 1000                   # tcp, tls, unix
 //! idle_timeout = "24h"                 # tcp, tls, unix
@@ -26,10 +26,11 @@
 //! [syslog_spool.domain.nginx]          # share and policy of one domain
 //! ```
 
+mod files;
 mod rule;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -37,7 +38,10 @@ use std::{
 
 use steward_protocol::{Domain, logs::MAX_BYTES, nearest::nearest};
 
-pub use self::rule::{Action, RuleSpec, rules_of};
+pub use self::{
+    files::{Files, Start},
+    rule::{Action, RuleSpec, rules_of},
+};
 use super::{
     bytes, duration,
     layers::{Found, Layers, Value},
@@ -49,6 +53,10 @@ use crate::syslog::spool::{Policy, Settings, Terms, writer::Commit};
 
 /// Most inputs: each has a task and a buffer.
 const MAX_INPUTS: usize = 256;
+
+/// Most domains that logs go to: each has a directory that stays, a batch in memory that is being filled, and its turn with
+/// every commit.
+const MAX_DOMAINS: usize = 128;
 
 /// Smallest spool: a few segments for a few domains.
 const MIN_SPOOL: u64 = 1 << 20;
@@ -115,14 +123,19 @@ pub enum Listen {
     Unix(PathBuf),
     /// Datagrams over one, as `/dev/log`.
     Unixgram(PathBuf),
+    /// The systemd journal: this machine's, or that in a directory.
+    Journal(Option<PathBuf>),
+    /// Files that programs write lines to.
+    Files(Files),
 }
 
 impl Listen {
-    /// Tells whether a crash can take what was in the kernel's buffer or not durable yet, for what sends to it does not
-    /// send again.
-    pub fn is_volatile(&self) -> bool {
+    /// Tells whether a crash can take what was sent to it: what the kernel kept for it, and what was in memory only. What can
+    /// be read again loses nothing.
+    pub fn is_socket(&self) -> bool {
         match self {
             Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
+            Self::Journal(_) | Self::Files(_) => false,
         }
     }
 
@@ -130,7 +143,7 @@ impl Listen {
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
-            Self::Udp(_) | Self::Unixgram(_) => false,
+            Self::Udp(_) | Self::Unixgram(_) | Self::Journal(_) | Self::Files(_) => false,
         }
     }
 }
@@ -155,6 +168,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<Logs> {
         return None;
     }
     check_names(layers, &inputs);
+    check_domains(layers, &inputs, &rules);
     let longest = inputs.iter().map(|input| input.max_message).max();
     let spool = Settings {
         longest: longest.unwrap_or(spool.longest),
@@ -209,8 +223,11 @@ fn input(mut table: Table<'_, '_>, _index: usize) -> Option<Input> {
     let receive_buffer = table.or("receive_buffer", size, RECEIVE_BUFFER);
     let mode = table.or("mode", mode, 0o666);
     let open = table.or("beyond_loopback", answer, false);
-    let files = tls(&mut table, name.as_deref());
-    let listen = name.as_deref().and_then(|name| match listen(name, files) {
+    let beside = Beside {
+        tls: tls(&mut table, name.as_deref()),
+        files: files::files(&mut table, name.as_deref()),
+    };
+    let listen = name.as_deref().and_then(|name| match listen(name, beside) {
         Ok(listen) => {
             if let Some(problem) = exposed(&listen).filter(|_| !open) {
                 table.problem("input", problem);
@@ -260,15 +277,17 @@ fn tls(table: &mut Table<'_, '_>, name: Option<&str>) -> Option<TlsFiles> {
     })
 }
 
+/// What stands in an input's table for its kind only.
+struct Beside {
+    tls: Option<TlsFiles>,
+    files: Option<Files>,
+}
+
 /// Reads where an input listens.
-fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
-    const KINDS: &str =
-        "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock or unixgram:///dev/log";
-    if name == "journal:" || name.starts_with("journal:") {
-        return Err(
-            "\"journal:\" is not built in yet; let the journal forward to a unixgram:// input"
-                .to_owned(),
-        );
+fn listen(name: &str, beside: Beside) -> Result<Listen, String> {
+    const KINDS: &str = "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock, unixgram:///dev/log, file:///var/log/*.log or journal:";
+    if let Some(rest) = name.strip_prefix("journal:") {
+        return journal(name, rest).map(Listen::Journal);
     }
     let Some((scheme, rest)) = name.split_once("://") else {
         return Err(format!("{name:?} is no input; write {KINDS}"));
@@ -283,15 +302,13 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
         "udp" => Ok(Listen::Udp(address(name, rest)?)),
         "tcp" => Ok(Listen::Tcp(address(name, rest)?)),
         // Without files there is a problem already.
-        "tls" => Ok(match files {
+        "tls" => Ok(match beside.tls {
             Some(files) => Listen::Tls(address(name, rest)?, files),
             None => Listen::Tcp(address(name, rest)?),
         }),
         "unix" => Ok(Listen::Unix(path()?)),
         "unixgram" => Ok(Listen::Unixgram(path()?)),
-        "file" => Err(format!(
-            "{name:?} is not built in yet: files are not followed by this version"
-        )),
+        "file" => files::listen(name, rest, beside.files),
         other => {
             let kinds = ["udp", "tcp", "tls", "unix", "unixgram", "journal", "file"];
             let meant = nearest(other, kinds);
@@ -301,6 +318,17 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
                 "{other:?} is no kind of input; {meant}Write {KINDS}"
             ))
         }
+    }
+}
+
+/// Reads which journal is meant: this machine's, or that in a directory.
+fn journal(name: &str, rest: &str) -> Result<Option<PathBuf>, String> {
+    match rest.strip_prefix("//") {
+        None if rest.is_empty() => Ok(None),
+        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Some(PathBuf::from(path))),
+        Some(_) | None => Err(format!(
+            "{name:?} is no journal; write journal: for this machine's, or journal:///var/log/journal for one in a directory"
+        )),
     }
 }
 
@@ -325,7 +353,9 @@ fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
 fn exposed(listen: &Listen) -> Option<String> {
     let address = match listen {
         Listen::Udp(address) | Listen::Tcp(address) | Listen::Tls(address, _) => address,
-        Listen::Unix(_) | Listen::Unixgram(_) => return None,
+        Listen::Unix(_) | Listen::Unixgram(_) | Listen::Journal(_) | Listen::Files(_) => {
+            return None;
+        }
     };
     (!address.ip().is_loopback()).then(|| {
         format!(
@@ -343,6 +373,17 @@ fn check_names(layers: &mut Layers<'_>, inputs: &[Input]) {
             let problem = format!("{:?} is there twice", input.name);
             layers.problem_in_file("syslog", problem);
         }
+    }
+}
+
+fn check_domains(layers: &mut Layers<'_>, inputs: &[Input], rules: &[RuleSpec]) {
+    let of_inputs = inputs.iter().map(|input| &input.domain);
+    let of_rules = rules.iter().filter_map(|rule| rule.domain.as_ref());
+    let count = of_inputs.chain(of_rules).collect::<BTreeSet<_>>().len();
+    if count > MAX_DOMAINS {
+        let problem =
+            format!("names {count} domains, with the rules; at most {MAX_DOMAINS} are taken");
+        layers.problem_in_file("syslog", problem);
     }
 }
 

@@ -65,6 +65,10 @@ tallies! {
     connections,
     /// Connections that were turned away.
     turned_away,
+    /// Files that are read.
+    files,
+    /// Bytes of files that are not durably read.
+    behind,
 }
 
 impl Tally {
@@ -195,7 +199,7 @@ impl Board {
         let Some(view) = self.view() else { return };
         let inputs = || view.inputs.values();
         let domains = || view.domains.values();
-        let rows: [(&str, u64); 6] = [
+        let rows: [(&str, u64); 9] = [
             ("log_messages", inputs().map(|input| input.messages).sum()),
             (
                 "log_kernel_drops",
@@ -205,6 +209,15 @@ impl Board {
             (
                 "log_turned_away",
                 inputs().map(|input| input.turned_away).sum(),
+            ),
+            ("log_cut", inputs().map(|input| input.cut).sum()),
+            (
+                "log_out_of_step",
+                inputs().map(|input| input.out_of_step).sum(),
+            ),
+            (
+                "log_unfinished",
+                inputs().map(|input| input.unfinished).sum(),
             ),
             ("log_dropped", domains().map(|domain| domain.dropped).sum()),
             ("log_damaged", domains().map(|domain| domain.damaged).sum()),

@@ -105,6 +105,26 @@ impl Feed {
         self.put_parts(parts, done).await
     }
 
+    /// Says in every domain that this input's messages may go to that some of them are missing, nobody knows how many: in its
+    /// own, and where rules send them, as far as such a domain is `known`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spool's thread is gone.
+    pub async fn put_everywhere(
+        &self,
+        gap: &Portion,
+        known: impl Fn(&Domain) -> bool,
+    ) -> Result<(), Gone> {
+        let targets = self.router(|router, _| router.targets(&gap.source));
+        for (index, domain) in targets.iter().enumerate() {
+            if index == 0 || known(domain) {
+                self.way(domain)?.feed.put(gap.clone(), None).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn put_parts(&self, parts: Vec<Part>, done: Option<Done>) -> Result<(), Gone> {
         let mut dones = match done {
             Some(done) => fan_out(done, parts.len()),

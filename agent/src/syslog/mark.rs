@@ -11,9 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use steward_protocol::logs::{Gap, Micros, Reason};
-
-use super::{feed::now, spool::Portion};
+use steward_protocol::logs::Micros;
 
 /// Its name in the directory of logs.
 const NAME: &str = "running";
@@ -69,15 +67,6 @@ pub(super) fn begin(dir: &Path) -> io::Result<Before> {
 pub(super) fn settle(dir: &Path, at: SystemTime) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path(dir))?;
     file.set_modified(at.checked_sub(ON_THE_WAY).unwrap_or(at))
-}
-
-/// Returns the word that what an input had received since then, and what stood in the kernel's buffers, may be lost.
-pub(super) fn cut_off(name: &str, since: Micros) -> Portion {
-    let at = now();
-    let mut portion = Portion::new(name.into(), at);
-    let gap = Gap::new(None, Reason::UncleanStart).between(since.min(at), at);
-    portion.gaps.push(gap);
-    portion
 }
 
 /// Takes the mark away: everything that was read is durable.

@@ -225,6 +225,25 @@ impl Router {
         self.dropped
     }
 
+    /// Returns the domains that messages of an input may go to, its own first.
+    pub fn targets(&self, input: &str) -> Vec<Arc<Domain>> {
+        let mut targets = vec![Arc::clone(&self.domain)];
+        for rule in &self.rules.rules {
+            // A source may name a peer of the input.
+            let is_fit = |one: &String| is_source(one, input) || one.starts_with(input);
+            let sources = &rule.spec.sources;
+            let may_fit = sources.is_empty() || sources.iter().any(is_fit);
+            if let Some(domain) = &rule.domain
+                && may_fit
+                && rule.spec.action != Action::Drop
+                && !targets.contains(domain)
+            {
+                targets.push(Arc::clone(domain));
+            }
+        }
+        targets
+    }
+
     /// Puts other rules in the place of these. What these have suppressed is told first.
     pub fn replace(&mut self, rules: Arc<Rules>, now: Micros) -> Vec<(Arc<Domain>, Gap)> {
         let told = self.tell(now, Tell::All);

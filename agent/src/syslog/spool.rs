@@ -163,6 +163,8 @@ pub struct Standing {
     pub damaged: u64,
     /// Why the last write failed, if it did: nothing is taken until one succeeds.
     pub stuck: Option<String>,
+    /// Whether something that was taken, or the number of what was dropped, is in memory only.
+    pub owes: bool,
 }
 
 /// Why a spool cannot be used.
@@ -324,6 +326,16 @@ impl<D: Disk> Spool<D> {
         }
     }
 
+    /// Makes durable what was taken, and writes down what was dropped, although there be no room: there is no later.
+    pub fn close(&mut self) {
+        for lane in self.lanes.values_mut() {
+            let means = &mut means(&mut self.packer, &mut self.draw);
+            lane.flush_lost(means);
+            lane.seal(means);
+            lane.stuck = lane.write(&mut self.disk).err();
+        }
+    }
+
     /// Gives memory back that a burst has taken.
     pub fn shrink(&mut self) {
         for lane in self.lanes.values_mut() {
@@ -346,6 +358,11 @@ impl<D: Disk> Spool<D> {
     /// Returns where the delivery of a domain begins, if there is anything.
     pub fn start(&self, domain: &Domain) -> Option<Place> {
         self.lanes.get(domain)?.start()
+    }
+
+    /// Returns where the newest segments of a domain begin, so many of them at most.
+    pub fn newest(&self, domain: &Domain, segments: usize) -> Option<Place> {
+        self.lanes.get(domain)?.newest(segments)
     }
 
     /// Returns what is at a place. What is damaged or not there any more is a gap.
@@ -390,6 +407,7 @@ impl<D: Disk> Spool<D> {
             dropped: lane.lost.total(),
             damaged: lane.reader.damaged,
             stuck: lane.stuck.as_ref().map(ToString::to_string),
+            owes: !lane.is_durable() || !lane.lost.is_empty(),
         };
         self.lanes.iter().map(standing).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use steward_protocol::{
     Domain, Generation,
-    logs::{Batch, Gap, Kept, Kind, Unpacker},
+    logs::{Batch, Gap, Kept, Kind, Micros, Unpacker},
 };
 
 /// One record as it was stored.
@@ -15,9 +15,12 @@ pub(crate) struct Stored {
     pub(crate) position: u64,
     pub(crate) source: String,
     pub(crate) text: String,
+    /// The same, byte for byte.
+    pub(crate) raw: Vec<u8>,
     pub(crate) length: u64,
     pub(crate) severity: u8,
     pub(crate) gap: Option<Gap>,
+    pub(crate) received: Micros,
 }
 
 /// Logs of all nodes.
@@ -77,9 +80,11 @@ impl Logs {
             position,
             source: String::new(),
             text: String::new(),
+            raw: Vec::new(),
             length: 0,
             severity: 5,
             gap: None,
+            received: header.from,
         };
         if header.kind == Kind::Gap {
             self.records.push(Stored {
@@ -93,9 +98,11 @@ impl Logs {
             self.records.push(Stored {
                 source: record.source.to_owned(),
                 text: String::from_utf8_lossy(record.bytes).into_owned(),
+                raw: record.bytes.to_vec(),
                 length: record.original,
                 severity: record.severity,
                 gap: record.gap(),
+                received: record.received,
                 ..base(record.position)
             });
         }

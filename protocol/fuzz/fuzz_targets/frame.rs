@@ -6,13 +6,14 @@
 use libfuzzer_sys::fuzz_target;
 use steward_protocol::{
     Ack, Cancel, Confirm, Envelope, FaultEvent, Frame, Hello, Origin, Reign, Welcome,
+    logs::Kept,
 };
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, bytes)) = input.split_first() else {
         return;
     };
-    match kind % 7 {
+    match kind % 8 {
         0 => {
             if let Ok(envelope) = Envelope::decode(bytes)
                 && let Ok(encoded) = envelope.encode()
@@ -25,6 +26,7 @@ fuzz_target!(|input: &[u8]| {
         3 => again::<Origin, FaultEvent>(bytes),
         4 => again::<Reign, Welcome>(bytes),
         5 => again::<Reign, Confirm>(bytes),
+        6 => again::<Reign, Kept>(bytes),
         _ => again::<Reign, Cancel>(bytes),
     }
 });

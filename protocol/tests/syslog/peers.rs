@@ -2,7 +2,7 @@
 //!
 //! Both run on loopback with everything they write in a temporary directory. They are taken from where `.ci/peers`
 //! unpacks them (`target/peers`, or what `STEWARD_PEERS` names), else from the system. Where one is missing, this says
-//! so and compares nothing.
+//! so and compares nothing; it fails where `STEWARD_PEERS` promises both.
 
 use std::{
     collections::BTreeMap,
@@ -297,6 +297,11 @@ fn where_rsyslog_and_syslog_ng_agree_so_do_we() {
     let (Some(rsyslog), Some(syslog_ng)) =
         (rsyslog(&root, dir.path()), syslog_ng(&root, dir.path()))
     else {
+        assert!(
+            std::env::var_os("STEWARD_PEERS").is_none(),
+            "rsyslog or syslog-ng is missing in {}",
+            root.display()
+        );
         let words = "SKIPPED: rsyslog or syslog-ng is missing; `.ci/peers` unpacks them\n";
         std::io::stderr().write_all(words.as_bytes()).unwrap();
         return;

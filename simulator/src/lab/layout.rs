@@ -133,7 +133,7 @@ impl Layout {
         self.dir.join("truth")
     }
 
-    fn config(&self, who: Who) -> PathBuf {
+    pub(crate) fn config(&self, who: Who) -> PathBuf {
         self.dir.join(format!("{}.toml", self.name(who)))
     }
 
@@ -200,6 +200,7 @@ impl Layout {
     }
 }
 
+/// Returns a port on which nobody listens.
 pub(crate) fn free_port(dice: &mut Dice) -> Result<u16> {
     for _ in 0..TRIES {
         let port = PORTS.start + dice.below(PORTS.len());

@@ -145,28 +145,37 @@ pub(crate) struct Made {
 
 /// Runs the worlds of a suite.
 pub(crate) fn run(ground: &Ground, worlds: &Worlds<'_>) -> Result<Report> {
+    side_by_side(ground, (worlds.suite, worlds.count), &|number| {
+        one(ground, worlds, number)
+    })
+}
+
+/// Runs `count` worlds of a suite, each by its number.
+pub(crate) fn side_by_side(
+    ground: &Ground,
+    (suite, count): (&'static str, usize),
+    one: &(dyn Fn(usize) -> Report + Sync),
+) -> Result<Report> {
     let begin = Instant::now();
     let next = AtomicUsize::new(0);
     let whole = Mutex::new(Report {
-        suite: worlds.suite,
+        suite,
         ..Report::default()
     });
     thread::scope(|scope| {
-        for _ in 0..ground.jobs.min(worlds.count) {
+        for _ in 0..ground.jobs.min(count) {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= worlds.count || ground.stop.urgency() != Urgency::GoOn {
+                    if number >= count || ground.stop.urgency() != Urgency::GoOn {
                         return;
                     }
-                    let part = one(ground, worlds, number);
+                    let part = one(number);
                     let mut whole = whole.lock().unwrap_or_else(PoisonError::into_inner);
                     add(&mut whole, part);
                     note(&format!(
-                        "{}: world {} of {} done, {} violations so far, {:.0} s",
-                        worlds.suite,
+                        "{suite}: world {} of {count} done, {} violations so far, {:.0} s",
                         number + 1,
-                        worlds.count,
                         whole.violations,
                         begin.elapsed().as_secs_f64()
                     ));

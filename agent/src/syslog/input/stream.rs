@@ -27,6 +27,7 @@ use super::{
     place::{self, Kind, Place},
     source,
     tls::{self, Secure},
+    turned_away,
 };
 use crate::{
     config::syslog::TlsFiles,
@@ -143,6 +144,7 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
     });
     let work = &shared.work;
     let mut connections: JoinSet<Result<(), Gone>> = JoinSet::new();
+    let mut refusals = 0;
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -152,6 +154,7 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
             Some(ended) = connections.join_next() => shared.ended(ended)?,
             taken = listener.accept() => match taken {
                 Ok(_) if connections.len() >= work.input.connections => {
+                    refusals += 1;
                     if work.feed.tally().turned_away.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::warn!(input = %work.input.name, "there are as many connections as allowed; more are turned away");
                     }
@@ -167,6 +170,7 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
             },
             _ = looks.tick() => {
                 shared.desks.look();
+                shared.tell_refusals(&mut refusals).await?;
                 work.feed.tell(Tell::Due)?;
             }
         }
@@ -179,6 +183,7 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
         connections.spawn(converse(Arc::clone(&shared), taken));
     }
     drop(listener);
+    shared.tell_refusals(&mut refusals).await?;
     while let Some(ended) = connections.join_next().await {
         shared.ended(ended)?;
     }
@@ -193,6 +198,19 @@ struct Shared {
 }
 
 impl Shared {
+    /// Says that connections were turned away: their senders may have written to them before they noticed.
+    async fn tell_refusals(&self, refusals: &mut u64) -> Result<(), Gone> {
+        match std::mem::take(refusals) {
+            0 => Ok(()),
+            count => {
+                self.work
+                    .feed
+                    .offer(turned_away(&self.work.input.name, count))
+                    .await
+            }
+        }
+    }
+
     fn ended(&self, ended: Result<Result<(), Gone>, tokio::task::JoinError>) -> Result<(), Gone> {
         self.work
             .feed

@@ -227,6 +227,25 @@ impl<F> Lane<F> {
         })
     }
 
+    /// Returns where the newest segments begin, so many of them at most.
+    pub(super) fn newest(&self, segments: usize) -> Option<Place> {
+        let of = |numbering: &Numbering| {
+            let generation = numbering.generation;
+            let place = move |segment: &Segment| Place {
+                generation,
+                position: segment.name.first,
+            };
+            numbering
+                .segments
+                .iter()
+                .rev()
+                .map(place)
+                .collect::<Vec<_>>()
+        };
+        let newest = self.numberings.iter().rev().flat_map(of);
+        newest.take(segments).last()
+    }
+
     /// Returns the place behind the newest durable record, if there is one of this start.
     pub(super) fn durable(&self) -> Option<Place> {
         self.live.as_ref().map(|live| Place {

@@ -341,8 +341,7 @@ impl<D: Disk> Desk<D> {
                 Err(RecvTimeoutError::Disconnected) => Next::End,
             };
             if next == Next::End {
-                self.give_up();
-                self.make_durable();
+                self.end();
                 return;
             }
             if self.is_due() {
@@ -426,9 +425,20 @@ impl<D: Disk> Desk<D> {
         Ok(found)
     }
 
-    /// Counts what has found no room until the end.
+    /// Makes durable what there is, and the number of what there was no room for until the end.
+    fn end(&mut self) {
+        self.give_up();
+        self.note_missed();
+        self.spool.close();
+        self.answer();
+        self.tell(self.spool.standings());
+    }
+
+    /// Counts what has found no room until the end. What somebody waits for can be read again.
     fn give_up(&mut self) {
-        for waiting in std::mem::take(&mut self.backlog).into_values().flatten() {
+        let backlog = std::mem::take(&mut self.backlog);
+        let of_sockets = |waiting: &Waiting| waiting.done.is_none();
+        for waiting in backlog.into_values().flatten().filter(of_sockets) {
             let (lost, at) = (waiting.portion.losses(), waiting.portion.received);
             self.spool.missed(&waiting.domain, lost, at);
         }
@@ -473,14 +483,18 @@ impl<D: Disk> Desk<D> {
         });
     }
 
-    fn make_durable(&mut self) {
+    /// Takes over the numbers of what was lost on its way here.
+    fn note_missed(&mut self) {
         let now = Timestamp::now().into();
         self.gates.retain(|(domain, gate)| {
             let missed = gate.missed.swap(0, Ordering::Relaxed);
             self.spool.missed(domain, missed, now);
             Arc::strong_count(gate) > 1
         });
-        self.spool.commit();
+    }
+
+    /// Tells those whose portions are durable.
+    fn answer(&mut self) {
         let (durable, waiting) = std::mem::take(&mut self.done)
             .into_iter()
             .partition::<Vec<_>, _>(|(domain, _)| self.spool.is_durable(domain));
@@ -488,6 +502,12 @@ impl<D: Disk> Desk<D> {
         for (_, done) in durable {
             done.send(()).ok();
         }
+    }
+
+    fn make_durable(&mut self) {
+        self.note_missed();
+        self.spool.commit();
+        self.answer();
         let standings = self.spool.standings();
         let is_stuck = standings.iter().any(|standing| standing.stuck.is_some());
         self.stuck_until = is_stuck.then(|| Instant::now() + STUCK);

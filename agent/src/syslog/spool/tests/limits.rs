@@ -142,6 +142,29 @@ fn drop_newest_tells_exactly_how_many_when_there_is_room_again() {
 }
 
 #[test]
+fn what_was_dropped_is_told_by_a_spool_that_is_closed_while_it_is_full() {
+    let disk = Power::default();
+    let mut spool = open(&disk, &settings(SHARE, Policy::DropNewest), 0);
+    fill(&mut spool, 10_000);
+    assert!(spool.standings()[0].owes, "it tells ever more rarely");
+    spool.close();
+    assert!(!spool.standings()[0].owes);
+    let mut spool = open(&disk, &settings(SHARE, Policy::DropNewest), 1);
+    let stored = all(&mut spool);
+    assert_eq!(stored.lines.len() as u64 + stored.missing(), 10_000);
+}
+
+#[test]
+fn a_spool_that_is_closed_while_its_disk_is_full_owes_what_it_took() {
+    let disk = Power::default();
+    let mut spool = open(&disk, &settings(SHARE, Policy::Block), 0);
+    disk.0.borrow_mut().capacity = Some(0);
+    assert_eq!(spool.append(&domain("nginx"), &portion(0..20)), Taken::Yes);
+    spool.close();
+    assert!(spool.standings()[0].owes);
+}
+
+#[test]
 fn drop_by_severity_drops_the_less_grave_first() {
     let disk = Power::default();
     let mut spool = open(&disk, &settings(SHARE, Policy::DropBySeverity), 0);
