@@ -42,7 +42,7 @@ const NEVER: u64 = u64::MAX;
 
 impl Receiver {
     fn new() -> Self {
-        Self::with(|stream, heard, until| hear(stream, heard, until))
+        Self::with(hear)
     }
 
     fn with(
