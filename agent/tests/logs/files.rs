@@ -480,7 +480,12 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
     let field = Field::new();
     let station = field.station().await;
     let ending = Arc::new(AtomicBool::new(false));
-    let log = Log::new(&field);
+    let mut log = Log::new(&field);
+    log.write(100);
+    // What was rotated before the first start is not its business.
+    let mut agent = start(&field, &config(&field));
+    check_all(&station, 100).await;
+    agent.kill();
     let told = Arc::clone(&ending);
     let writing = thread::spawn(move || keep_writing(log, &told, rotate));
     for round in 0..KILLS {

@@ -135,6 +135,7 @@ pub(super) async fn run(work: Work, files: Files) -> Result<(), InputError> {
         saved: HashMap::new(),
         scan_at: Instant::now(),
         is_noted: false,
+        unnoted: None,
         scanned_at: Instant::now(),
         scan_took: Duration::ZERO,
     };
@@ -175,6 +176,8 @@ struct Shell {
     saved: HashMap<PathBuf, u64>,
     scan_at: Instant,
     is_noted: bool,
+    /// How many portions are to be noted until all is that the spool had beyond the notes.
+    unnoted: Option<usize>,
     /// When everything was listed last, and how long that took.
     scanned_at: Instant,
     scan_took: Duration,
@@ -249,6 +252,9 @@ impl Shell {
             flight: turn.flight,
             told,
         });
+        if self.unnoted.is_none() && self.follower.as_ref().is_some_and(|one| one.has_all()) {
+            self.unnoted = Some(self.flights.len());
+        }
         Ok(())
     }
 
@@ -268,8 +274,11 @@ impl Shell {
             }
         }
         self.save(names).await?;
-        if self.follower.as_ref().is_some_and(|one| one.has_all()) {
-            self.work.noted.cancel();
+        if let Some(left) = &mut self.unnoted {
+            *left = left.saturating_sub(landed.len());
+            if *left == 0 {
+                self.work.noted.cancel();
+            }
         }
         Ok(())
     }

@@ -22,6 +22,13 @@ pub(super) const TAIL: usize = 64;
 /// Files that were read to their end of which a log remembers that; `logrotate` keeps about as many.
 const PAST: usize = 16;
 
+/// Most of them, however quickly files are rotated.
+const MAX_PAST: usize = 256;
+
+/// How much older than the newest that was seen a file may be that was not: a listing takes a while, and clocks of file
+/// systems are coarse. In nanoseconds.
+pub(super) const SLACK: i64 = 100_000_000;
+
 /// Which file it is, for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Key(pub(super) u64, pub(super) u64);
@@ -147,6 +154,9 @@ pub(super) struct Part {
 pub(super) struct Past {
     pub(super) head: Print,
     pub(super) end: Mark,
+    /// When it was last written to.
+    #[serde(default)]
+    pub(super) modified: i64,
 }
 
 /// A name that a program writes to, and the files behind it.
@@ -175,17 +185,21 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Remembers that a file was read to its end.
+    /// Remembers that a file was read to its end: some of them, and all that may be taken for new.
     pub(super) fn leave(&mut self, part: &Part) {
         if part.head.length() == 0 {
             return;
         }
-        if self.past.len() == PAST {
+        let is_old = |past: &Past| past.modified < self.seen.saturating_sub(SLACK);
+        while self.past.len() >= MAX_PAST
+            || (self.past.len() >= PAST && self.past.front().is_some_and(is_old))
+        {
             self.past.pop_front();
         }
         self.past.push_back(Past {
             head: part.head,
             end: part.done,
+            modified: part.modified,
         });
     }
 }

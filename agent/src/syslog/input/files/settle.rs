@@ -9,7 +9,7 @@ use std::{
 use steward_protocol::logs::Reason;
 
 use super::{
-    book::{Book, HEAD, Key, Log, Mark, Packing, Part, Print},
+    book::{Book, HEAD, Key, Log, Mark, Packing, Part, Print, SLACK},
     kin::{Kin, kin, origins},
 };
 use crate::config::syslog::Start;
@@ -89,10 +89,6 @@ pub(super) struct Settled {
     /// Files that are not read for there are too many.
     pub(super) beyond: usize,
 }
-
-/// How much older than the newest that was seen a file may be that was not: a listing takes a while, and clocks of file
-/// systems are coarse.
-const SLACK: i64 = 100_000_000;
 
 /// Files beside a log of which is remembered that they have nothing new.
 const MAX_KNOWN: usize = 64;
@@ -429,15 +425,26 @@ impl<'a> Settling<'a> {
     }
 
     /// Tells whether a file is the copy of one that is read: if that one is truncated, reading goes on in the copy.
-    fn is_copy(&mut self, logs: &BTreeMap<PathBuf, Log>, entry: &Entry) -> bool {
-        let origins = origins(&entry.path);
-        let parts = origins
-            .iter()
-            .filter(|name| kin(name, &entry.path) != Kin::None)
-            .filter_map(|name| logs.get(name))
-            .flat_map(|log| &log.parts);
-        for part in parts {
-            if part.head.length() > 0 && (self.asked.probe)(entry, question(part)) == Sight::Same {
+    fn is_copy(&mut self, logs: &mut BTreeMap<PathBuf, Log>, entry: &Entry) -> bool {
+        for name in origins(&entry.path) {
+            let Some(log) = logs.get_mut(&name) else {
+                continue;
+            };
+            if kin(&name, &entry.path) == Kin::None {
+                continue;
+            }
+            let mut parts = log.parts.iter().filter(|part| part.head.length() > 0);
+            let is_it = |part: &Part| {
+                let is_older = entry.size < part.read.offset;
+                let asked = if is_older {
+                    beginning(part)
+                } else {
+                    question(part)
+                };
+                (self.asked.probe)(entry, asked) == Sight::Same
+            };
+            if log.known.contains(&state(entry)) || parts.any(is_it) {
+                know(log, entry);
                 return true;
             }
         }
