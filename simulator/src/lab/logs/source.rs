@@ -62,7 +62,12 @@ impl Places {
         for (domain, input) in inputs {
             text += &format!("[[syslog]]\ndomain = \"{domain}\"\ninput = \"{input}\"\n");
         }
-        text + "[[syslog_rule]]\napp = \"sorted\"\ndomain = \"sorted\"\n"
+        text += "[[syslog_rule]]\napp = \"sorted\"\ndomain = \"sorted\"\n";
+        // Small where senders can wait, so that segments are full and released all the time.
+        for domain in ["tcp", "stream", "sorted"] {
+            text += &format!("[syslog_spool.domain.{domain}]\nshare = \"1MiB\"\n");
+        }
+        text
     }
 
     /// Returns every program there is.

@@ -10,10 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{
-    check::{Kill, Life},
-    source,
-};
+use super::source;
 
 /// Lines read to find the last of a program.
 const LAST: &str = "600";
@@ -30,10 +27,20 @@ pub(super) struct Desk {
 pub(super) enum Stored {
     /// A message that was written, by its program and number.
     Message(String, u64),
-    /// Something is missing here; the reason.
-    Gap(String),
+    /// Something is missing here; the reason, and how much if that is known.
+    Gap(String, Option<u64>),
     /// A message that nobody has written.
     Strange(String),
+}
+
+impl Stored {
+    /// Returns how many messages there was no room for, if it says that.
+    pub(super) fn count_of_refused(&self) -> Option<u64> {
+        match self {
+            Self::Gap(reason, count) if reason == "spool_full" || reason == "kernel_drop" => *count,
+            Self::Gap(..) | Self::Message(..) | Self::Strange(_) => None,
+        }
+    }
 }
 
 impl Desk {
@@ -54,7 +61,7 @@ impl Desk {
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         let number = |line: &str| match stored(line)? {
             Stored::Message(of, number) if of == name => Some(number),
-            Stored::Message(..) | Stored::Gap(_) | Stored::Strange(_) => None,
+            Stored::Message(..) | Stored::Gap(..) | Stored::Strange(_) => None,
         };
         lines.lines().filter_map(number).max()
     }
@@ -73,13 +80,10 @@ impl Desk {
         lines.lines().map(line).collect()
     }
 
-    /// Compares what `--gaps` and `verify` say with what happened.
-    pub(super) fn consents(&self, kills: &[Kill]) -> Result<Vec<String>> {
-        let is_cut_off = kills
-            .iter()
-            .any(|kill| matches!(kill.life, Life::Killed(_)));
+    /// Compares what `--gaps` and `verify` say with whether there are gaps.
+    pub(super) fn consents(&self, has_gaps: bool) -> Result<Vec<String>> {
         let mut violations = Vec::new();
-        for (arguments, expected) in [(&["--gaps"][..], i32::from(is_cut_off)), (&["verify"], 0)] {
+        for (arguments, expected) in [(&["--gaps"][..], i32::from(has_gaps)), (&["verify"], 0)] {
             let output = self.ask(arguments)?;
             if output.status.code() != Some(expected) {
                 violations.push(format!(
@@ -99,7 +103,8 @@ impl Desk {
 fn stored(line: &str) -> Option<Stored> {
     let line: Value = serde_json::from_str(line).ok()?;
     if let Some(gap) = line.get("gap") {
-        return Some(Stored::Gap(gap.get("reason")?.as_str()?.to_owned()));
+        let count = gap.get("count").and_then(Value::as_u64);
+        return Some(Stored::Gap(gap.get("reason")?.as_str()?.to_owned(), count));
     }
     let text = line.get("message")?.as_str()?;
     let name = text.split(' ').next()?;
@@ -122,7 +127,7 @@ mod tests {
         let message = line(&format!("\"message\": \"{text}\""));
         assert_eq!(message, Some(Stored::Message("lines".to_owned(), 5)));
         let gap = line("\"gap\": {\"count\": null, \"reason\": \"unclean_start\"}");
-        assert_eq!(gap, Some(Stored::Gap("unclean_start".to_owned())));
+        assert_eq!(gap, Some(Stored::Gap("unclean_start".to_owned(), None)));
         assert!(matches!(
             line("\"message\": \"lines 0\""),
             Some(Stored::Strange(_))
