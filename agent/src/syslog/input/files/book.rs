@@ -4,7 +4,7 @@
 //! first. It reads no files and decides nothing.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
@@ -171,8 +171,8 @@ pub(super) struct Log {
     #[serde(default)]
     pub(super) seen: i64,
     /// Files beside it that have nothing new.
-    #[serde(skip)]
-    pub(super) known: HashSet<(Key, u64, i64)>,
+    #[serde(default)]
+    pub(super) known: BTreeSet<(Key, u64, i64)>,
     /// Files beside it that may be being made, as they were when they were seen first.
     #[serde(skip)]
     pub(super) young: HashSet<(Key, u64, i64)>,

@@ -438,6 +438,9 @@ impl Follower {
         if part.packing != Packing::Plain && error.kind() != io::ErrorKind::NotFound {
             tracing::warn!(file = %part.path.display(), %error, "a packed log file cannot be read");
             part.lost = Some(Reason::SourceVanished);
+            // It is told once.
+            let told = (part.key, part.size, part.modified);
+            log.known.insert(told);
             self.queue(name.to_owned());
             return;
         }

@@ -219,7 +219,10 @@ impl<'a> Settling<'a> {
                     let part = part.clone();
                     self.ignore_older(name, log, &part);
                     let part = &mut log.parts[index];
-                    part.lost = Some(match part.replaced {
+                    // Its number may have been given to a file of another name.
+                    let own = self.by_path.get(name);
+                    let is_own = own.is_some_and(|entry| entry.key == part.key);
+                    part.lost = Some(match part.replaced && is_own {
                         true => Reason::SourceTruncated,
                         false => Reason::SourceVanished,
                     });
@@ -311,6 +314,8 @@ impl<'a> Settling<'a> {
             self.claimed.insert(part.key);
             if part.packing == Packing::Strange {
                 part.lost = Some(Reason::SourceVanished);
+                // It is told once.
+                log.known.insert((part.key, part.size, part.modified));
             }
             log.parts.insert(at + index, part);
         }

@@ -439,6 +439,8 @@ fn whatever_becomes_of_files_all_of_them_is_read_once_and_in_order_or_its_loss_i
                 world.truncate("a.log");
                 world.write("a.log", "4 ");
                 world.look();
+                world.restart();
+                world.look();
             },
             "1 2 3 4 ",
             NONE,
