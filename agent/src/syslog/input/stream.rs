@@ -58,6 +58,9 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Pause after a connection could not be taken, as for want of descriptors.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How long saying that connections were turned away may wait for room: others are to be taken.
+const SAYING: Duration = Duration::from_millis(100);
+
 /// Looks without any reading after which buffers are given back.
 const QUIET: u32 = 5;
 
@@ -203,10 +206,8 @@ impl Shared {
         match std::mem::take(refusals) {
             0 => Ok(()),
             count => {
-                self.work
-                    .feed
-                    .offer(turned_away(&self.work.input.name, count), Duration::ZERO)
-                    .await
+                let gap = turned_away(&self.work.input.name, count);
+                self.work.feed.offer(gap, SAYING).await
             }
         }
     }
