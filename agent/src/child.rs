@@ -35,6 +35,7 @@ use self::{
 use crate::{journal::ChildMark, keeper::chain, signals::Stop};
 
 pub mod cgroup;
+pub mod helper;
 mod kin;
 mod launch;
 pub mod log;

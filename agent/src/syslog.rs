@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -22,7 +22,7 @@ use steward_protocol::{Domain, Generation, Subject, retry::Backoff};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -74,6 +74,10 @@ const RETRY: Backoff = Backoff {
 
 /// How long the writer may take to commit at the end, and an earlier one to leave.
 const LEAVE: Duration = Duration::from_secs(5);
+
+/// How long delivery waits at the start until inputs remember what the spool has of them: what is delivered is removed, and
+/// cannot be recognised any more. A spool that is full must be delivered first.
+const NOTING: Duration = Duration::from_secs(2);
 
 /// Files that are open besides connections.
 const OTHER_FILES: u64 = 512;
@@ -135,6 +139,7 @@ pub async fn run(context: Arc<Context>, mut born: Born) -> Result<Quit, ProcessE
 /// Everything at work for logs.
 struct Plant {
     dir: PathBuf,
+    /// Whether a crash can take something of an input.
     has_sockets: bool,
     inputs: JoinSet<()>,
     stop: CancellationToken,
@@ -142,6 +147,10 @@ struct Plant {
     store: Store,
     /// Where delivery begins, for each domain that has something from before.
     starts: Vec<(Domain, Place)>,
+    /// What the spool has of each input beyond what that has noted.
+    seen: Vec<input::files::Seen>,
+    /// Inputs that have to remember that first.
+    noting: Vec<CancellationToken>,
     logs: Logs,
 }
 
@@ -168,7 +177,11 @@ impl Plant {
         };
         raise_descriptors(logs);
         let rules = Arc::new(Rules::new(&logs.rules).map_err(LogsError::Rules)?);
-        let (store, starts) = open(&dir, logs, context)?;
+        let Opened {
+            store,
+            starts,
+            seen,
+        } = open(&dir, logs, context)?;
         let feed = |input: &config::syslog::Input| {
             let tally = board.tally(&input.name);
             Feed::new(
@@ -186,6 +199,8 @@ impl Plant {
             stop: CancellationToken::new(),
             store,
             starts,
+            seen,
+            noting: Vec::new(),
             logs: logs.clone(),
         };
         plant.open(context, subject, before).await?;
@@ -199,6 +214,7 @@ impl Plant {
         subject: &Subject,
         before: Before,
     ) -> Result<(), LogsError> {
+        let mut seen = std::mem::take(&mut self.seen).into_iter();
         for (input, feed) in self.logs.inputs.iter().zip(&self.feeds) {
             if let Before::CutOff(since) = before
                 && input.listen.is_socket()
@@ -212,9 +228,19 @@ impl Plant {
                 input: input.clone(),
                 feed: feed.clone(),
                 stop: self.stop.clone(),
+                dir: self.dir.clone(),
+                seen: seen.next().unwrap_or_default(),
+                noted: CancellationToken::new(),
             };
+            if !work.seen.is_empty() {
+                self.noting.push(work.noted.clone());
+            }
             self.inputs
                 .spawn(keep(Arc::clone(context), subject.clone(), work));
+        }
+        if self.has_sockets {
+            let settling = settle(self.dir.clone(), self.feeds.clone(), self.stop.clone());
+            self.inputs.spawn(settling);
         }
         Ok(())
     }
@@ -226,6 +252,13 @@ impl Plant {
         // What was read again before this start of the process is read again by it.
         let mut reload = context.reload.clone();
         let starts = std::mem::take(&mut self.starts);
+        let noted = timeout(NOTING, all(std::mem::take(&mut self.noting)));
+        tokio::select! {
+            biased;
+            () = ending(&mut stop) => return Ok(()),
+            // What is not remembered by then may come twice if the agent is killed once more.
+            noted = noted => drop(noted),
+        }
         let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));
         let mut trouble = None;
@@ -305,25 +338,33 @@ impl Plant {
     }
 }
 
+/// What a spool that was opened gives.
+struct Opened {
+    store: Store,
+    starts: Vec<(Domain, Place)>,
+    seen: Vec<input::files::Seen>,
+}
+
 /// Opens the spool and gives it to its thread.
-fn open(
-    dir: &Path,
-    logs: &Logs,
-    context: &Context,
-) -> Result<(Store, Vec<(Domain, Place)>), LogsError> {
-    let dir = dir.join(SPOOL);
-    let disk = Files::open(&dir).map_err(|source| LogsError::Dir { dir, source })?;
+fn open(dir: &Path, logs: &Logs, context: &Context) -> Result<Opened, LogsError> {
+    let spool = dir.join(SPOOL);
+    let disk = Files::open(&spool).map_err(|source| LogsError::Dir { dir: spool, source })?;
     let settings: Settings = logs.spool.clone();
     let draw = Box::new(|| Generation(Uuid::now_v7()));
-    let spool = Spool::open(disk, settings, draw).map_err(LogsError::Spool)?;
+    let mut spool = Spool::open(disk, settings, draw).map_err(LogsError::Spool)?;
     let starts = spool.starts();
     let starts = starts
         .map(|(domain, place)| (domain.clone(), place))
         .collect();
+    let seen = input::files::seen(dir, logs, &mut spool);
     let commit: Commit = logs.commit;
     let (store, thread) = Store::start(spool, commit).map_err(LogsError::Thread)?;
     context.board.sit(thread);
-    Ok((store, starts))
+    Ok(Opened {
+        store,
+        starts,
+        seen,
+    })
 }
 
 /// Waits until nobody has the spool, and tells whether that came true.
@@ -334,6 +375,13 @@ async fn is_free(context: &Context) -> bool {
         }
     };
     timeout(LEAVE, free).await.is_ok()
+}
+
+/// Waits for all of these.
+async fn all(tokens: Vec<CancellationToken>) {
+    for token in tokens {
+        token.cancelled().await;
+    }
 }
 
 /// Returns when the agent ends; a sender that is gone means the same.
@@ -354,6 +402,7 @@ fn input_ended(ended: Result<(), JoinError>) {
 async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
     let mut attempt = 0;
     loop {
+        let began = Instant::now();
         let error = match input::run(work.clone()).await {
             Ok(()) | Err(InputError::Gone(_)) => return,
             Err(error) => error,
@@ -376,12 +425,40 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
         {
             return;
         }
+        if began.elapsed() > RETRY.cap {
+            // It worked for a while.
+            attempt = 0;
+        }
         let wait = RETRY.above(RETRY.base, attempt, dice());
         attempt = attempt.saturating_add(1);
         tokio::select! {
             () = work.stop.cancelled() => return,
             () = sleep(wait) => {}
         }
+    }
+}
+
+/// Notes again and again until when all that was received is durable, so that a crash costs a short gap and not one since
+/// the start.
+async fn settle(dir: PathBuf, feeds: Vec<Feed>, stop: CancellationToken) {
+    let rounds = async {
+        loop {
+            sleep(mark::INTERVAL).await;
+            let at = SystemTime::now();
+            for feed in &feeds {
+                feed.settled().await?;
+            }
+            if let Err(error) = mark::settle(&dir, at) {
+                tracing::debug!(%error, "the time of the mark of logs stays as it is");
+            }
+        }
+        #[expect(unreachable_code, reason = "names the error of the loop")]
+        Ok::<(), Gone>(())
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // A writer that is gone is noticed elsewhere.
+        _ = rounds => {}
     }
 }
 
@@ -399,8 +476,12 @@ async fn look(context: &Context, subject: &Subject, trouble: &mut Option<String>
 
 /// Lets this program have as many files open as there may be connections, as far as the system allows. Commands inherit it.
 fn raise_descriptors(logs: &Logs) {
-    let streams = logs.inputs.iter().filter(|input| input.listen.is_stream());
-    let needed = streams.map(|input| input.connections as u64).sum::<u64>() + OTHER_FILES;
+    let open = |input: &config::syslog::Input| match input.listen {
+        Listen::Files(_) => input::files::MAX_OPEN as u64,
+        _ if input.listen.is_stream() => input.connections as u64,
+        _ => 0,
+    };
+    let needed = logs.inputs.iter().map(open).sum::<u64>() + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return;
@@ -414,7 +495,7 @@ fn raise_descriptors(logs: &Logs) {
         tracing::warn!(
             needed,
             most,
-            "there may be more connections configured than files may be open; LimitNOFILE of the agent's unit allows more"
+            "there may be more connections and files configured than may be open; LimitNOFILE of the agent's unit allows more"
         );
     }
 }
@@ -435,9 +516,21 @@ pub fn described(logs: &Logs) -> Vec<String> {
             Listen::Udp(_) | Listen::Unixgram(_) => "datagrams",
             Listen::Tcp(_) | Listen::Unix(_) => "streams",
             Listen::Tls(..) => "encrypted streams",
+            Listen::Journal(_) => "the entries",
+            Listen::Files(files) => {
+                let count = input::files::count(files);
+                return format!(
+                    "logs: lines of {} go to domain {}; {count} files now",
+                    input.name, input.domain
+                );
+            }
+        };
+        let place = match &input.listen {
+            Listen::Journal(_) => "of",
+            _ => "on",
         };
         format!(
-            "logs: {kind} on {} go to domain {}",
+            "logs: {kind} {place} {} go to domain {}",
             input.name, input.domain
         )
     };

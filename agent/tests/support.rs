@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::broker::{self, Broker};
 
 pub(crate) mod logs;
+pub(crate) mod peers;
 pub(crate) mod station;
 pub(crate) mod ward;
 

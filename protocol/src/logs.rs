@@ -17,8 +17,6 @@ mod gap;
 mod pack;
 mod record;
 
-use std::fmt;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -82,39 +80,6 @@ impl Micros {
             Timestamp::MAX
         };
         Timestamp::from_microsecond(self.0).unwrap_or(nearest)
-    }
-}
-
-/// A set of severities (0 emergency … 7 debug): bit *n* stands for severity *n*.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Severities(pub u8);
-
-impl Severities {
-    /// Adds a severity; one beyond 7 counts as 7.
-    pub fn insert(&mut self, severity: u8) {
-        self.0 |= 1 << severity.min(7);
-    }
-
-    /// Tells whether it holds the severity.
-    pub fn contains(self, severity: u8) -> bool {
-        self.0 & (1 << severity.min(7)) != 0
-    }
-
-    /// Returns all severities that are at least as grave: from 0 to `severity`.
-    pub fn at_least(severity: u8) -> Self {
-        Self(u8::MAX >> (7 - severity.min(7)))
-    }
-
-    /// Tells whether both have a severity in common.
-    pub fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-}
-
-impl fmt::Debug for Severities {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:08b}", self.0)
     }
 }
 

@@ -10,9 +10,10 @@ use steward_protocol::{
     Digest, Frame, Generation, InstanceId, LedgerId, Reign, checksum,
     logs::{
         Batch, BatchError, Builder, Codec, Entry, Gap, Header, Kept, Kind, MAX_BATCH, MAX_BYTES,
-        MAX_HEADER, MAX_RAW, MAX_SOURCE, MAX_SOURCES, Micros, Packer, Push, Reason, Severities,
-        Stream, Unpacker, frame,
+        MAX_HEADER, MAX_RAW, MAX_SOURCE, MAX_SOURCES, Micros, Packer, Push, Reason, Stream,
+        Unpacker, frame,
     },
+    syslog::Severities,
     version,
 };
 use uuid::Uuid;
@@ -136,7 +137,10 @@ fn check_golden_records(payload: &[u8]) {
         (header.from, header.to),
         (Micros(AT - 1_500), Micros(AT + 10))
     );
-    assert_eq!(header.severities, Severities(1 << 3 | 1 << 4 | 1 << 6));
+    assert_eq!(
+        header.severities,
+        Severities::from_bits(1 << 3 | 1 << 4 | 1 << 6)
+    );
     assert_eq!(header.apps.as_deref(), Some(&["nginx".to_owned()][..]));
     assert_eq!((header.gaps, header.has_gaps()), (1, true));
 }
@@ -343,7 +347,7 @@ fn a_header_that_lies_about_its_records_is_found_out() {
         ("more records", |header| header.count = 4),
         ("other times", |header| header.to.0 += 1),
         ("other severities", |header| {
-            header.severities = Severities(0xff)
+            header.severities = Severities::ALL
         }),
         ("no gap", |header| header.gaps = 0),
         ("no source", |header| header.sources.truncate(1)),

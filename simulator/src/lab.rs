@@ -9,6 +9,7 @@ mod claims;
 mod dice;
 mod errand;
 mod figures;
+mod forwarding;
 mod judge;
 mod kill;
 mod layout;
@@ -92,6 +93,8 @@ enum Suite {
     Scarce(scarce::ScarceArgs),
     /// Everything at once, at random, for as long as asked
     Storm(storm::StormArgs),
+    /// What forwarding logs costs, beside rsyslog and syslog-ng
+    Forwarding(forwarding::ForwardingArgs),
     /// Does nothing until its input ends: keeps a network namespace
     #[command(hide = true)]
     Hold,
@@ -183,6 +186,7 @@ fn suite(ground: &Ground, suite: &Suite) -> Result<Report> {
         Suite::Brokers(args) => brokers::run(ground, args),
         Suite::Scarce(args) => scarce::run(ground, args),
         Suite::Storm(args) => storm::run(ground, args),
+        Suite::Forwarding(args) => forwarding::run(ground, args),
         Suite::Hold | Suite::Witness { .. } => Ok(Report::default()),
     }
 }

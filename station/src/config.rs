@@ -14,10 +14,13 @@ use std::{
 use steward_protocol::NodeName;
 
 use self::{
+    outlets::RelayConfig,
     sources::{Layers, SETTINGS},
     values::{broker_is_local, bytes, duration, hide_credentials},
 };
+use crate::logs::mirror;
 
+pub mod outlets;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -58,6 +61,10 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// Which logs of nodes are kept, and for how long.
     pub logs: RetentionConfig,
+    /// Where they are sent on to.
+    pub relays: Vec<RelayConfig>,
+    /// How they are written into plain files, if they are.
+    pub mirror: Option<mirror::Shape>,
     /// Most bytes of outputs kept.
     pub outputs_bytes: u64,
     /// Most deliveries that may be open before submissions are refused.
@@ -241,6 +248,8 @@ impl Reader<'_> {
         let size = self.required("retention.bytes", bytes);
         let logs_age = self.required("logs.age", duration);
         let logs_bytes = self.required("logs.bytes", bytes);
+        let mirror = self.mirror();
+        let relays = outlets::relays(&self.layers.relays, &mut self.problems);
         let outputs_bytes = self.required("outputs.bytes", bytes);
         let max_open_deliveries = self.required("max_open_deliveries", values::count);
         let filter = self.required("log.filter", values::log_filter);
@@ -274,6 +283,8 @@ impl Reader<'_> {
                 age: logs_age?,
                 bytes: logs_bytes?,
             },
+            relays,
+            mirror: mirror?,
             outputs_bytes: outputs_bytes?,
             max_open_deliveries: max_open_deliveries?,
             log: LogConfig {
@@ -281,6 +292,24 @@ impl Reader<'_> {
                 format: format?,
             },
         })
+    }
+
+    /// Returns how logs are mirrored, `Some(None)` if they are not.
+    fn mirror(&mut self) -> Option<Option<mirror::Shape>> {
+        let dir = self.optional("logs.mirror.dir", outlets::directory);
+        let format = self.required("logs.mirror.format", outlets::format);
+        let size = self.required("logs.mirror.size", outlets::size);
+        let keep = self.required("logs.mirror.keep", outlets::keep);
+        let rotation = mirror::file::Rotation {
+            bytes: size?,
+            keep: keep?,
+        };
+        let format = format?;
+        Some(dir?.map(|dir| mirror::Shape {
+            dir,
+            format,
+            rotation,
+        }))
     }
 
     /// Returns the value, or `None` after noting a problem.

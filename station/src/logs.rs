@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! bus ─ batch ─▶ desk ─ checked ─▶ writer (one thread) ─▶ segments ─▶ readers
-//!                                     └─ kept ─▶ bus        (after fsync)
+//!                                     └─ kept ─▶ bus           └─▶ relays, mirror
+//!                                        (after fsync)
 //! ```
 //!
 //! Below `logs/<node>/<domain>/` are segments: the batches themselves, each with a head in front, and
@@ -11,11 +12,15 @@
 
 pub mod desk;
 pub mod disk;
+pub mod follow;
 pub mod index;
 pub mod line;
+pub mod mirror;
 pub mod name;
+pub mod outlet;
 pub mod past;
 pub mod read;
+pub mod relay;
 pub mod removed;
 pub mod retain;
 pub mod store;
@@ -92,6 +97,9 @@ struct Counters {
     twice: AtomicU64,
     again: AtomicU64,
     not_welcomed: AtomicU64,
+    /// By relays and the mirror.
+    passed_on: AtomicU64,
+    missed: AtomicU64,
 }
 
 /// What all who have to do with logs know.
@@ -105,6 +113,8 @@ struct Shared {
     tips: Mutex<BTreeMap<Line, (u64, u64)>>,
     /// Changes with every commit.
     changes: watch::Sender<u64>,
+    /// Whether what a crash left behind was looked at, so that all that is durable is known to be.
+    looked_through: watch::Sender<bool>,
     trouble: Mutex<Option<String>>,
     counters: Counters,
     readers: Arc<Semaphore>,
@@ -125,6 +135,7 @@ impl Logs {
             welcomed: Mutex::default(),
             tips: Mutex::default(),
             changes,
+            looked_through: watch::channel(false).0,
             trouble: Mutex::default(),
             counters: Counters::default(),
             readers: Arc::new(Semaphore::new(READERS)),
@@ -150,7 +161,7 @@ impl Logs {
     }
 
     /// Returns what was counted since the start.
-    pub fn counted(&self) -> [(&'static str, u64); 6] {
+    pub fn counted(&self) -> [(&'static str, u64); 8] {
         let counters = &self.shared.counters;
         [
             ("log_batches", &counters.batches),
@@ -159,6 +170,8 @@ impl Logs {
             ("log_batches_twice", &counters.twice),
             ("log_batches_again", &counters.again),
             ("log_batches_not_welcomed", &counters.not_welcomed),
+            ("log_records_passed_on", &counters.passed_on),
+            ("log_records_not_passed_on", &counters.missed),
         ]
         .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
@@ -166,6 +179,24 @@ impl Logs {
     /// Returns a number that changes with every commit of logs.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
+    }
+
+    /// Waits until what a crash left behind was looked at.
+    pub async fn is_looked_through(&self) {
+        // The sender lives as long as this.
+        let mut looked = self.shared.looked_through.subscribe();
+        looked.wait_for(|looked| *looked).await.ok();
+    }
+
+    fn looked_through(&self) {
+        self.shared.looked_through.send_replace(true);
+    }
+
+    /// Counts what a relay or the mirror has passed on, and what was removed before it could.
+    fn count_passed(&self, messages: u64, missed: u64) {
+        let counters = &self.shared.counters;
+        counters.passed_on.fetch_add(messages, Ordering::Relaxed);
+        counters.missed.fetch_add(missed, Ordering::Relaxed);
     }
 
     /// Returns the right to read, as soon as there is room.

@@ -9,14 +9,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bus::{self, Address, Bus, BusError},
-    config::Config,
+    config::{
+        Config,
+        outlets::{MIRROR, RelayConfig},
+    },
     http::{self, About, Api, HttpError},
     inbox::{Inbox, InboxConfig, InboxError, InboxTiming, Retention},
-    logs::{self, Logs},
+    logs::{
+        self, Logs,
+        mirror::{Mirror, Shape},
+        outlet::{Choice, Outlet},
+        relay::Relay,
+    },
     results::Writer,
     signals::Stop,
     sole::{Sole, SoleError},
-    station::{Cut, Settings, Station},
+    station::{Cut, Settings, Station, StationHandle},
     store::{Store, StoreError},
     transfer::{self, Ground, Transfers},
 };
@@ -100,6 +108,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
         None => None,
     };
     let inbox = Inbox::open(inbox_config(&config)).map_err(ServeError::Inbox)?;
+    let outlets = Outlets::new(&config, &logs, &handle);
 
     // Whoever feeds the loop ends before the loop does.
     let mut feeders = JoinSet::new();
@@ -117,6 +126,7 @@ pub async fn serve(config: Config, stop: Stop, ready: impl FnOnce(&str)) -> Resu
     let writer = Writer::new(&config.state_dir, ledger, handle.clone());
     feeders.spawn(Box::pin(writer.run(inbox_stop.clone())));
     feeders.spawn(log_desk.run(handle.clone(), inbox_stop.clone()));
+    outlets.spawn(&mut feeders, &inbox_stop);
     let accept = move |submission| {
         let handle = handle.clone();
         async move { handle.submit(submission).await }
@@ -181,6 +191,39 @@ fn log_ground(config: &Config, store: &Store, bus: Bus) -> logs::Ground {
             age: config.logs.age,
             bytes: config.logs.bytes,
         },
+    }
+}
+
+/// Where logs go besides the store.
+struct Outlets {
+    relays: Vec<Relay>,
+    mirror: Option<Mirror>,
+}
+
+impl Outlets {
+    fn new(config: &Config, logs: &Logs, handle: &StationHandle) -> Self {
+        let outlet = |name: &str, choice: &Choice| {
+            let parts = (logs.clone(), handle.clone());
+            Outlet::new(name, choice.clone(), &config.state_dir, parts)
+        };
+        let relay = |relay: &RelayConfig| {
+            Relay::new(outlet(&relay.name, &relay.choice), relay.address.clone())
+        };
+        let mirror =
+            |shape: &Shape| Mirror::new(outlet(MIRROR, &Choice::everything()), shape.clone());
+        Self {
+            relays: config.relays.iter().map(relay).collect(),
+            mirror: config.mirror.as_ref().map(mirror),
+        }
+    }
+
+    fn spawn(self, feeders: &mut JoinSet<()>, stop: &CancellationToken) {
+        for relay in self.relays {
+            feeders.spawn(relay.run(stop.clone()));
+        }
+        if let Some(mirror) = self.mirror {
+            feeders.spawn(mirror.run(stop.clone()));
+        }
     }
 }
 

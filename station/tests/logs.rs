@@ -26,13 +26,13 @@ mod spool;
 const WINDOW: u64 = 64;
 
 /// Messages of a batch.
-const COUNT: u64 = 20;
+pub(crate) const COUNT: u64 = 20;
 
 /// How long is waited for a word before all is said again.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A node's way to its station.
-struct Ship {
+pub(crate) struct Ship {
     name: &'static str,
     client: Client,
     heard: Subscriber,
@@ -40,7 +40,7 @@ struct Ship {
 }
 
 impl Ship {
-    async fn new(world: &World, name: &'static str) -> Self {
+    pub(crate) async fn new(world: &World, name: &'static str) -> Self {
         let client = async_nats::connect(&world.url).await.expect("connects");
         let heard = client
             .subscribe(format!("{name}.>"))
@@ -102,7 +102,7 @@ impl Ship {
     }
 
     /// Says hello until there is a welcome.
-    async fn come_aboard(&mut self) {
+    pub(crate) async fn come_aboard(&mut self) {
         for _ in 0..200 {
             self.greet().await;
             while let Ok(Some(message)) = timeout(PATIENCE, self.heard.next()).await {
@@ -114,7 +114,7 @@ impl Ship {
         panic!("{} was never welcomed", self.name);
     }
 
-    async fn say(&self, domain: &str, payload: &[u8]) {
+    pub(crate) async fn say(&self, domain: &str, payload: &[u8]) {
         self.publish(
             &format!("central.event.syslogforwarding.{domain}.{}", self.name),
             payload,
@@ -123,7 +123,7 @@ impl Ship {
     }
 
     /// Waits for a word about logs; nothing if none comes in time.
-    async fn word(&mut self, patience: Duration) -> Option<Kept> {
+    pub(crate) async fn word(&mut self, patience: Duration) -> Option<Kept> {
         loop {
             let message = timeout(patience, self.heard.next()).await.ok()??;
             if message.subject.contains(".event.kept.") {
@@ -163,7 +163,7 @@ impl Ship {
     }
 
     /// Sends a batch until its end is confirmed.
-    async fn store(&mut self, domain: &str, payload: &[u8], next: u64) {
+    pub(crate) async fn store(&mut self, domain: &str, payload: &[u8], next: u64) {
         for _ in 0..100 {
             self.say(domain, payload).await;
             while let Some(kept) = self.word(PATIENCE).await {
@@ -176,18 +176,18 @@ impl Ship {
     }
 }
 
-struct Spool {
-    stream: Stream,
-    packer: Packer,
+pub(crate) struct Spool {
+    pub(crate) stream: Stream,
+    pub(crate) packer: Packer,
 }
 
 /// One message: how many seconds after the beginning, its severity, its text.
-type Line<'a> = (i64, u8, &'a str);
+pub(crate) type Line<'a> = (i64, u8, &'a str);
 
 const BEGIN: i64 = 1_795_248_000_000_000;
 
 impl Spool {
-    fn new(domain: &str) -> Self {
+    pub(crate) fn new(domain: &str) -> Self {
         let stream = Stream {
             generation: Generation(Uuid::new_v4()),
             after: None,
@@ -199,7 +199,7 @@ impl Spool {
         }
     }
 
-    fn batch(&mut self, first: u64, lines: &[Line<'_>]) -> Vec<u8> {
+    pub(crate) fn batch(&mut self, first: u64, lines: &[Line<'_>]) -> Vec<u8> {
         let mut builder = Builder::new(128 * 1024);
         for (second, severity, text) in lines {
             let entry = Entry {
@@ -220,19 +220,19 @@ impl Spool {
     }
 }
 
-fn numbered(spool: &mut Spool, first: u64) -> Vec<u8> {
+pub(crate) fn numbered(spool: &mut Spool, first: u64) -> Vec<u8> {
     let texts: Vec<String> = (first..first + COUNT).map(text).collect();
     let line = |text| (i64::try_from(first).expect("few") / 100, 6, text);
     let lines: Vec<Line<'_>> = texts.iter().map(|text| line(text.as_str())).collect();
     spool.batch(first, &lines)
 }
 
-fn text(number: u64) -> String {
+pub(crate) fn text(number: u64) -> String {
     format!("<14>Nov 21 08:00:00 host app[7]: request number {number} was answered with 200")
 }
 
 /// Prints logs; standard output as text.
-fn logs(world: &World, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn logs(world: &World, arguments: &[&str]) -> (i32, String) {
     let all: Vec<&str> = ["logs"].iter().chain(arguments).copied().collect();
     let output = world.steward(&all);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

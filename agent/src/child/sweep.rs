@@ -37,7 +37,10 @@ const ROUNDS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The wardens whose end the runtime waits for. Neither they nor theirs are for anybody's sweep.
-static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static LEADERS: Mutex<Known> = Mutex::new(Known {
+    wardens: BTreeSet::new(),
+    helpers: BTreeSet::new(),
+});
 
 /// What every process of a command carries in its environment, unless it took care not to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +51,23 @@ pub struct Label {
     pub id: MessageId,
 }
 
+/// Which children of the agent somebody waits for.
+#[derive(Debug, Default)]
+struct Known {
+    /// Those of commands.
+    wardens: BTreeSet<i32>,
+    /// Programs that work for the agent itself. They leave nothing behind that could be taken for a command's.
+    helpers: BTreeSet<i32>,
+}
+
+impl Known {
+    fn has(&self, pid: i32) -> bool {
+        self.wardens.contains(&pid) || self.helpers.contains(&pid)
+    }
+}
+
 /// Holds still the set of running commands; nobody spawns while a sweep looks.
-pub(super) struct Leaders(MutexGuard<'static, BTreeSet<i32>>);
+pub(super) struct Leaders(MutexGuard<'static, Known>);
 
 /// Keeps a command out of the reach of every other command's sweep, until dropped.
 #[derive(Debug)]
@@ -62,7 +80,13 @@ impl Leaders {
     }
 
     pub(super) fn add(mut self, pid: i32) -> Leader {
-        self.0.insert(pid);
+        self.0.wardens.insert(pid);
+        Leader(pid)
+    }
+
+    /// The same for a program that works for the agent itself.
+    pub(super) fn add_helper(mut self, pid: i32) -> Leader {
+        self.0.helpers.insert(pid);
         Leader(pid)
     }
 }
@@ -76,7 +100,9 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        Leaders::hold().0.remove(&self.0);
+        let mut leaders = Leaders::hold();
+        leaders.0.wardens.remove(&self.0);
+        leaders.0.helpers.remove(&self.0);
     }
 }
 
@@ -200,7 +226,7 @@ fn family(
         .get(&command.pid)
         .is_some_and(|seen| seen.start_time != command.start_time);
     let leader = if reused { NOBODY } else { command.pid };
-    let alone = leaders.0.iter().all(|pid| *pid == leader);
+    let alone = leaders.0.wardens.iter().all(|pid| *pid == leader);
     // As the first process of a container the agent is everybody's heir, not only its commands'.
     let heir = alone && me != 1;
     let born = all.get(&me).map_or(u64::MAX, |seen| seen.start_time);
@@ -209,7 +235,7 @@ fn family(
         .filter(|(pid, _)| **pid != me)
         .filter(|(pid, seen)| {
             // What nobody else can have left behind, from this command or an earlier one.
-            let stray = seen.parent == me && !leaders.0.contains(pid) && seen.start_time >= born;
+            let stray = seen.parent == me && !leaders.0.has(**pid) && seen.start_time >= born;
             // Nothing older can be its descendant; this spares a look at most of the system.
             let younger = seen.start_time >= command.start_time;
             (heir && stray && tag(**pid).is_none() && warded(**pid).is_none())
@@ -288,7 +314,7 @@ fn sweep(leader: ChildMark, label: &Label) -> usize {
     for pid in family(&all, leader, label, &leaders) {
         let Some(seen) = all.get(&pid) else { continue };
         // The leader's number may belong to a new command by now.
-        let another = leaders.0.contains(&pid) || leaders.0.contains(&seen.group);
+        let another = leaders.0.has(pid) || leaders.0.has(seen.group);
         if !another && !seen.zombie {
             alive += 1;
             send(pid, seen, Signal::KILL);
@@ -298,7 +324,7 @@ fn sweep(leader: ChildMark, label: &Label) -> usize {
     for (pid, seen) in &all {
         if seen.zombie
             && seen.parent == me
-            && !leaders.0.contains(pid)
+            && !leaders.0.has(*pid)
             && let Some(pid) = Pid::from_raw(*pid)
         {
             waitpid(Some(pid), WaitOptions::NOHANG).ok();
@@ -366,6 +392,38 @@ mod tests {
         };
         assert_eq!(family_of(10), 2, "the command and its child");
         assert_eq!(family_of(15), 0, "another process has its number now");
+    }
+
+    #[test]
+    fn a_helper_of_the_agent_is_nobodys_stray_and_keeps_nobodys_stray_alive() {
+        let me = own_pid();
+        let born = look(me).expect("this process is in /proc").start_time;
+        let child = |group| Seen {
+            parent: me,
+            group,
+            session: group,
+            start_time: born + 1,
+            zombie: false,
+        };
+        let (helper, stray) = (1_000_000_041, 1_000_000_042);
+        let all = BTreeMap::from([
+            (me, look(me).expect("this process is in /proc")),
+            (helper, child(helper)),
+            (stray, child(stray)),
+        ]);
+        let command = ChildMark {
+            pid: 1_000_000_043,
+            start_time: born + 1,
+        };
+        let label = Label {
+            node: "ship1".parse().expect("a name"),
+            id: "01934d6a-7b00-7000-8000-000000000001"
+                .parse()
+                .expect("an id"),
+        };
+        let _helper = Leaders::hold().add_helper(helper);
+        let found = family(&all, command, &label, &Leaders::hold());
+        assert_eq!(found, BTreeSet::from([stray]));
     }
 
     #[test]

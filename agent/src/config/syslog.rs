@@ -4,7 +4,7 @@
 //! ```toml
 //! [[syslog]]                           # an input; as many as there are
 //! domain = "nginx"                     # where its messages go, unless a rule says otherwise
-//! input = "udp://127.0.0.1:5514"       # tcp://, tls://, unix:///path, unixgram:///path
+//! input = "udp://127.0.0.1:5514"       # tcp://, tls://, unix:///path, unixgram:///path, file:///path
 //! max_message = "8KiB"                 # more is cut, and its length kept
 //! connections = 1000                   # tcp, tls, unix
 //! idle_timeout = "24h"                 # tcp, tls, unix
@@ -26,6 +26,7 @@
 //! [syslog_spool.domain.nginx]          # share and policy of one domain
 //! ```
 
+mod files;
 mod rule;
 
 use std::{
@@ -37,7 +38,10 @@ use std::{
 
 use steward_protocol::{Domain, logs::MAX_BYTES, nearest::nearest};
 
-pub use self::rule::{Action, RuleSpec, rules_of};
+pub use self::{
+    files::{Files, Start},
+    rule::{Action, RuleSpec, rules_of},
+};
 use super::{
     bytes, duration,
     layers::{Found, Layers, Value},
@@ -119,6 +123,10 @@ pub enum Listen {
     Unix(PathBuf),
     /// Datagrams over one, as `/dev/log`.
     Unixgram(PathBuf),
+    /// The systemd journal: this machine's, or that in a directory.
+    Journal(Option<PathBuf>),
+    /// Files that programs write lines to.
+    Files(Files),
 }
 
 impl Listen {
@@ -127,6 +135,7 @@ impl Listen {
     pub fn is_socket(&self) -> bool {
         match self {
             Self::Udp(_) | Self::Unixgram(_) | Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
+            Self::Journal(_) | Self::Files(_) => false,
         }
     }
 
@@ -134,7 +143,7 @@ impl Listen {
     pub fn is_stream(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(..) | Self::Unix(_) => true,
-            Self::Udp(_) | Self::Unixgram(_) => false,
+            Self::Udp(_) | Self::Unixgram(_) | Self::Journal(_) | Self::Files(_) => false,
         }
     }
 }
@@ -214,8 +223,11 @@ fn input(mut table: Table<'_, '_>, _index: usize) -> Option<Input> {
     let receive_buffer = table.or("receive_buffer", size, RECEIVE_BUFFER);
     let mode = table.or("mode", mode, 0o666);
     let open = table.or("beyond_loopback", answer, false);
-    let files = tls(&mut table, name.as_deref());
-    let listen = name.as_deref().and_then(|name| match listen(name, files) {
+    let beside = Beside {
+        tls: tls(&mut table, name.as_deref()),
+        files: files::files(&mut table, name.as_deref()),
+    };
+    let listen = name.as_deref().and_then(|name| match listen(name, beside) {
         Ok(listen) => {
             if let Some(problem) = exposed(&listen).filter(|_| !open) {
                 table.problem("input", problem);
@@ -265,15 +277,17 @@ fn tls(table: &mut Table<'_, '_>, name: Option<&str>) -> Option<TlsFiles> {
     })
 }
 
+/// What stands in an input's table for its kind only.
+struct Beside {
+    tls: Option<TlsFiles>,
+    files: Option<Files>,
+}
+
 /// Reads where an input listens.
-fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
-    const KINDS: &str =
-        "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock or unixgram:///dev/log";
-    if name == "journal:" || name.starts_with("journal:") {
-        return Err(
-            "\"journal:\" is not built in yet; let the journal forward to a unixgram:// input"
-                .to_owned(),
-        );
+fn listen(name: &str, beside: Beside) -> Result<Listen, String> {
+    const KINDS: &str = "udp://127.0.0.1:5514, tcp://, tls://, unix:///run/log.sock, unixgram:///dev/log, file:///var/log/*.log or journal:";
+    if let Some(rest) = name.strip_prefix("journal:") {
+        return journal(name, rest).map(Listen::Journal);
     }
     let Some((scheme, rest)) = name.split_once("://") else {
         return Err(format!("{name:?} is no input; write {KINDS}"));
@@ -288,15 +302,13 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
         "udp" => Ok(Listen::Udp(address(name, rest)?)),
         "tcp" => Ok(Listen::Tcp(address(name, rest)?)),
         // Without files there is a problem already.
-        "tls" => Ok(match files {
+        "tls" => Ok(match beside.tls {
             Some(files) => Listen::Tls(address(name, rest)?, files),
             None => Listen::Tcp(address(name, rest)?),
         }),
         "unix" => Ok(Listen::Unix(path()?)),
         "unixgram" => Ok(Listen::Unixgram(path()?)),
-        "file" => Err(format!(
-            "{name:?} is not built in yet: files are not followed by this version"
-        )),
+        "file" => files::listen(name, rest, beside.files),
         other => {
             let kinds = ["udp", "tcp", "tls", "unix", "unixgram", "journal", "file"];
             let meant = nearest(other, kinds);
@@ -306,6 +318,17 @@ fn listen(name: &str, files: Option<TlsFiles>) -> Result<Listen, String> {
                 "{other:?} is no kind of input; {meant}Write {KINDS}"
             ))
         }
+    }
+}
+
+/// Reads which journal is meant: this machine's, or that in a directory.
+fn journal(name: &str, rest: &str) -> Result<Option<PathBuf>, String> {
+    match rest.strip_prefix("//") {
+        None if rest.is_empty() => Ok(None),
+        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Some(PathBuf::from(path))),
+        Some(_) | None => Err(format!(
+            "{name:?} is no journal; write journal: for this machine's, or journal:///var/log/journal for one in a directory"
+        )),
     }
 }
 
@@ -330,7 +353,9 @@ fn address(name: &str, rest: &str) -> Result<SocketAddr, String> {
 fn exposed(listen: &Listen) -> Option<String> {
     let address = match listen {
         Listen::Udp(address) | Listen::Tcp(address) | Listen::Tls(address, _) => address,
-        Listen::Unix(_) | Listen::Unixgram(_) => return None,
+        Listen::Unix(_) | Listen::Unixgram(_) | Listen::Journal(_) | Listen::Files(_) => {
+            return None;
+        }
     };
     (!address.ip().is_loopback()).then(|| {
         format!(

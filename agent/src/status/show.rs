@@ -74,6 +74,8 @@ fn logs(logs: &LogsView) -> Vec<(&'static str, String)> {
     let inputs = logs.inputs.iter().map(|(name, input)| {
         let mut text = format!("{name}: {} messages", input.messages);
         for (number, words) in [
+            (input.files, "files"),
+            (input.behind, "bytes to be read"),
             (input.connections, "connections"),
             (input.turned_away, "connections turned away"),
             (input.kernel_drops, "dropped by the kernel"),

@@ -65,6 +65,10 @@ tallies! {
     connections,
     /// Connections that were turned away.
     turned_away,
+    /// Files that are read.
+    files,
+    /// Bytes of files that are not durably read.
+    behind,
 }
 
 impl Tally {

@@ -28,10 +28,6 @@ use super::{
     },
 };
 
-/// How long what cannot wait does so all the same: a write to a slow disk, not a disk that hangs. Senders to `/dev/log` wait
-/// as long.
-const PATIENCE: Duration = Duration::from_millis(100);
-
 /// Takes the portions of one input.
 #[derive(Debug, Clone)]
 pub struct Feed {
@@ -140,12 +136,13 @@ impl Feed {
         Ok(())
     }
 
-    /// Hands a portion over that nobody waits for. What finds no room is counted, and its number arrives as a gap.
+    /// Hands a portion over that can wait for no longer than `patience`: a write to a slow disk, not a disk that hangs. What
+    /// finds no room is counted, and its number arrives as a gap.
     ///
     /// # Errors
     ///
     /// Fails when the spool's thread is gone.
-    pub async fn offer(&self, portion: Portion) -> Result<(), Gone> {
+    pub async fn offer(&self, portion: Portion, patience: Duration) -> Result<(), Gone> {
         self.note(&portion);
         let inner = &self.inner;
         for (domain, portion) in self.split(portion) {
@@ -153,12 +150,34 @@ impl Feed {
             let taken = if way.is_refusing.load(Ordering::Relaxed) {
                 way.feed.offer(portion, None)
             } else {
-                way.feed.offer_within(portion, PATIENCE).await
+                way.feed.offer_within(portion, patience).await
             };
             way.is_refusing.store(taken.is_err(), Ordering::Relaxed);
             if let Err(refused) = taken {
                 add(&inner.tally.refused, refused.messages.len() as u64);
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is durable that was handed over before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spool's thread is gone.
+    pub async fn settled(&self) -> Result<(), Gone> {
+        let ways = self.inner.ways.lock();
+        let ways: Vec<_> = ways
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
+        for way in ways {
+            // What waits for room stands in line, and this behind it.
+            let (done, told) = oneshot::channel();
+            let nothing = Portion::new("".into(), now());
+            way.feed.put(nothing, Some(done)).await?;
+            told.await.map_err(|_| Gone)?;
         }
         Ok(())
     }
@@ -285,6 +304,8 @@ mod tests {
 
     const SHARE: u64 = 64 << 10;
 
+    const PATIENCE: Duration = Duration::from_millis(100);
+
     /// Returns a feed of domain `app` with a small spool that blocks.
     fn feed(rules: &[RuleSpec]) -> (Feed, Store, TempDir) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -325,11 +346,15 @@ mod tests {
         let (feed, _store, _dir) = feed(&[]);
         let refused = || feed.tally().view().refused;
         while refused() == 0 {
-            feed.offer(noise(32 << 10)).await.expect("a thread");
+            feed.offer(noise(32 << 10), PATIENCE)
+                .await
+                .expect("a thread");
         }
         let (began, before) = (Instant::now(), refused());
         for _ in 0..10 {
-            feed.offer(noise(32 << 10)).await.expect("a thread");
+            feed.offer(noise(32 << 10), PATIENCE)
+                .await
+                .expect("a thread");
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
         assert!(refused() > before + 300, "{}", refused());
@@ -344,13 +369,15 @@ mod tests {
         };
         let (feed, _store, _dir) = feed(&[rule]);
         while feed.tally().view().refused == 0 {
-            feed.offer(noise(32 << 10)).await.expect("a thread");
+            feed.offer(noise(32 << 10), PATIENCE)
+                .await
+                .expect("a thread");
         }
         let began = Instant::now();
         for _ in 0..10 {
             let mut portion = noise(32 << 10);
             portion.push(b"web", 5);
-            feed.offer(portion).await.expect("a thread");
+            feed.offer(portion, PATIENCE).await.expect("a thread");
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
     }

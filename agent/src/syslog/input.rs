@@ -1,7 +1,8 @@
-//! The inputs: sockets that programs of this node, or of others, send their logs to.
+//! The inputs: sockets that programs of this node, or of others, send their logs to, and what can be read again: files
+//! and the journal.
 //!
 //! An input listens, cuts what comes into messages, and hands them over in portions. It knows no rules and no spool.
-//! Datagrams are taken whatever happens; streams are read only as fast as there is room.
+//! Datagrams are taken whatever happens; all else is read only as fast as there is room.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,7 +15,9 @@ use super::{
 };
 use crate::config::syslog::{Input, Listen};
 
+pub(crate) mod files;
 mod gather;
+mod journal;
 mod place;
 mod stream;
 mod tls;
@@ -58,6 +61,23 @@ pub enum InputError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A journal cannot be read.
+    #[error("read the journal for {name}: {problem}")]
+    Journal {
+        /// Which input.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What reads journals does not start.
+    #[error("start journalctl, which comes with systemd and reads the journal for {name}")]
+    Journalctl {
+        /// Which input.
+        name: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The writer has ended.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -72,6 +92,12 @@ pub struct Work {
     pub feed: Feed,
     /// Told when it is to end.
     pub stop: CancellationToken,
+    /// The directory of logs, where an input may keep how far it has come.
+    pub dir: PathBuf,
+    /// What the spool has of it beyond what it remembers.
+    pub(crate) seen: files::Seen,
+    /// Told when it remembers that.
+    pub(crate) noted: CancellationToken,
 }
 
 impl Work {
@@ -102,6 +128,8 @@ pub async fn run(work: Work) -> Result<(), InputError> {
         Listen::Tcp(address) => stream::tcp(work, address).await,
         Listen::Tls(address, files) => stream::tls(work, address, files).await,
         Listen::Unix(path) => stream::unix(work, path).await,
+        Listen::Journal(directory) => journal::run(work, directory).await,
+        Listen::Files(files) => files::run(work, files).await,
     }
 }
 

@@ -1,10 +1,13 @@
-//! A file that is there while stream inputs are open: found at a start, it says that the start before did not end in order.
+//! A file that is there while sockets are open: found at a start, it says that the start before did not end in order.
+//!
+//! Its time says up to when all that was received is durable for certain.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
@@ -13,12 +16,18 @@ use steward_protocol::logs::Micros;
 /// Its name in the directory of logs.
 const NAME: &str = "running";
 
+/// How often its time is set, and so how much too far back a gap may reach.
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a message may be on its way from its socket to the spool's queue, which needs milliseconds.
+const ON_THE_WAY: Duration = Duration::from_secs(2);
+
 /// How the start before this one ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
     /// In order, or there was none.
     Ended,
-    /// It was cut off; it had begun then.
+    /// It was cut off; what had been received until then was durable.
     CutOff(Micros),
 }
 
@@ -43,10 +52,21 @@ pub(super) fn begin(dir: &Path) -> io::Result<Before> {
         .truncate(true)
         .mode(0o600)
         .open(path(dir))?;
-    file.set_modified(std::time::SystemTime::now())?;
+    file.set_modified(SystemTime::now())?;
     file.sync_all()?;
     File::open(dir)?.sync_all()?;
     Ok(before)
+}
+
+/// Notes that everything is durable that was handed to the spool before `at`. It need not be durable itself: an earlier time
+/// makes the gap wider, not wrong.
+///
+/// # Errors
+///
+/// Fails when the disk does.
+pub(super) fn settle(dir: &Path, at: SystemTime) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path(dir))?;
+    file.set_modified(at.checked_sub(ON_THE_WAY).unwrap_or(at))
 }
 
 /// Takes the mark away: everything that was read is durable.
@@ -66,6 +86,16 @@ fn path(dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mark_says_until_when_all_was_durable() {
+        let dir = tempfile::tempdir().expect("a directory");
+        begin(dir.path()).expect("a mark");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        settle(dir.path(), at).expect("a time");
+        let since = Micros(999_998_000_000);
+        assert_eq!(begin(dir.path()).expect("a mark"), Before::CutOff(since));
+    }
 
     #[test]
     fn only_a_start_that_was_cut_off_leaves_the_mark() {

@@ -99,7 +99,7 @@ impl Rule {
         let severity = pri.map_or(Severity::Notice, |(_, severity)| severity);
         if spec
             .severities
-            .is_some_and(|these| !these.contains(severity))
+            .is_some_and(|these| !these.contains(severity.number()))
         {
             return false;
         }

@@ -360,6 +360,11 @@ impl<D: Disk> Spool<D> {
         self.lanes.get(domain)?.start()
     }
 
+    /// Returns where the newest segments of a domain begin, so many of them at most.
+    pub fn newest(&self, domain: &Domain, segments: usize) -> Option<Place> {
+        self.lanes.get(domain)?.newest(segments)
+    }
+
     /// Returns what is at a place. What is damaged or not there any more is a gap.
     ///
     /// # Errors

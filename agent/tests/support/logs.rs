@@ -15,6 +15,8 @@ pub(crate) struct Stored {
     pub(crate) position: u64,
     pub(crate) source: String,
     pub(crate) text: String,
+    /// The same, byte for byte.
+    pub(crate) raw: Vec<u8>,
     pub(crate) length: u64,
     pub(crate) severity: u8,
     pub(crate) gap: Option<Gap>,
@@ -78,6 +80,7 @@ impl Logs {
             position,
             source: String::new(),
             text: String::new(),
+            raw: Vec::new(),
             length: 0,
             severity: 5,
             gap: None,
@@ -95,6 +98,7 @@ impl Logs {
             self.records.push(Stored {
                 source: record.source.to_owned(),
                 text: String::from_utf8_lossy(record.bytes).into_owned(),
+                raw: record.bytes.to_vec(),
                 length: record.original,
                 severity: record.severity,
                 gap: record.gap(),

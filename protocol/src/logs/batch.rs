@@ -6,13 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Gap, MAX_BATCH, MAX_HEADER, MAX_RAW, MAX_SOURCES, Micros, Severities, VERSION, record::LEAST,
-};
+use super::{Gap, MAX_BATCH, MAX_HEADER, MAX_RAW, MAX_SOURCES, Micros, VERSION, record::LEAST};
 use crate::{
     checksum,
     id::{Digest, Generation},
     name::Domain,
+    syslog::Severities,
 };
 
 /// Bytes in front of the header.

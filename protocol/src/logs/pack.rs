@@ -7,10 +7,9 @@ use std::fmt;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
-    Batch, BatchError, Builder, Codec, Gap, Header, Kind, MAX_RAW, Micros, Records, Severities,
-    Stream, VERSION,
+    Batch, BatchError, Builder, Codec, Gap, Header, Kind, MAX_RAW, Micros, Records, Stream, VERSION,
 };
-use crate::id::Digest;
+use crate::{id::Digest, syslog::Severities};
 
 /// How hard is tried: fast, and logs shrink to a fifth all the same.
 const LEVEL: i32 = 1;

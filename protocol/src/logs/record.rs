@@ -5,8 +5,9 @@
 
 use super::{
     BatchError, Gap, MAX_APP, MAX_APPS, MAX_BYTES, MAX_RAW, MAX_SOURCE, MAX_SOURCES,
-    MAX_SOURCES_BYTES, Micros, Severities,
+    MAX_SOURCES_BYTES, Micros,
 };
+use crate::syslog::Severities;
 
 /// The record is a gap; its bytes are JSON.
 const GAP: u8 = 1;

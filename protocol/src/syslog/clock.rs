@@ -5,12 +5,15 @@
 //!
 //! 1. A zone that is written holds. One that is not is the configured one; when the clocks of that zone are set back
 //!    or forward, of the two readings the one nearer to the receipt.
-//! 2. A year that is written holds. One that is not is chosen so that the time is as near to the receipt as it can
-//!    be: on 1 January `Dec 31` was yesterday, and a sender whose clock is ahead means the coming year. `Feb 29` is
-//!    of the nearest leap year.
+//! 2. A year that is written holds. One that is not is the latest that puts the message into the month after the receipt
+//!    or before it: on 1 January `Dec 31` was yesterday, on 31 December `Jan 1` is a sender whose clock is ahead, and what is
+//!    read late is old and not of the future. rsyslog and syslog-ng choose the same wherever they agree. `Feb 29` is of
+//!    the last leap year.
 //! 3. The second 60 is the first one of the next minute.
 //! 4. A time further from the receipt than [`Clock::ahead`] or [`Clock::behind`] is kept and marked, not mended: the
 //!    sender's clock may be wrong, or the message may be old.
+
+use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
@@ -24,11 +27,8 @@ pub const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 /// for a day.
 pub const BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
-/// Years around the receipt in which a day without a year is looked for.
-const YEARS: std::ops::RangeInclusive<i16> = -1..=1;
-
-/// The same for 29 February: between two leap years there are up to eight.
-const LEAP_YEARS: std::ops::RangeInclusive<i16> = -8..=8;
+/// Years around the receipt in which a day without a year is looked for: between two leap years there are up to eight.
+const YEARS: std::ops::RangeInclusive<i16> = -8..=1;
 
 /// When and where a message was received.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ impl<'z> Clock<'z> {
     pub fn resolve(&self, stamp: &Stamp<'_>) -> Option<Sent> {
         let at = match stamp.year {
             Some(year) => self.in_year(stamp, year)?,
-            None => self.in_nearest_year(stamp)?,
+            None => self.in_latest_year(stamp)?,
         };
         let gap = at.duration_since(self.received);
         let doubt = if gap > self.ahead {
@@ -71,14 +71,19 @@ impl<'z> Clock<'z> {
         Some(Sent { at, doubt })
     }
 
-    fn in_nearest_year(&self, stamp: &Stamp<'_>) -> Option<Timestamp> {
-        let this = self.zone.to_datetime(self.received).year();
-        let leap = (stamp.month, stamp.day) == (2, 29);
-        let years = if leap { LEAP_YEARS } else { YEARS };
-        years
-            .filter_map(|years| this.checked_add(years))
-            .filter_map(|year| self.in_year(stamp, year))
-            .min_by_key(|at| self.distance(*at))
+    fn in_latest_year(&self, stamp: &Stamp<'_>) -> Option<Timestamp> {
+        let here = self.zone.to_datetime(self.received);
+        let is_later = here.month() == 12 && stamp.month == 1;
+        let may_be = |years: i16| match years.cmp(&0) {
+            Ordering::Less => true,
+            Ordering::Equal => stamp.month <= here.month() + 1,
+            Ordering::Greater => is_later,
+        };
+        YEARS
+            .rev()
+            .filter(|years| may_be(*years))
+            .filter_map(|years| here.year().checked_add(years))
+            .find_map(|year| self.in_year(stamp, year))
     }
 
     fn in_year(&self, stamp: &Stamp<'_>, year: i16) -> Option<Timestamp> {
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_year_is_the_one_nearest_to_the_receipt() {
+    fn a_missing_year_is_the_latest_that_does_not_lie_ahead() {
         for (received, written, expected, doubt) in [
             (
                 "2026-07-01T12:00:00Z",
@@ -170,7 +175,7 @@ mod tests {
                 "2026-01-01T00:00:05Z",
                 None,
             ),
-            // Half a year away: the nearer one.
+            // A month is of the past, unless it is the next one.
             (
                 "2026-07-01T00:00:00Z",
                 "Jan  2 00:00:00",
@@ -179,28 +184,52 @@ mod tests {
             ),
             (
                 "2026-07-10T00:00:00Z",
+                "Aug  2 00:00:00",
+                "2026-08-02T00:00:00Z",
+                Some(Doubt::Ahead),
+            ),
+            (
+                "2026-07-10T00:00:00Z",
+                "Sep  2 00:00:00",
+                "2025-09-02T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "2026-11-30T00:00:00Z",
                 "Jan  2 00:00:00",
-                "2027-01-02T00:00:00Z",
+                "2026-01-02T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "2026-12-01T00:00:00Z",
+                "Jan 31 00:00:00",
+                "2027-01-31T00:00:00Z",
                 Some(Doubt::Ahead),
             ),
             // A day that this year does not have.
             (
                 "2026-03-01T00:00:00Z",
                 "Feb 29 00:00:00",
-                "2028-02-29T00:00:00Z",
-                Some(Doubt::Ahead),
-            ),
-            (
-                "2025-03-01T00:00:00Z",
-                "Feb 29 00:00:00",
                 "2024-02-29T00:00:00Z",
                 Some(Doubt::Behind),
             ),
             (
-                "2101-03-01T00:00:00Z",
+                "2028-03-02T00:00:00Z",
                 "Feb 29 00:00:00",
-                "2104-02-29T00:00:00Z",
+                "2028-02-29T00:00:00Z",
+                Some(Doubt::Behind),
+            ),
+            (
+                "2028-01-31T00:00:00Z",
+                "Feb 29 00:00:00",
+                "2028-02-29T00:00:00Z",
                 Some(Doubt::Ahead),
+            ),
+            (
+                "2103-03-01T00:00:00Z",
+                "Feb 29 00:00:00",
+                "2096-02-29T00:00:00Z",
+                Some(Doubt::Behind),
             ),
         ] {
             check("UTC", received, written, (expected, doubt));
@@ -310,10 +339,12 @@ mod tests {
             let stamp = message.stamp().expect("a time");
             assert_eq!(clock.resolve(&stamp), None, "{written}");
         }
-        for received in [Timestamp::MIN, Timestamp::MAX] {
+        // Before the calendar there is no leap year.
+        for (received, is_some) in [(Timestamp::MIN, false), (Timestamp::MAX, true)] {
             let clock = Clock::new(received, &zone);
             let message = Message::parse(b"<13>Feb 29 00:00:00 host app: text");
-            assert!(clock.resolve(&message.stamp().expect("a time")).is_some());
+            let sent = clock.resolve(&message.stamp().expect("a time"));
+            assert_eq!(sent.is_some(), is_some);
         }
     }
 }

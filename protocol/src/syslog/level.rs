@@ -4,6 +4,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// Largest PRI: facility 23, severity 7 (RFC 5424 §6.2.1).
 pub const MAX_PRI: u8 = 191;
 
@@ -173,7 +175,8 @@ pub fn join(facility: Facility, severity: Severity) -> u8 {
 }
 
 /// A set of severities: one bit each, the bit of `emerg` is 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Severities(u8);
 
 impl Severities {
@@ -198,19 +201,25 @@ impl Severities {
         Self(u8::MAX >> (7 - milder.number()) & u8::MAX << worse.number())
     }
 
-    /// Adds one.
-    pub fn insert(&mut self, severity: Severity) {
-        self.0 |= 1 << severity.number();
+    /// Adds the severity of this number; one beyond 7 counts as 7.
+    pub fn insert(&mut self, number: u8) {
+        self.0 |= 1 << number.min(7);
     }
 
-    /// Tells whether it is in the set.
-    pub fn contains(self, severity: Severity) -> bool {
-        self.0 & 1 << severity.number() != 0
+    /// Tells whether the severity of this number is in the set.
+    pub fn contains(self, number: u8) -> bool {
+        self.0 & 1 << number.min(7) != 0
     }
 
     /// Tells whether the two have one in common.
     pub fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+}
+
+impl fmt::Debug for Severities {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:08b}", self.0)
     }
 }
 
@@ -276,7 +285,7 @@ mod tests {
             assert_eq!(set.bits(), bits, "{text}");
             for severity in Severity::ALL {
                 let bit = bits >> severity.number() & 1 == 1;
-                assert_eq!(set.contains(*severity), bit, "{text} {severity}");
+                assert_eq!(set.contains(severity.number()), bit, "{text} {severity}");
             }
         }
         for text in ["", "..", "err..", "..err", "0..8", "a..b", "1..2..3"] {

@@ -264,6 +264,14 @@ fn introduction(fleet: &Fleet) -> String {
         quoted(&program),
         quoted(&fleet.state_dir().display().to_string())
     );
+    let logs = fleet
+        .log_socket("ship1")
+        .map_or_else(String::new, |socket| {
+            format!(
+                "  logger -u {} -t greeter 'hello from a log'; {steward} logs -f\n",
+                quoted(&socket)
+            )
+        });
     format!(
         "\
 inbox   {inbox}
@@ -275,7 +283,7 @@ Try, in another terminal:
   {steward} run --to '*' -- uname -a
   {steward} run -l fleet=north -- sh -c 'echo hello from $STEWARD_NODE'
   {steward} inbox ls
-Drop a message file into the inbox, or end everything with Ctrl-C.
+{logs}Drop a message file into the inbox, or end everything with Ctrl-C.
 ",
         inbox = fleet.inbox().display(),
         broker = fleet.broker_url(),

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, Zoned};
 use serde::de::DeserializeOwned;
-use steward_protocol::{Domain, NodeName};
+use steward_protocol::{Domain, NodeName, syslog::Severities};
 
 use self::show::Style;
 use super::{
@@ -15,10 +15,7 @@ use super::{
     exit::Misuse,
     render::{Written, emit, emit_bytes, notice, text},
 };
-use crate::{
-    logs::words,
-    view::logs::{LogFinding, LogLine},
-};
+use crate::view::logs::{LogFinding, LogLine};
 
 mod findings;
 mod show;
@@ -103,7 +100,9 @@ fn at(text: &str) -> Result<Timestamp, String> {
 }
 
 fn priority(text: &str) -> Result<String, String> {
-    words::severities(text).map(|_| text.to_owned())
+    let read = text.parse::<Severities>();
+    read.map(|_| text.to_owned())
+        .map_err(|error| format!("cannot {error}"))
 }
 
 impl Which {

@@ -118,6 +118,34 @@ pub(super) const SETTINGS: &[Setting] = &[
         about: "how much of them is kept, compressed as they are",
     },
     Setting {
+        key: "logs.mirror.dir",
+        flag: None,
+        environment: "STEWARD_LOGS_MIRROR_DIR",
+        default: None,
+        about: "where logs of nodes are written into plain files as well",
+    },
+    Setting {
+        key: "logs.mirror.format",
+        flag: None,
+        environment: "STEWARD_LOGS_MIRROR_FORMAT",
+        default: Some("short-iso"),
+        about: "how a line of these files looks: short-iso, cat or raw",
+    },
+    Setting {
+        key: "logs.mirror.size",
+        flag: None,
+        environment: "STEWARD_LOGS_MIRROR_SIZE",
+        default: Some("100MiB"),
+        about: "how large such a file becomes before it is rotated",
+    },
+    Setting {
+        key: "logs.mirror.keep",
+        flag: None,
+        environment: "STEWARD_LOGS_MIRROR_KEEP",
+        default: Some("5"),
+        about: "how many rotated files of each are kept",
+    },
+    Setting {
         key: "outputs.bytes",
         flag: None,
         environment: "STEWARD_OUTPUTS_BYTES",
@@ -191,6 +219,20 @@ pub(super) struct Layers<'a> {
     environment: &'a BTreeMap<String, String>,
     file: BTreeMap<String, FileValue>,
     path: PathBuf,
+    /// Tables of which there may be several.
+    pub(super) relays: Vec<Several>,
+}
+
+/// The array of tables that relays are.
+pub(super) const RELAYS: &str = "logs.relay";
+
+/// One of several tables.
+#[derive(Debug, Default)]
+pub(super) struct Several {
+    /// Where it begins, for an error message.
+    pub(super) place: String,
+    /// Its keys, each with its place and the texts it was given.
+    pub(super) values: BTreeMap<String, (String, Vec<String>)>,
 }
 
 struct FileValue {
@@ -206,11 +248,13 @@ impl<'a> Layers<'a> {
         file: Option<&File>,
     ) -> (Self, Vec<ConfigProblem>) {
         let mut problems = Vec::new();
-        let values = file.map_or_else(BTreeMap::new, |file| read(file, &mut problems));
+        let mut relays = Vec::new();
+        let values = file.map_or_else(BTreeMap::new, |file| read(file, &mut relays, &mut problems));
         let layers = Self {
             flags,
             environment,
             file: values,
+            relays,
             path: file.map(|file| file.path.clone()).unwrap_or_default(),
         };
         (layers, problems)
@@ -275,7 +319,11 @@ fn setting(key: &str) -> Option<&'static Setting> {
 }
 
 /// Reads the file into dotted keys; what is no setting, or no plain value, is a problem.
-fn read(file: &File, problems: &mut Vec<ConfigProblem>) -> BTreeMap<String, FileValue> {
+fn read(
+    file: &File,
+    relays: &mut Vec<Several>,
+    problems: &mut Vec<ConfigProblem>,
+) -> BTreeMap<String, FileValue> {
     let mut values = BTreeMap::new();
     let place = |offset: usize| (file.path.display().to_string(), line_at(&file.text, offset));
     let table = match DeTable::parse(&file.text) {
@@ -301,6 +349,16 @@ fn read(file: &File, problems: &mut Vec<ConfigProblem>) -> BTreeMap<String, File
             let known = setting(&key).is_some();
             match value.into_inner() {
                 DeValue::Table(inner) if is_section(&key) => waiting.push((key, inner)),
+                DeValue::Array(tables) if key == RELAYS => {
+                    let tables = tables.into_iter().map(toml::Spanned::into_inner);
+                    let several = tables.map(|table| several(file, line, table));
+                    for one in several {
+                        match one {
+                            Ok(one) => relays.push(one),
+                            Err(problem) => problems.push(problem),
+                        }
+                    }
+                }
                 DeValue::String(text) if known => {
                     let text = text.into_owned();
                     values.insert(key, FileValue { text, line });
@@ -321,12 +379,50 @@ fn read(file: &File, problems: &mut Vec<ConfigProblem>) -> BTreeMap<String, File
     values
 }
 
+/// Reads one of several tables: texts, and lists of texts.
+fn several(file: &File, line: usize, table: DeValue<'_>) -> Result<Several, ConfigProblem> {
+    let place = |line: usize| format!("{}:{line}", file.path.display());
+    let wrong = |place: String, reason: String| ConfigProblem {
+        place,
+        reason,
+        hint: None,
+    };
+    let DeValue::Table(table) = table else {
+        let reason = format!("{RELAYS} is not a list of tables; write [[{RELAYS}]]");
+        return Err(wrong(place(line), reason));
+    };
+    let first = table.iter().map(|(name, _)| name.span().start).min();
+    let mut several = Several {
+        place: place(first.map_or(line, |first| line_at(&file.text, first))),
+        values: BTreeMap::new(),
+    };
+    for (name, value) in table {
+        let place = place(line_at(&file.text, name.span().start));
+        let key = name.into_inner().into_owned();
+        let texts = match value.into_inner() {
+            DeValue::String(text) => Some(vec![text.into_owned()]),
+            DeValue::Array(list) => list
+                .into_iter()
+                .map(|one| match one.into_inner() {
+                    DeValue::String(text) => Some(text.into_owned()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        let Some(texts) = texts else {
+            let reason = format!("{RELAYS}: {key} is neither a text nor a list of texts");
+            return Err(wrong(place, reason));
+        };
+        several.values.insert(key, (place, texts));
+    }
+    Ok(several)
+}
+
 fn is_section(key: &str) -> bool {
     SETTINGS.iter().any(|setting| {
-        setting
-            .key
-            .split_once('.')
-            .is_some_and(|(section, _)| section == key)
+        let within = setting.key.strip_prefix(key);
+        within.is_some_and(|rest| rest.starts_with('.'))
     })
 }
 
@@ -344,7 +440,7 @@ fn unusable(place: &str, key: &str, value: &DeValue<'_>) -> ConfigProblem {
             hint: None,
         };
     }
-    let keys = SETTINGS.iter().map(|setting| setting.key);
+    let keys = SETTINGS.iter().map(|setting| setting.key).chain([RELAYS]);
     ConfigProblem {
         place,
         reason: format!("{key:?} is not a setting"),

@@ -67,6 +67,8 @@ fn without_a_word_the_defaults_of_the_design_hold() {
                 age: Duration::from_secs(90 * 86400),
                 bytes: 50 << 30,
             },
+            relays: Vec::new(),
+            mirror: None,
             outputs_bytes: 10 << 30,
             max_open_deliveries: 1_000_000,
             log: LogConfig {
@@ -281,4 +283,92 @@ fn a_state_directory_too_deep_for_a_socket_is_refused() {
 fn giving_up_on_a_file_before_it_can_be_read_is_refused() {
     let told = problems(&BTreeMap::new(), "[inbox]\ngive_up = \"1s\"\n");
     assert!(told.contains("station.toml:2: inbox.give_up"), "{told}");
+}
+
+#[test]
+fn relays_and_the_mirror_are_read() {
+    let text = r#"
+[logs.mirror]
+dir = "/var/log/nodes"
+format = "raw"
+size = "2MiB"
+keep = 0
+
+[[logs.relay]]
+name = "soc"
+address = "tls://siem.example"
+ca = "/etc/ca.pem"
+node = ["ship1", "ship2"]
+domain = "nginx"
+priority = "err"
+begin = "newest"
+
+[[logs.relay]]
+name = "local"
+address = "tcp://[::1]:1514"
+"#;
+    let resolved = resolve(&BTreeMap::new(), &BTreeMap::new(), Some(&file(text))).expect("fine");
+    let Config { relays, mirror, .. } = resolved.config;
+    let mirror = mirror.expect("a mirror");
+    assert_eq!(mirror.dir, PathBuf::from("/var/log/nodes"));
+    assert_eq!((mirror.rotation.bytes, mirror.rotation.keep), (2 << 20, 0));
+    let [soc, local] = &relays[..] else {
+        panic!("{relays:?}");
+    };
+    assert_eq!(soc.address.to_string(), "tls://siem.example:6514");
+    assert_eq!(soc.choice.nodes.len(), 2);
+    assert_eq!(soc.choice.severities.bits(), 0b0000_1111);
+    assert_eq!(local.address.to_string(), "tcp://[::1]:1514");
+    assert_eq!(local.choice, crate::logs::outlet::Choice::everything());
+}
+
+#[test]
+fn everything_wrong_with_relays_and_the_mirror_is_told() {
+    let text = r#"
+[logs.mirror]
+dir = "here"
+format = "nice"
+size = "1KiB"
+
+[[logs.relay]]
+name = "soc"
+address = "udp://siem.example"
+hop = "1"
+
+[[logs.relay]]
+name = "soc"
+address = "tcp://siem.example:99999"
+priority = "loud"
+begin = "soon"
+node = "a b"
+
+[[logs.relay]]
+address = 5
+
+[[logs.relay]]
+name = "open"
+address = "tcp://siem.example"
+ca = "x.pem"
+
+[[logs.relay]]
+priority = "err"
+"#;
+    let told = problems(&BTreeMap::new(), text);
+    for expected in [
+        "station.toml:3: logs.mirror.dir: \"here\" is not",
+        "station.toml:4: logs.mirror.format: \"nice\" is not",
+        "station.toml:5: logs.mirror.size: 1024 bytes are too few",
+        "station.toml:9: logs.relay: address \"udp://siem.example\" is not",
+        "station.toml:10: logs.relay: \"hop\" is not a key",
+        "station.toml:13: logs.relay: name \"soc\" is there twice",
+        "station.toml:14: logs.relay: address",
+        "station.toml:15: logs.relay: priority \"loud\" is not a severity",
+        "station.toml:16: logs.relay: begin \"soon\" is neither",
+        "station.toml:17: logs.relay: node \"a b\"",
+        "station.toml:20: logs.relay: address is neither a text",
+        "station.toml:25: logs.relay: ca is only for tls://",
+        "station.toml:28: logs.relay: name is missing",
+    ] {
+        assert!(told.contains(expected), "{expected}\nis not in\n{told}");
+    }
 }

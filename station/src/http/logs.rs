@@ -17,8 +17,8 @@ use futures_util::stream::unfold;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use steward_protocol::{
-    logs::{Micros, Severities},
-    syslog::{Clock, Message},
+    logs::Micros,
+    syslog::{Clock, Message, Severities},
 };
 use tokio::sync::mpsc;
 
@@ -28,7 +28,7 @@ use crate::{
         Logs, LogsError,
         name::Line,
         read::{self, Direction, Ends, Match, Merge, gaps},
-        store, words,
+        store,
     },
     station::chain,
     view::logs::{LogLine, Raw},
@@ -228,8 +228,8 @@ fn job(query: LinesQuery) -> Result<Job, String> {
         return Err("what is followed comes in its order, so it cannot be reversed".to_owned());
     }
     let severities = match query.priority.as_deref() {
-        Some(text) => words::severities(text)?,
-        None => Severities(u8::MAX),
+        Some(text) => text.parse().map_err(|error| format!("cannot {error}"))?,
+        None => Severities::ALL,
     };
     Ok(Job {
         chosen: Chosen::new(query.node.as_deref(), query.domain.as_deref()),

@@ -6,9 +6,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
+    num::NonZeroU64,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::Advice;
 
 use super::LogsError;
 
@@ -73,6 +76,9 @@ pub trait Disk: Sync {
     ///
     /// Fails when the disk does.
     fn read(&self, file: &Self::File, at: u64, bytes: &mut [u8]) -> io::Result<usize>;
+
+    /// Says that so many bytes of the file will be read soon. A hint that may come to nothing.
+    fn announce(&self, _file: &Self::File, _at: u64, _bytes: u64) {}
 
     /// Writes all of `bytes` at a place in the file.
     ///
@@ -195,6 +201,11 @@ impl Disk for Files {
             }
         }
         Ok(got)
+    }
+
+    fn announce(&self, file: &File, at: u64, bytes: u64) {
+        // What the kernel makes of a hint changes nothing but the time.
+        rustix::fs::fadvise(file, at, NonZeroU64::new(bytes), Advice::WillNeed).ok();
     }
 
     fn write(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 use steward_protocol::{
     Generation, checksum,
-    logs::{Gap, Header, Kind, Micros, Severities, frame},
+    logs::{Gap, Header, Kind, Micros, frame},
+    syslog::Severities,
 };
 
 /// One batch.

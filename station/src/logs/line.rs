@@ -17,6 +17,7 @@ use super::{
     index::{Entry, Index},
     name::{Line as Key, Name, day, path},
     past::Past,
+    read::catalog,
     removed::Removed,
     take::{Holes, Verdict, judge},
 };
@@ -112,7 +113,10 @@ impl<D: Disk> Line<D> {
             });
         }
         let newest = self.past.newest();
-        let lost = known.is_none() && newest.is_some() && header.after != newest;
+        // A gap at the very beginning stands where the batch was damaged that would have named what came before.
+        let names_before = header.kind == Kind::Records || header.after.is_some();
+        let is_other = newest.is_some() && header.after != newest;
+        let lost = known.is_none() && is_other && names_before;
         if self.must_roll(header, known.is_none()) {
             self.roll(disk, day(header.from))?;
         }
@@ -331,10 +335,11 @@ impl<D: Disk> Line<D> {
             at += frame::HEAD + length;
         }
         if at < tail.len() {
+            self.set_aside(disk, open.name, tail.get(at..).unwrap_or_default())?;
             tracing::warn!(
                 file = place,
                 bytes = tail.len() - at,
-                "the end of a segment was torn and is cut off; nobody was told that it is stored"
+                "the end of a segment was torn and is cut off; what was not confirmed comes again"
             );
             let whole = open.bytes + at as u64;
             disk.truncate(&open.log, whole)
@@ -345,6 +350,37 @@ impl<D: Disk> Line<D> {
             .and_then(|()| disk.sync(&open.log))
             .map_err(failed("write", &place))?;
         self.staged = tail;
+        Ok(())
+    }
+}
+
+impl<D: Disk> Line<D> {
+    /// Keeps what is cut off, if there are whole batches in it that are nowhere else: behind damage may stand
+    /// what was confirmed, of which the index has lost its lines. Their nodes say whether they still have them.
+    fn set_aside(&self, disk: &D, name: Name, torn: &[u8]) -> Result<(), LogsError> {
+        let mut is_new = false;
+        for entry in catalog::scan(torn, 0) {
+            let known = self.past.next(disk, &self.dir, entry.generation)?;
+            is_new |= known.unwrap_or(0) < entry.next();
+        }
+        if !is_new {
+            return Ok(());
+        }
+        let place = path(&self.dir, &name.torn());
+        let file = disk
+            .open(&place, Mode::Write)
+            .map_err(failed("make", &place))?;
+        // Behind what an earlier start has set aside.
+        disk.bytes(&file)
+            .and_then(|at| disk.write(&file, at, torn))
+            .and_then(|()| disk.sync(&file))
+            .and_then(|()| disk.sync_dir(&self.dir))
+            .map_err(failed("write", &place))?;
+        tracing::error!(
+            file = place,
+            bytes = torn.len(),
+            "whole batches stood behind damage and are set aside"
+        );
         Ok(())
     }
 }

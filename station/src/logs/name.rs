@@ -1,4 +1,4 @@
-//! How the store's files are called: `<number>-<day>.log` and `.idx` in the directory of a line.
+//! How the store's files are called: `<number>-<day>.log`, `.idx` and `.torn` in the directory of a line.
 //!
 //! Numbers rise by one, so that a segment that is missing is noticed. Pure.
 
@@ -56,6 +56,11 @@ impl Name {
     /// Returns the name of its index.
     pub fn index(self) -> String {
         format!("{:08}-{}.idx", self.number, self.day)
+    }
+
+    /// Returns the name of the file for what stood behind damage at its end.
+    pub fn torn(self) -> String {
+        format!("{:08}-{}.torn", self.number, self.day)
     }
 
     /// Reads the name of a file of batches.

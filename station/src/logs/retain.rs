@@ -129,7 +129,7 @@ fn remove(disk: &Files, old: &Closed) -> Result<(), LogsError> {
 }
 
 fn unlink(disk: &Files, dir: &str, name: Name) -> Result<(), LogsError> {
-    for file in [name.log(), name.index()] {
+    for file in [name.log(), name.index(), name.torn()] {
         let place = path(dir, &file);
         disk.remove(&place)
             .map_err(super::disk::failed("remove", &place))?;

@@ -123,15 +123,19 @@ impl<D: Disk> Store<D> {
         for key in lines(&self.disk)? {
             match is_settled(&self.disk, &key) {
                 Ok(true) => {}
-                Ok(false) => {
-                    if let Err(error) = self.line(&key, &mut round) {
-                        round.done.failed.push((key, error));
-                    }
-                }
+                Ok(false) => match self.recovered(&key, &mut round) {
+                    Ok((number, bytes)) => round.done.tips.push((key, number, bytes)),
+                    Err(error) => round.done.failed.push((key, error)),
+                },
                 Err(error) => round.done.failed.push((key, error)),
             }
         }
         Ok(round.done)
+    }
+
+    fn recovered(&mut self, key: &Key, round: &mut Round) -> Result<(u64, u64), LogsError> {
+        self.line(key, round)?;
+        Ok(open(&self.disk, &mut self.lines, key)?.tip())
     }
 
     /// Stores what continues what is there, and returns what may be said once all of it is durable.

@@ -1,7 +1,10 @@
 //! The store against a model: duplicates, holes, new generations, kills, power cuts, a disk that fails.
 
+mod following;
+mod mirroring;
 mod ram;
 mod reading;
+mod relaying;
 
 use std::{
     collections::{BTreeMap, HashMap},

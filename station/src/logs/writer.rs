@@ -57,6 +57,7 @@ impl Writer {
             Ok(done) => self.tell(done),
             Err(error) => tracing::error!(error = chain(&error), "logs cannot be looked through"),
         }
+        self.logs.looked_through();
         while let Some(mail) = self.mail.blocking_recv() {
             let (group, close) = self.group(mail);
             if !group.is_empty() {

@@ -49,6 +49,22 @@ fn an_input_has_defaults_for_all_but_its_domain_and_place() {
 }
 
 #[test]
+fn a_journal_is_that_of_this_machine_or_that_in_a_directory() {
+    for (name, directory) in [
+        ("journal:", None),
+        (
+            "journal:///var/log/journal",
+            Some("/var/log/journal".into()),
+        ),
+    ] {
+        let logs = logs(&format!(
+            "[[syslog]]\ndomain = \"system\"\ninput = \"{name}\"\n"
+        ));
+        assert_eq!(logs.inputs[0].listen, Listen::Journal(directory), "{name}");
+    }
+}
+
+#[test]
 fn every_key_is_read() {
     let text = r#"
 [[syslog]]
@@ -173,6 +189,38 @@ policy = "forget"
 }
 
 #[test]
+fn an_input_of_files_has_patterns_and_says_how_they_are_read() {
+    let text = r#"
+[[syslog]]
+domain = "a"
+input = "file:///var/log/*.log"
+files = ["/srv/**/x", "file:///y"]
+exclude = ["/var/log/debug*"]
+from = "end"
+multiline = '^\d{4}'
+multiline_timeout = "5s"
+[[syslog]]
+domain = "b"
+input = "file:///z"
+"#;
+    let logs = logs(text);
+    let wanted = Files {
+        patterns: ["/var/log/*.log", "/srv/**/x", "/y"]
+            .map(str::to_owned)
+            .into(),
+        exclude: vec!["/var/log/debug*".to_owned()],
+        from: Start::End,
+        multiline: Some("^\\d{4}".to_owned()),
+        pause: Duration::from_secs(5),
+    };
+    assert_eq!(logs.inputs[0].listen, Listen::Files(wanted));
+    let Listen::Files(plain) = &logs.inputs[1].listen else {
+        panic!("{:?}", logs.inputs[1]);
+    };
+    assert_eq!((plain.from, &plain.multiline), (Start::Beginning, &None));
+}
+
+#[test]
 fn each_of_these_is_refused_in_words() {
     let rows = [
         ("input = \"udp://10.0.0.1:514\"", "beyond_loopback = true"),
@@ -183,8 +231,21 @@ fn each_of_these_is_refused_in_words() {
         ("input = \"unix://log\"", "whole path"),
         ("input = \"unix:///run/\"", "whole path"),
         ("input = \"/dev/log\"", "is no input"),
-        ("input = \"journal:\"", "not built in yet"),
-        ("input = \"file:///var/log/*.log\"", "not built in yet"),
+        ("input = \"journal\"", "is no input"),
+        ("input = \"journal:/var/log\"", "is no journal"),
+        ("input = \"journal://log\"", "is no journal"),
+        ("input = \"file://var/log/*.log\"", "whole path"),
+        ("input = \"file:///var/log/[a.log\"", "no pattern"),
+        ("input = \"file:///a\"\nfiles = [\"b\"]", "whole path"),
+        ("input = \"file:///a\"\nfrom = \"middle\"", "is no place"),
+        (
+            "input = \"file:///a\"\nmultiline = \"(\"",
+            "no regular expression",
+        ),
+        (
+            "input = \"udp://127.0.0.1:514\"\nfrom = \"end\"",
+            "file:// inputs only",
+        ),
         ("input = \"tls://127.0.0.1:6514\"", "needs cert and key"),
         (
             "input = \"udp://127.0.0.1:514\"\ncert = \"/c\"",

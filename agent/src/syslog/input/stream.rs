@@ -205,7 +205,7 @@ impl Shared {
             count => {
                 self.work
                     .feed
-                    .offer(turned_away(&self.work.input.name, count))
+                    .offer(turned_away(&self.work.input.name, count), Duration::ZERO)
                     .await
             }
         }

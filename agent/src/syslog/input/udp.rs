@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
     sync::Arc,
+    time::Duration,
 };
 
 use nix::{
@@ -36,6 +37,10 @@ const BUFFER: usize = 1 << 20;
 
 /// Bytes after which a portion is handed over although more is there.
 const PORTION: usize = 128 << 10;
+
+/// How long messages wait for room. No sender waits with them: what comes meanwhile the kernel's buffer takes, and counts what
+/// it cannot, so giving up earlier would only lose more.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Receives until told to end.
 pub(super) async fn run(work: Work, address: SocketAddr) -> Result<(), InputError> {
@@ -150,7 +155,7 @@ impl<'w> Receiver<'w> {
         }
         self.is_busy |= count > 0;
         for portion in portions {
-            self.work.feed.offer(portion).await?;
+            self.work.feed.offer(portion, PATIENCE).await?;
         }
         Ok(count)
     }
@@ -215,7 +220,7 @@ impl<'w> Receiver<'w> {
         if dropped > 0 {
             let mut portion = Portion::new(source(&self.work.input.name, None), now());
             portion.gaps.push(self.gap(dropped));
-            self.work.feed.offer(portion).await?;
+            self.work.feed.offer(portion, PATIENCE).await?;
         }
         Ok(())
     }

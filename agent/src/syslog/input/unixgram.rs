@@ -1,7 +1,7 @@
 //! Datagrams over a socket in the file system, as `/dev/log`: one datagram, one message. Whoever sends waits while the
 //! socket's queue is full, so it is emptied whatever happens.
 
-use std::{io, os::fd::AsFd, path::PathBuf, sync::Arc};
+use std::{io, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::net::{RecvFlags, recv};
 use tokio::{
@@ -19,6 +19,9 @@ use crate::syslog::{feed::now, route::Tell, spool::Portion};
 
 /// Bytes after which a portion is handed over although more is there.
 const PORTION: usize = 64 << 10;
+
+/// How long messages wait for room, and whoever writes to the socket with them.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Receives until told to end.
 pub(super) async fn run(work: Work, path: PathBuf) -> Result<(), InputError> {
@@ -80,7 +83,7 @@ async fn take(
         }
     }
     if !portion.messages.is_empty() {
-        work.feed.offer(portion).await?;
+        work.feed.offer(portion, PATIENCE).await?;
     }
     Ok(count)
 }

@@ -24,6 +24,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How often ending processes are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Longest path of a socket, without the byte that ends it (unix(7): `sun_path` has 108).
+const LONGEST_SOCKET: usize = 107;
+
 /// Lines of a log shown when something went wrong.
 const LAST_WORDS: usize = 15;
 
@@ -118,6 +121,13 @@ impl Fleet {
         Ok(())
     }
 
+    /// Returns where a node takes logs; none where a socket cannot be.
+    pub(super) fn log_socket(&self, node: &str) -> Option<String> {
+        let path = self.dir.join(format!("{node}.sock"));
+        let path = path.to_str().filter(|path| !path.contains(['"', '\\']))?;
+        (path.len() <= LONGEST_SOCKET).then(|| path.to_owned())
+    }
+
     pub(super) fn start_agent(&mut self, node: &str) -> Result<()> {
         let fleet = if self.agents.len().is_multiple_of(2) {
             "fleet=north"
@@ -133,6 +143,12 @@ impl Fleet {
             ])
             .args(["--station", "central", "--heartbeat", "2s"])
             .args(["--label", fleet]);
+        let config = self.dir.join(format!("{node}.toml"));
+        let logs = self.log_socket(node).map_or_else(String::new, |socket| {
+            format!("[[syslog]]\ndomain = \"demo\"\ninput = \"unixgram://{socket}\"\n")
+        });
+        fs::write(&config, logs).with_context(|| format!("write {}", config.display()))?;
+        command.args([OsStr::new("--config"), config.as_os_str()]);
         let agent = self.start(node, command)?;
         self.agents.push(agent);
         Ok(())

@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use crate::{
     cli::render::text::{escape_output, plural},
+    logs::words,
     view::logs::{LogLine, Raw},
 };
 
@@ -75,25 +76,7 @@ pub(super) fn gap(line: &LogLine) -> Option<String> {
 
 /// Says what is missing and why.
 pub(super) fn missing(gap: &steward_protocol::logs::Gap) -> String {
-    let many = match gap.count {
-        Some(count) => format!("{} missing", plural(count, "message")),
-        None => "messages missing, nobody knows how many".to_owned(),
-    };
-    let word = serde_json::to_value(gap.reason).ok();
-    let reason = word
-        .as_ref()
-        .and_then(|word| word.as_str())
-        .unwrap_or("other")
-        .to_owned();
-    let detail = gap
-        .detail
-        .as_deref()
-        .map(|detail| format!(" ({})", one_line(detail.as_bytes())));
-    format!(
-        "{many}: {}{}",
-        reason.replace('_', " "),
-        detail.unwrap_or_default()
-    )
+    one_line(words::missing(gap).as_bytes())
 }
 
 /// Returns bytes as text on one line that acts on nothing.

@@ -23,15 +23,18 @@ const MAX_GROUP: usize = 64;
 pub(super) type Place = (u64, u64);
 
 /// One line that is being read.
-pub(super) struct Cursor<D: Disk> {
+pub(super) struct Cursor {
     pub(super) line: Line,
     dir: String,
     segments: VecDeque<Segment>,
     from: Place,
     end: Place,
-    /// What is left of the segment that is being read.
+    /// What is left of the segment that is being read, or the next of it.
     entries: VecDeque<Entry>,
-    file: Option<(String, D::File)>,
+    /// How many of them are at hand, at most.
+    window: usize,
+    /// The file of that segment. It is opened when it is read: thousands of lines are more than a program may have open.
+    place: Option<String>,
     /// How many finds of the first entry were handed out already.
     skip: usize,
     ready: VecDeque<Match>,
@@ -40,13 +43,13 @@ pub(super) struct Cursor<D: Disk> {
     time: Option<Micros>,
 }
 
-impl<D: Disk> Cursor<D> {
+impl Cursor {
     /// Returns a reader of what is between two places of a line.
-    pub(super) fn new(
+    pub(super) fn new<D: Disk>(
         disk: &D,
         line: Line,
         (from, end): (Place, Place),
-        direction: Direction,
+        (direction, window): (Direction, usize),
     ) -> Result<Self, LogsError> {
         let dir = line.dir();
         let mut segments = catalog::segments(disk, &dir)?;
@@ -61,7 +64,8 @@ impl<D: Disk> Cursor<D> {
             from,
             end,
             entries: VecDeque::new(),
-            file: None,
+            window,
+            place: None,
             skip: 0,
             ready: VecDeque::new(),
             group: 1,
@@ -70,7 +74,11 @@ impl<D: Disk> Cursor<D> {
     }
 
     /// Returns the time of the next find, or of the next batch in which there may be one; nothing at the end.
-    pub(super) fn time(&mut self, disk: &D, query: &Query) -> Result<Option<Micros>, LogsError> {
+    pub(super) fn time<D: Disk>(
+        &mut self,
+        disk: &D,
+        query: &Query,
+    ) -> Result<Option<Micros>, LogsError> {
         if let Some(found) = self.ready.front() {
             return Ok(Some(self.clamp(found.received, query.direction)));
         }
@@ -100,10 +108,21 @@ impl<D: Disk> Cursor<D> {
     }
 
     /// Looks into the next batches for something; `room` is how many bytes may be at hand.
-    pub(super) fn fill(&mut self, disk: &D, query: &Query, room: usize) -> Result<(), LogsError> {
-        let Some((place, file)) = &self.file else {
-            self.entries.clear();
-            return Ok(());
+    pub(super) fn fill<D: Disk>(
+        &mut self,
+        disk: &D,
+        query: &Query,
+        room: usize,
+    ) -> Result<(), LogsError> {
+        let place = self.place.as_deref().unwrap_or_default();
+        let file = match disk.open(place, Mode::Read) {
+            Ok(file) => file,
+            // Retention was faster.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.entries.clear();
+                return Ok(());
+            }
+            Err(error) => return Err(failed("open", place)(error)),
         };
         let (mut group, mut raw) = (0, 0);
         for entry in self.entries.iter().take(self.group) {
@@ -113,10 +132,16 @@ impl<D: Disk> Cursor<D> {
             }
             group += 1;
         }
+        // The disk is at the next ones while these are unpacked.
+        let ahead = self.entries.iter().take(group * 2);
+        let bounds = ahead.fold((u64::MAX, 0), |(from, to), entry| {
+            (from.min(entry.at), to.max(entry.end()))
+        });
+        disk.announce(&file, bounds.0, bounds.1.saturating_sub(bounds.0));
         let batches: Vec<Entry> = self.entries.iter().take(group).cloned().collect();
         let sieve = Sieve {
             disk,
-            file,
+            file: &file,
             place,
             query,
         };
@@ -151,15 +176,13 @@ impl<D: Disk> Cursor<D> {
         Ok(())
     }
 
-    fn open(&mut self, disk: &D, segment: Segment, query: &Query) -> Result<(), LogsError> {
+    fn open<D: Disk>(
+        &mut self,
+        disk: &D,
+        segment: Segment,
+        query: &Query,
+    ) -> Result<(), LogsError> {
         let number = segment.name.number;
-        let place = path(&self.dir, &segment.name.log());
-        let file = match disk.open(&place, Mode::Read) {
-            Ok(file) => file,
-            // Retention was faster.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed("open", &place)(error)),
-        };
         let mut entries = catalog::entries(disk, &self.dir, &segment)?;
         entries.retain(|entry| {
             let place = (number, entry.at);
@@ -168,8 +191,18 @@ impl<D: Disk> Cursor<D> {
         if query.direction == Direction::Backward {
             entries.reverse();
         }
+        if entries.len() > self.window {
+            entries.truncate(self.window);
+            // The others are looked for again when these were read.
+            match (query.direction, entries.last()) {
+                (Direction::Forward, Some(last)) => self.from = (number, last.end()),
+                (Direction::Backward, Some(last)) => self.end = (number, last.at),
+                (_, None) => {}
+            }
+            self.segments.push_front(segment);
+        }
         self.entries = entries.into();
-        self.file = Some((place, file));
+        self.place = Some(path(&self.dir, &segment.name.log()));
         Ok(())
     }
 

@@ -151,6 +151,10 @@ impl<D: Disk> Examiner<'_, D> {
             self.last = self.last.max(entry.to);
         }
         if !is_dateless && (entry.to < self.since || entry.from > self.until) {
+            // What a gap record tells of may lie before the batch it came in.
+            if entry.gaps > 0 && entry.to >= self.since && self.depth >= Depth::Gaps {
+                self.gap_records(segment, entry)?;
+            }
             return Ok(());
         }
         match &entry.gap {
@@ -204,7 +208,12 @@ impl<D: Disk> Examiner<'_, D> {
                 ..entry.clone()
             };
             self.gap(&entry, entry.from, "station", gap);
-        } else if entry.first == 0 && self.newest.is_some() && entry.after != self.newest {
+        } else if entry.first == 0
+            && self.newest.is_some()
+            && entry.after != self.newest
+            // A gap at the very beginning stands where the batch was damaged that would have named what came before.
+            && (entry.gap.is_none() || entry.after.is_some())
+        {
             let gap = Gap::new(None, Reason::SpoolLost);
             let gap = between(gap).with_detail("the node does not know what it had logged before");
             self.gap(entry, entry.from, "station", gap);
@@ -218,7 +227,7 @@ impl<D: Disk> Examiner<'_, D> {
             .open(&place, Mode::Read)
             .map_err(failed("open", &place))?;
         let query = Query {
-            severities: steward_protocol::logs::Severities(0),
+            severities: steward_protocol::syslog::Severities::NONE,
             ..Query::everything()
         };
         let sieve = Sieve {

@@ -20,6 +20,10 @@ const ROOM: usize = 64 * 1024 * 1024;
 const LEAST: usize = 16 * 1024;
 const MOST: usize = 8 * 1024 * 1024;
 
+/// Entries of indexes at hand in all lines of a reader, and in one line at least: each is some hundred bytes.
+const ENTRIES: usize = 256 * 1024;
+const FEWEST: usize = 64;
+
 /// How far lines go.
 pub type Ends = BTreeMap<Line, Place>;
 
@@ -68,7 +72,7 @@ impl Turn {
 pub struct Merge<'d, D: Disk> {
     disk: &'d D,
     query: Query,
-    cursors: Vec<Option<Cursor<D>>>,
+    cursors: Vec<Option<Cursor>>,
     turns: BinaryHeap<Turn>,
     room: usize,
 }
@@ -102,11 +106,12 @@ impl<'d, D: Disk> Merge<'d, D> {
             turns: BinaryHeap::new(),
             room,
         };
+        let window = (ENTRIES / ends.len().max(1)).max(FEWEST);
         for (line, end) in ends {
             let from = from.get(line).copied().unwrap_or_default();
             if from < *end {
-                let direction = merge.query.direction;
-                let cursor = Cursor::new(disk, line.clone(), (from, *end), direction)?;
+                let how = (merge.query.direction, window);
+                let cursor = Cursor::new(disk, line.clone(), (from, *end), how)?;
                 merge.cursors.push(Some(cursor));
                 merge.queue(merge.cursors.len() - 1)?;
             }

@@ -1,7 +1,10 @@
 //! What is looked for.
 
 use regex::bytes::Regex;
-use steward_protocol::logs::{Micros, Record, Severities};
+use steward_protocol::{
+    logs::{Micros, Record},
+    syslog::Severities,
+};
 
 use super::super::index::Entry;
 
@@ -37,7 +40,7 @@ impl Query {
         Self {
             since: None,
             until: None,
-            severities: Severities(u8::MAX),
+            severities: Severities::ALL,
             tags: Vec::new(),
             grep: None,
             direction: Direction::Forward,

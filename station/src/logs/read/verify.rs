@@ -44,6 +44,13 @@ pub(super) fn segment<D: Disk>(
             examiner.damage(&name, entry.at, what);
         }
     }
+    let aside = segment.name.torn();
+    if let Ok(file) = examiner.disk.open(&path(&examiner.dir, &aside), Mode::Read) {
+        let bytes = examiner.disk.bytes(&file).unwrap_or(0);
+        let text =
+            format!("{bytes} bytes with whole batches stood behind damage and are set aside");
+        examiner.damage(&aside, 0, text);
+    }
     if !segment.is_newest && end != segment.bytes {
         let bytes = segment.bytes.saturating_sub(end);
         examiner.damage(&name, end, format!("{bytes} bytes are no batch"));
