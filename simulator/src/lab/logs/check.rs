@@ -17,6 +17,9 @@ use crate::lab::figures::Figures;
 /// take on top of that. What the disk takes is measured beside it.
 pub(super) const AT_LEAST: Duration = Duration::from_millis(300);
 
+/// Syncs a message may wait for: five domains are written one after another, by the commit that is at work and by its own.
+const SYNCS: u32 = 10;
+
 /// What a kill meant for those who log.
 #[derive(Debug, Clone)]
 pub(super) enum Life {
@@ -172,7 +175,7 @@ fn excused(written: &Written, (first, next): (u64, u64), kills: &[Kill]) -> Resu
         return Err("what was written behind them over the same connection is stored".to_owned());
     }
     let ended = written_at(connection, next - 1).unwrap_or(at);
-    let least = |kill: &Kill| AT_LEAST + 2 * kill.slow;
+    let least = |kill: &Kill| AT_LEAST + SYNCS * kill.slow;
     let is_near = |kill: &&Kill| match kill.unread() {
         None => false,
         // What was written to a connection whose agent had died by then ends it.

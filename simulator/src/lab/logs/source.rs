@@ -214,7 +214,11 @@ pub(super) fn text(name: &str, number: u64) -> String {
     let mut text = format!("<13>Nov 21 10:00:00 host {name}[7]: {name} {number:08} ");
     let noise = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let length = usize::try_from(noise % FILLER).unwrap_or(0);
-    let words = format!("{noise:016x}").repeat(length / 16 + 1);
+    // It hardly compresses: segments are to become full.
+    let mut dice = Dice::new(noise);
+    let words: String = (0..=length / 16)
+        .map(|_| format!("{:016x}", dice.next()))
+        .collect();
     text.push_str(&words[..length]);
     text.push('.');
     text
