@@ -76,8 +76,8 @@ const RETRY: Backoff = Backoff {
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// How long delivery waits at the start until inputs remember what the spool has of them: what is delivered is removed, and
-/// cannot be recognised any more. A spool that is full must be delivered first.
-const NOTING: Duration = Duration::from_secs(2);
+/// cannot be recognised any more. It mostly is a moment. Only a full spool, which must be delivered first, waits in vain.
+const NOTING: Duration = Duration::from_secs(30);
 
 /// Files that are open besides connections.
 const OTHER_FILES: u64 = 512;
@@ -257,7 +257,7 @@ impl Plant {
             biased;
             () = ending(&mut stop) => return Ok(()),
             // What is not remembered by then may come twice if the agent is killed once more.
-            noted = noted => drop(noted),
+            noted = pulse::hold(noted) => drop(noted),
         }
         let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));

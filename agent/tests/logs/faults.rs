@@ -192,6 +192,12 @@ async fn on_a_full_disk_streams_wait_datagrams_are_counted_and_it_goes_on_by_its
             .expect("it leaves");
     }
     storage_fault(&station).await;
+    station
+        .hello("datagrams without room", |_, hello| {
+            let refused = hello.counters.get("log_refused");
+            refused.is_some_and(|refused| *refused > 0).then_some(())
+        })
+        .await;
     assert!(!sending.is_finished(), "the stream was not held back");
     fs::remove_file(disk.filler()).expect("room again");
     let stored = texts(&station, "tcp", 17_000).await;

@@ -89,8 +89,10 @@ impl Reader<'_> {
         let nodes = self.list("node");
         let domains = self.list("domain");
         let severities = self.text("priority", |text| {
-            text.parse::<Severities>()
-                .map_err(|error| format!("cannot {error}"))
+            let read = text.parse::<Severities>();
+            read.map_err(|_| {
+                format!("{text:?} is not a severity; write emerg, alert, crit, err, warning, notice, info, debug, 0 to 7, or a range such as err..warning")
+            })
         });
         let begin = self.text("begin", begin);
         let (name, mut address) = (

@@ -98,7 +98,8 @@ impl Places {
             && UnixStream::connect(&self.stream).is_ok()
     }
 
-    /// Returns how many bytes of each connection stand in the kernel's buffers, by the port of their sender.
+    /// Returns how many bytes of each connection stand in the kernel's buffers, by the port of their sender; of datagrams, by
+    /// the port they go to, with what the kernel needs beside.
     pub(super) fn unread(&self) -> BTreeMap<u16, u64> {
         let mut unread = BTreeMap::new();
         for row in rows("/proc/net/tcp") {
@@ -106,6 +107,11 @@ impl Places {
                 *unread.entry(row.remote).or_default() += row.unread;
             } else if row.remote == self.tcp {
                 *unread.entry(row.local).or_default() += row.unsent;
+            }
+        }
+        for row in rows("/proc/net/udp") {
+            if row.local == self.udp {
+                *unread.entry(row.local).or_default() += row.unread;
             }
         }
         unread
@@ -181,7 +187,7 @@ pub(super) struct Written {
 pub(super) struct Connection {
     /// The number of its first message.
     pub(super) first: u64,
-    /// The port it comes from, if it has one.
+    /// The port it comes from, of datagrams the one they go to; none of what has no ports.
     pub(super) port: Option<u16>,
     /// When the kernel had taken all below a number, and how many bytes that were.
     pub(super) writes: Vec<Wrote>,
@@ -326,7 +332,8 @@ impl Open {
     fn port(&self) -> Option<u16> {
         match self {
             Self::Tcp(stream, _) => stream.local_addr().ok().as_ref().map(SocketAddr::port),
-            Self::Udp(_) | Self::Stream(_) | Self::Gram(_) => None,
+            Self::Udp(socket) => socket.peer_addr().ok().as_ref().map(SocketAddr::port),
+            Self::Stream(_) | Self::Gram(_) => None,
         }
     }
 

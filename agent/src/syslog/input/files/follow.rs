@@ -385,15 +385,26 @@ impl Follower {
             }
             return Ok(got);
         }
+        let (part, mark) = (part.id, Some(part.read));
+        Ok(self.turned(name, (part, mark, bytes), portion))
+    }
+
+    /// Returns what was read up to a place, without what the spool has already.
+    fn turned(
+        &mut self,
+        name: &Path,
+        (part, mark, bytes): (u64, Option<Mark>, u64),
+        mut portion: Portion,
+    ) -> Got {
+        self.skip_seen(&mut portion, bytes);
         let flight = Flight {
             log: name.to_owned(),
-            part: part.id,
-            mark: Some(part.read),
+            part,
+            mark,
             stamp: portion.received,
             bytes,
         };
-        self.skip_seen(&mut portion, bytes);
-        Ok(Got::Turn(Turn { portion, flight }))
+        Got::Turn(Turn { portion, flight })
     }
 
     /// Leaves away what the spool has already.
