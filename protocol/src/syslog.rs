@@ -7,7 +7,7 @@
 //! kept and sent; whoever asks reads them again with this.
 //!
 //! In this order: a PRI larger than 191, or one that does not end, makes the message unparsed. Behind a PRI (or
-//! without one, as in files) come [`rfc5424`], then [`rfc3164`] with a time. With a PRI and no time
+//! without one, as in files) come RFC 5424, then RFC 3164 with a time. With a PRI and no time
 //! it is [`Form::Pri`]. With neither it is unparsed. NUL, LF and CR at the end are framing that
 //! was left over, and belong to nothing.
 
