@@ -148,7 +148,7 @@ struct Plant {
     /// Where delivery begins, for each domain that has something from before.
     starts: Vec<(Domain, Place)>,
     /// What the spool has of each input beyond what that has noted.
-    seen: Vec<input::files::Seen>,
+    seen: Vec<input::seen::ForFirst>,
     /// Inputs that have to remember that first.
     noting: Vec<CancellationToken>,
     logs: Logs,
@@ -342,7 +342,7 @@ impl Plant {
 struct Opened {
     store: Store,
     starts: Vec<(Domain, Place)>,
-    seen: Vec<input::files::Seen>,
+    seen: Vec<input::seen::ForFirst>,
 }
 
 /// Opens the spool and gives it to its thread.
@@ -356,7 +356,7 @@ fn open(dir: &Path, logs: &Logs, context: &Context) -> Result<Opened, LogsError>
     let starts = starts
         .map(|(domain, place)| (domain.clone(), place))
         .collect();
-    let seen = input::files::seen(dir, logs, &mut spool);
+    let seen = input::seen::beyond_notes(dir, logs, &mut spool);
     let commit: Commit = logs.commit;
     let (store, thread) = Store::start(spool, commit).map_err(LogsError::Thread)?;
     context.board.sit(thread);

@@ -19,6 +19,7 @@ pub(crate) mod files;
 mod gather;
 mod journal;
 mod place;
+pub(crate) mod seen;
 mod stream;
 mod tls;
 mod udp;
@@ -95,7 +96,7 @@ pub struct Work {
     /// The directory of logs, where an input may keep how far it has come.
     pub dir: PathBuf,
     /// What the spool has of it beyond what it remembers.
-    pub(crate) seen: files::Seen,
+    pub(crate) seen: seen::ForFirst,
     /// Told when it remembers that.
     pub(crate) noted: CancellationToken,
 }

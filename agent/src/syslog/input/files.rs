@@ -10,36 +10,29 @@
 //! The system's hints only say where to look first; a listing every few seconds is what counts.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::Duration,
 };
 
-use steward_protocol::Domain;
+use steward_protocol::logs::Micros;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
+pub(super) use self::book::hash;
+pub(crate) use self::follow::MAX_OPEN;
 use self::{
-    book::hash,
     follow::{Flight, Follower, Turn},
     note::{Found, Notes},
-    seen::{Noted, source},
     watch::Watch,
 };
-pub(crate) use self::{follow::MAX_OPEN, seen::Seen};
-use super::{InputError, LAST, LOOK, Work};
+use super::{InputError, LAST, LOOK, Work, seen::source};
 use crate::{
-    config::{
-        Logs,
-        syslog::{Files, Listen},
-    },
-    syslog::{
-        route::Tell,
-        spool::{Spool, disk::Disk, writer::Gone},
-    },
+    config::syslog::Files,
+    syslog::{route::Tell, spool::writer::Gone},
 };
 
 mod book;
@@ -50,7 +43,6 @@ mod lines;
 mod list;
 mod look;
 mod note;
-mod seen;
 mod settle;
 mod watch;
 
@@ -81,26 +73,13 @@ const BREATH: Duration = Duration::from_millis(20);
 /// Pause before notes are tried again on a disk that does not take them.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Finds what the spool has of each input beyond what that has noted.
-pub(crate) fn seen<D: Disk>(dir: &Path, logs: &Logs, spool: &mut Spool<D>) -> Vec<Seen> {
-    let mut noted = Vec::new();
-    for input in &logs.inputs {
-        let is_files = matches!(input.listen, Listen::Files(_));
-        // What cannot be read now is not read by the input either.
-        let book = is_files.then(|| Notes::of(&dir.join(DIR), &input.name).load().ok());
-        let book = book.flatten().map(|(book, _)| book).unwrap_or_default();
-        let ways = logs.rules.iter().filter_map(|rule| rule.domain.clone());
-        let domains: BTreeSet<Domain> = ways.chain([input.domain.clone()]).collect();
-        noted.push(Noted {
-            stamp: book.stamp,
-            sources: book.logs.keys().map(|name| source(name)).collect(),
-            domains: if is_files { domains } else { BTreeSet::new() },
-        });
-    }
-    if noted.iter().all(|noted| noted.domains.is_empty()) {
-        return vec![Seen::default(); noted.len()];
-    }
-    seen::find(spool, &noted)
+/// Returns when the last portion was received that an input has noted, and the sources it has noted something of. What
+/// cannot be read now is not read by the input either.
+pub(super) fn noted(dir: &Path, name: &str) -> (Micros, HashSet<String>) {
+    let notes = Notes::of(&dir.join(DIR), name);
+    let book = notes.load().map(|(book, _)| book).unwrap_or_default();
+    let sources = book.logs.keys().map(|name| source(name)).collect();
+    (book.stamp, sources)
 }
 
 /// Returns how many files there are for an input now.
@@ -121,7 +100,7 @@ pub(super) async fn run(work: Work, files: Files) -> Result<(), InputError> {
         ),
         Found::Nothing | Found::Notes => {}
     }
-    let follower = Box::new(Follower::new(&work.input, &files, noted, work.seen.clone()));
+    let follower = Box::new(Follower::new(&work.input, &files, noted, work.seen.take()));
     let watch = Watch::new()
         .inspect_err(|error| tracing::warn!(%error, "files are not watched, only listed"))
         .ok();

@@ -8,7 +8,13 @@
 //! Whatever `journalctl` is asked for, it looks for the nearest entry when the one named is gone, and says nothing. So the
 //! kept entry is asked for itself, and compared.
 
-use std::{collections::VecDeque, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use steward_protocol::logs::{Gap, Micros, Reason};
 use tokio::{
@@ -18,10 +24,10 @@ use tokio::{
 };
 
 use self::{
-    cursor::{Cursor, Keeper, Kept},
+    cursor::{Cursor, Keeper, Kept, Place},
     export::Reader,
 };
-use super::{InputError, LAST, LOOK, Work, gather, source};
+use super::{InputError, LAST, LOOK, Work, gather, seen::Seen, source};
 use crate::{
     child::helper::Helper,
     keeper::chain,
@@ -48,8 +54,19 @@ const AHEAD: usize = 8;
 /// How long nothing is asked about numbers that are missing, once it was found that the journal only did not use them.
 const TRUST: Duration = Duration::from_secs(1);
 
+/// Bytes of lines after which nothing is held against what the spool has any more: more than is ever open.
+const REREAD: usize = 4 << 20;
+
 /// Which machine's journal `journal:` is.
 const MACHINE_ID: &str = "/etc/machine-id";
+
+/// Returns when the last portion was received whose place was kept.
+pub(super) fn noted(dir: &Path, name: &str) -> Micros {
+    match Keeper::new(dir, name).read() {
+        Ok(Kept::Place(place)) => place.stamp,
+        Ok(Kept::Nothing | Kept::Damaged) | Err(_) => Micros::default(),
+    }
+}
 
 /// Reads a journal until told to end: this machine's, or one in a directory.
 pub(super) async fn run(work: Work, directory: Option<PathBuf>) -> Result<(), InputError> {
@@ -87,7 +104,15 @@ struct Follower<'w> {
     /// The last entry that was read.
     last: Option<Cursor>,
     /// What was handed over, in its order, and how far the journal was read with it.
-    open: VecDeque<(oneshot::Receiver<()>, Cursor)>,
+    open: VecDeque<(oneshot::Receiver<()>, Place)>,
+    /// When the last portion was received.
+    stamp: Micros,
+    /// What the spool has of what comes again.
+    seen: Seen,
+    /// Bytes that came since the start.
+    reread: usize,
+    /// How many places are to be kept until what the spool had is known by its place.
+    unkept: Option<usize>,
     /// Until when numbers that are missing are nothing.
     trust: Instant,
 }
@@ -117,6 +142,10 @@ impl<'w> Follower<'w> {
             gap: None,
             last: None,
             open: VecDeque::new(),
+            stamp: Micros::default(),
+            seen: Seen::default(),
+            reread: 0,
+            unkept: None,
             trust: Instant::now(),
         }
     }
@@ -133,7 +162,8 @@ impl<'w> Follower<'w> {
                 self.gap = Some(gap.with_detail("the place in the journal was damaged"));
                 None
             }
-            Kept::Cursor(cursor) => {
+            Kept::Place(Place { cursor, stamp }) => {
+                self.stamp = stamp;
                 if self.is_there(&cursor).await? {
                     Some(cursor)
                 } else {
@@ -142,6 +172,8 @@ impl<'w> Follower<'w> {
                 }
             }
         };
+        self.seen = self.work.seen.take();
+        self.met();
         let mut more = vec!["--follow".to_owned(), "--no-tail".to_owned()];
         more.extend(from.as_ref().map(at));
         self.last.clone_from(&from);
@@ -247,6 +279,7 @@ impl<'w> Follower<'w> {
         let (mut hauls, mut line, mut is_wrong): (Vec<Haul>, _, _) =
             (Vec::new(), Vec::new(), false);
         let (name, last, most) = (&self.name, &mut self.last, self.work.input.max_message);
+        let (seen, reread, stamp) = (&mut self.seen, &mut self.reread, &mut self.stamp);
         let read = reader.push(bytes, |entry| {
             let Some(cursor) = Cursor::new(&entry.cursor.bytes) else {
                 return;
@@ -261,8 +294,9 @@ impl<'w> Follower<'w> {
                 (missing > 0).then(|| (last.clone(), missing))
             });
             if hauls.is_empty() || jump.is_some() {
+                *stamp = now().max(Micros(stamp.0 + 1));
                 hauls.push(Haul {
-                    portion: Portion::new(Arc::clone(name), now()),
+                    portion: Portion::new(Arc::clone(name), *stamp),
                     last: cursor.clone(),
                     jump,
                 });
@@ -271,7 +305,15 @@ impl<'w> Follower<'w> {
                 line.clear();
                 let length = line::write(entry, &mut line);
                 let original = usize::try_from(length).unwrap_or(usize::MAX);
-                gather::add_message(&mut haul.portion, &line[..line.len().min(most)], original);
+                let bytes = &line[..line.len().min(most)];
+                *reread = reread.saturating_add(bytes.len());
+                if *reread > REREAD {
+                    *seen = Seen::default();
+                }
+                // The spool has it already.
+                if !seen.remove(name, bytes) {
+                    gather::add_message(&mut haul.portion, bytes, original);
+                }
                 haul.last = cursor.clone();
             }
             *last = Some(cursor);
@@ -293,9 +335,14 @@ impl<'w> Follower<'w> {
             haul.portion.gaps.extend(self.gap.take());
             haul.portion.gaps.extend(missing);
             let (done, told) = oneshot::channel();
+            let place = Place {
+                cursor: haul.last,
+                stamp: haul.portion.received,
+            };
             self.work.feed.put(haul.portion, Some(done)).await?;
-            self.open.push_back((told, haul.last));
+            self.open.push_back((told, place));
         }
+        self.met();
         Ok(())
     }
 
@@ -318,20 +365,39 @@ impl<'w> Follower<'w> {
     }
 
     /// Keeps the place up to which all is durable. That it cannot be kept loses nothing: more is read again.
-    async fn keep(&mut self, mut cursor: Cursor) {
+    async fn keep(&mut self, mut place: Place) {
+        let mut kept_places = 1;
         while let Some((told, last)) = self.open.front_mut() {
             if told.try_recv().is_err() {
                 break;
             }
-            cursor = last.clone();
+            place = last.clone();
             self.open.pop_front();
+            kept_places += 1;
         }
         let keeper = self.keeper.clone();
-        let kept = spawn_blocking(move || keeper.write(&cursor)).await;
+        let kept = spawn_blocking(move || keeper.write(&place)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, input = %self.name, "the place in a journal was not kept");
             let problem = format!("keep the place in the journal: {error}");
             self.work.feed.tally().trouble(Some(problem));
+            return;
+        }
+        if let Some(left) = &mut self.unkept {
+            *left = left.saturating_sub(kept_places);
+            if *left == 0 {
+                self.work.noted.cancel();
+            }
+        }
+    }
+
+    /// Notices that all came again that the spool has. Once the places of what is open are kept, it may be removed there.
+    fn met(&mut self) {
+        if self.unkept.is_none() && self.seen.is_empty() {
+            self.unkept = Some(self.open.len());
+            if self.open.is_empty() {
+                self.work.noted.cancel();
+            }
         }
     }
 
@@ -339,9 +405,9 @@ impl<'w> Follower<'w> {
     async fn settle(&mut self) {
         let deadline = Instant::now() + LAST;
         while !self.open.is_empty()
-            && let Ok(Ok(cursor)) = timeout_at(deadline, durable(&mut self.open)).await
+            && let Ok(Ok(place)) = timeout_at(deadline, durable(&mut self.open)).await
         {
-            self.keep(cursor).await;
+            self.keep(place).await;
         }
     }
 
@@ -369,14 +435,14 @@ impl<'w> Follower<'w> {
 
 /// Waits for the first portion to be durable, and returns how far the journal was read with it. Safe to drop and call
 /// again; without portions it waits for ever.
-async fn durable(open: &mut VecDeque<(oneshot::Receiver<()>, Cursor)>) -> Result<Cursor, Gone> {
-    let Some((told, cursor)) = open.front_mut() else {
+async fn durable(open: &mut VecDeque<(oneshot::Receiver<()>, Place)>) -> Result<Place, Gone> {
+    let Some((told, place)) = open.front_mut() else {
         return std::future::pending().await;
     };
     let told = told.await;
-    let cursor = cursor.clone();
+    let place = place.clone();
     open.pop_front();
-    told.map(|()| cursor).map_err(|_| Gone)
+    told.map(|()| place).map_err(|_| Gone)
 }
 
 /// Asks for the entries from this one on. Behind it (`--after-cursor`) would leave one out when it is gone.

@@ -51,7 +51,7 @@ impl Print {
 }
 
 /// Returns the hash of texts that belong together.
-pub(super) fn hash(texts: &[&[u8]]) -> u64 {
+pub(in super::super) fn hash(texts: &[&[u8]]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for text in texts {
         hasher.update(&(text.len() as u64).to_le_bytes());

@@ -11,6 +11,7 @@ use std::{
 use regex::bytes::Regex;
 use steward_protocol::logs::{Gap, Micros, Reason};
 
+use super::super::seen::{Seen, source};
 use super::{
     book::{Book, Key, Mark, Packing, Part, TAIL},
     handle::{Chunk, Desk, Handle, READ},
@@ -18,7 +19,6 @@ use super::{
     list::{self, Patterns},
     look,
     note::Found,
-    seen::{Seen, source},
     settle::{Asked, Listing, Settled, settle},
 };
 use crate::{

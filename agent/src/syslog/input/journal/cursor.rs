@@ -66,7 +66,18 @@ impl Cursor {
 struct Content {
     /// The input, for people.
     input: String,
-    cursor: Cursor,
+    #[serde(flatten)]
+    place: Place,
+}
+
+/// How far a journal was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The last entry that was read.
+    pub(super) cursor: Cursor,
+    /// When the portion was received that it came with; no other was received at that time.
+    #[serde(default)]
+    pub(super) stamp: Micros,
 }
 
 /// What was found in a file.
@@ -75,7 +86,7 @@ pub(super) enum Kept {
     /// There is none: nothing was read yet.
     Nothing,
     /// Reading had come so far.
-    Cursor(Cursor),
+    Place(Place),
     /// It says nothing that can be read.
     Damaged,
 }
@@ -108,7 +119,7 @@ impl Keeper {
     pub(super) fn read(&self) -> io::Result<Kept> {
         match fs::read(self.dir.join(&self.name)) {
             Ok(bytes) => Ok(serde_json::from_slice::<Content>(&bytes)
-                .map_or(Kept::Damaged, |content| Kept::Cursor(content.cursor))),
+                .map_or(Kept::Damaged, |content| Kept::Place(content.place))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::Nothing),
             Err(error) => Err(error),
         }
@@ -119,7 +130,7 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the disk does; then what was there before is there.
-    pub(super) fn write(&self, cursor: &Cursor) -> io::Result<()> {
+    pub(super) fn write(&self, place: &Place) -> io::Result<()> {
         if !self.dir.is_dir() {
             DirBuilder::new().mode(0o700).create(&self.dir)?;
             let parent = self.dir.parent().unwrap_or(&self.dir);
@@ -127,7 +138,7 @@ impl Keeper {
         }
         let content = Content {
             input: self.input.clone(),
-            cursor: cursor.clone(),
+            place: place.clone(),
         };
         let content = serde_json::to_vec(&content)?;
         let directory = File::open(&self.dir)?;
@@ -192,8 +203,12 @@ mod tests {
         let keeper = Keeper::new(dir.path(), "journal:");
         assert_eq!(keeper.read().expect("readable"), Kept::Nothing);
         for text in [ONE, "another"] {
-            keeper.write(&cursor(text)).expect("written");
-            assert_eq!(keeper.read().expect("readable"), Kept::Cursor(cursor(text)));
+            let place = Place {
+                cursor: cursor(text),
+                stamp: Micros(7),
+            };
+            keeper.write(&place).expect("written");
+            assert_eq!(keeper.read().expect("readable"), Kept::Place(place));
         }
         let other = Keeper::new(dir.path(), "journal:///var/log/journal");
         assert_eq!(other.read().expect("readable"), Kept::Nothing);
