@@ -75,10 +75,6 @@ const RETRY: Backoff = Backoff {
 /// How long the writer may take to commit at the end, and an earlier one to leave.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// How long delivery waits at the start until inputs remember what the spool has of them: what is delivered is removed, and
-/// cannot be recognised any more. It mostly is a moment. Only a full spool, which must be delivered first, waits in vain.
-const NOTING: Duration = Duration::from_secs(30);
-
 /// Files that are open besides connections.
 const OTHER_FILES: u64 = 512;
 
@@ -252,7 +248,8 @@ impl Plant {
         // What was read again before this start of the process is read again by it.
         let mut reload = context.reload.clone();
         let starts = std::mem::take(&mut self.starts);
-        let noted = timeout(NOTING, all(std::mem::take(&mut self.noting)));
+        // What is delivered is removed, and cannot be recognised any more.
+        let noted = timeout(input::seen::PATIENCE, all(std::mem::take(&mut self.noting)));
         tokio::select! {
             biased;
             () = ending(&mut stop) => return Ok(()),

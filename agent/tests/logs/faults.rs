@@ -185,19 +185,14 @@ async fn on_a_full_disk_streams_wait_datagrams_are_counted_and_it_goes_on_by_its
             .expect("it is taken in the end")
     });
     let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let sent = noise(2000, 1000);
+    // More than there is room for in memory and in the kernel.
+    let sent = noise(20_000, 1000);
     for line in &sent {
         datagrams
             .send_to(line.as_bytes(), ("127.0.0.1", port))
             .expect("it leaves");
     }
     storage_fault(&station).await;
-    station
-        .hello("datagrams without room", |_, hello| {
-            let refused = hello.counters.get("log_refused");
-            refused.is_some_and(|refused| *refused > 0).then_some(())
-        })
-        .await;
     assert!(!sending.is_finished(), "the stream was not held back");
     fs::remove_file(disk.filler()).expect("room again");
     let stored = texts(&station, "tcp", 17_000).await;

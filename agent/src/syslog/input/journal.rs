@@ -27,7 +27,11 @@ use self::{
     cursor::{Cursor, Keeper, Kept, Place},
     export::Reader,
 };
-use super::{InputError, LAST, LOOK, Work, gather, seen::Seen, source};
+use super::{
+    InputError, LAST, LOOK, Work, gather,
+    seen::{PATIENCE, Seen},
+    source,
+};
 use crate::{
     child::helper::Helper,
     keeper::chain,
@@ -113,6 +117,8 @@ struct Follower<'w> {
     reread: usize,
     /// How many places are to be kept until what the spool had is known by its place.
     unkept: Option<usize>,
+    /// When this began.
+    began: Instant,
     /// Until when numbers that are missing are nothing.
     trust: Instant,
 }
@@ -146,6 +152,7 @@ impl<'w> Follower<'w> {
             seen: Seen::default(),
             reread: 0,
             unkept: None,
+            began: Instant::now(),
             trust: Instant::now(),
         }
     }
@@ -260,6 +267,10 @@ impl<'w> Follower<'w> {
                     }
                 }
                 _ = looks.tick() => {
+                    if self.unkept.is_none() && self.began.elapsed() > PATIENCE {
+                        self.seen = Seen::default();
+                        self.met();
+                    }
                     self.work.feed.tally().trouble(None);
                     self.work.feed.tell(Tell::Due)?;
                 }
@@ -375,6 +386,13 @@ impl<'w> Follower<'w> {
             self.open.pop_front();
             kept_places += 1;
         }
+        if let Some(left) = &mut self.unkept {
+            *left = left.saturating_sub(kept_places);
+        }
+        // With a later time kept, what is still to come again would not be recognised after another kill.
+        if self.unkept != Some(0) {
+            return;
+        }
         let keeper = self.keeper.clone();
         let kept = spawn_blocking(move || keeper.write(&place)).await;
         if let Ok(Err(error)) = kept {
@@ -383,12 +401,7 @@ impl<'w> Follower<'w> {
             self.work.feed.tally().trouble(Some(problem));
             return;
         }
-        if let Some(left) = &mut self.unkept {
-            *left = left.saturating_sub(kept_places);
-            if *left == 0 {
-                self.work.noted.cancel();
-            }
-        }
+        self.work.noted.cancel();
     }
 
     /// Notices that all came again that the spool has. Once the places of what is open are kept, it may be removed there.

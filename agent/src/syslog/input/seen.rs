@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use steward_protocol::{
@@ -26,6 +27,10 @@ use crate::{
 
 /// Segments of a domain that are looked through: more than can be in flight, with what others write meanwhile.
 const SEGMENTS: usize = 4;
+
+/// How long what the spool has is held against what comes again, and delivery waits for that: it mostly is a moment. Only a
+/// full spool, which must be delivered first, waits in vain.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How sources of files begin.
 const SCHEME: &str = "file://";
