@@ -29,10 +29,7 @@ use self::{
     note::{Found, Notes},
     watch::Watch,
 };
-use super::{
-    InputError, LAST, LOOK, Work,
-    seen::{PATIENCE, source},
-};
+use super::{InputError, LAST, LOOK, Work, seen::source};
 use crate::{
     config::syslog::Files,
     syslog::{route::Tell, spool::writer::Gone},
@@ -104,7 +101,6 @@ pub(super) async fn run(work: Work, files: Files) -> Result<(), InputError> {
         Found::Nothing | Found::Notes => {}
     }
     let follower = Box::new(Follower::new(&work.input, &files, noted, work.seen.take()));
-    let unnoted = follower.has_all().then_some(0);
     let watch = Watch::new()
         .inspect_err(|error| tracing::warn!(%error, "files are not watched, only listed"))
         .ok();
@@ -118,9 +114,7 @@ pub(super) async fn run(work: Work, files: Files) -> Result<(), InputError> {
         saved: HashMap::new(),
         scan_at: Instant::now(),
         is_noted: false,
-        unnoted,
-        is_seeking: false,
-        began: Instant::now(),
+        unnoted: None,
         scanned_at: Instant::now(),
         scan_took: Duration::ZERO,
     };
@@ -161,14 +155,8 @@ struct Shell {
     saved: HashMap<PathBuf, u64>,
     scan_at: Instant,
     is_noted: bool,
-    /// How many portions are to become durable until all was met again that the spool had beyond the notes; not known before
-    /// the last of it is read. Until then nothing is noted: with a later time in the notes, what is still to come would not
-    /// be recognised after another kill.
+    /// How many portions are to be noted until all is that the spool had beyond the notes.
     unnoted: Option<usize>,
-    /// Whether a file is looked for that was renamed or packed.
-    is_seeking: bool,
-    /// When following began.
-    began: Instant,
     /// When everything was listed last, and how long that took.
     scanned_at: Instant,
     scan_took: Duration,
@@ -181,14 +169,8 @@ impl Shell {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.read().await?;
-            let is_idle = self.follower.as_ref().is_some_and(|one| one.is_idle());
-            let is_over = (is_idle && !self.is_seeking) || self.began.elapsed() > PATIENCE;
-            if self.is_held() && is_over && self.flights.is_empty() {
-                // The rest of it is of files that are gone.
-                if let Some(follower) = &mut self.follower {
-                    follower.forget_seen();
-                }
-                self.note_all().await?;
+            if self.flights.is_empty() && self.follower.as_ref().is_some_and(|one| one.is_idle()) {
+                self.work.noted.cancel();
             }
             let scan_at = self.scan_at;
             let stop = self.work.stop.clone();
@@ -270,28 +252,13 @@ impl Shell {
                 follower.landed(flight);
             }
         }
-        let was_held = self.is_held();
+        self.save(names).await?;
         if let Some(left) = &mut self.unnoted {
             *left = left.saturating_sub(landed.len());
+            if *left == 0 {
+                self.work.noted.cancel();
+            }
         }
-        match (was_held, self.is_held()) {
-            (_, true) => Ok(()),
-            (true, false) => self.note_all().await,
-            (false, false) => self.save(names).await,
-        }
-    }
-
-    /// Tells whether nothing is noted for now.
-    fn is_held(&self) -> bool {
-        self.unnoted != Some(0)
-    }
-
-    /// Notes everything: nothing comes any more that the spool has beyond the notes.
-    async fn note_all(&mut self) -> Result<(), End> {
-        self.unnoted = Some(0);
-        let changed = self.changed();
-        self.save(changed).await?;
-        self.work.noted.cancel();
         Ok(())
     }
 
@@ -319,7 +286,6 @@ impl Shell {
             Some(watch) => watch.set(&listing.dirs),
             None => false,
         };
-        self.is_seeking = settled.is_seeking;
         let rescan = match settled.is_seeking {
             true => RESCAN_SOON,
             false if is_watched && !listing.has_links => RESCAN,
@@ -337,20 +303,6 @@ impl Shell {
         tally
             .behind
             .store(follower.book.behind(), Ordering::Relaxed);
-        let changed = self.changed();
-        // That there was a first start is noted also when there were no files.
-        if self.is_held() || (changed.is_empty() && self.is_noted) {
-            return Ok(());
-        }
-        self.is_noted = true;
-        self.save(changed).await
-    }
-
-    /// Returns the logs of which the notes say something else.
-    fn changed(&self) -> BTreeSet<PathBuf> {
-        let Some(follower) = &self.follower else {
-            return BTreeSet::new();
-        };
         let logs = &follower.book.logs;
         let gone = self.saved.keys().filter(|name| !logs.contains_key(*name));
         let mut changed: BTreeSet<PathBuf> = gone.cloned().collect();
@@ -359,7 +311,12 @@ impl Shell {
                 changed.insert(name.clone());
             }
         }
-        changed
+        // That there was a first start is noted also when there were no files.
+        if changed.is_empty() && self.is_noted {
+            return Ok(());
+        }
+        self.is_noted = true;
+        self.save(changed).await
     }
 
     /// Notes these logs; reads nothing more until that is done.

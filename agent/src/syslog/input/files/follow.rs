@@ -476,11 +476,6 @@ impl Follower {
         self.seen.is_empty()
     }
 
-    /// Holds nothing against what the spool has any more.
-    pub(super) fn forget_seen(&mut self) {
-        self.seen = Seen::default();
-    }
-
     /// Tells whether there is nothing to be read.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
