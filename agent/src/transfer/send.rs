@@ -4,6 +4,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use steward_files::Sink;
@@ -28,8 +32,15 @@ pub(super) async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
     let id = job.order.order().id;
     let part = parts::beside(&target, id);
     let stuck = watch::Sender::new(None);
-    let result = job.within(carry(job, body, &part, stuck.clone())).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let work = Begun {
+        part: &part,
+        stuck: stuck.clone(),
+        is_over: Arc::clone(&is_over),
+    };
+    let result = job.within(carry(job, body, work)).await;
     if !matches!(result, Err(Cut::Stopping)) {
+        is_over.store(true, Ordering::SeqCst);
         Parts::of(&job.context.config.state_dir).clear(id);
     }
     match result {
@@ -44,12 +55,15 @@ pub(super) async fn send(job: Job<'_>, body: &SendBody) -> Option<Finish> {
     }
 }
 
-async fn carry(
-    job: Job<'_>,
-    body: &SendBody,
-    part: &Path,
+/// What a transfer works with.
+struct Begun<'p> {
+    part: &'p Path,
     stuck: watch::Sender<Option<String>>,
-) -> Result<String, Failed> {
+    /// Whether nobody waits for it any more: what it opens after that, it removes itself.
+    is_over: Arc<AtomicBool>,
+}
+
+async fn carry(job: Job<'_>, body: &SendBody, work: Begun<'_>) -> Result<String, Failed> {
     let (Some(bytes), Some(blake3)) = (body.bytes, body.blake3) else {
         let reason = "the order does not say how long the file is and what its digest is";
         return Err(Failed::new(Failure::Refused, reason));
@@ -66,7 +80,7 @@ async fn carry(
         if_match: body.if_match,
         parents: body.parents,
     };
-    let (beside, before) = (part.to_owned(), wish.clone());
+    let (beside, before, is_over) = (work.part.to_owned(), wish.clone(), work.is_over);
     let (parts, id) = (
         Parts::of(&job.context.config.state_dir),
         job.order.order().id,
@@ -75,7 +89,11 @@ async fn carry(
         install::prepare(&before)?;
         let noted = parts.note(id, &beside);
         noted.map_err(|error| storage("note that it is received:", &beside, &error))?;
-        Sink::open(&beside).map_err(|error| storage("open", &beside, &error))
+        let sink = Sink::open(&beside).map_err(|error| storage("open", &beside, &error));
+        if is_over.load(Ordering::SeqCst) {
+            parts.clear(id);
+        }
+        sink
     })
     .await?;
     let receive = Receive {
@@ -88,7 +106,7 @@ async fn carry(
             blake3,
             command: None,
         },
-        stuck,
+        stuck: work.stuck,
     };
     let sink = receive.run().await?;
     blocking(move || install::install(&sink, &wish)).await?;
