@@ -216,9 +216,8 @@ impl Plant {
                 && input.listen.is_socket()
             {
                 let gap = input::cut_off(&input.name, since);
-                let is_known =
-                    |domain: &Domain| self.starts.iter().any(|(known, _)| known == domain);
-                feed.put_everywhere(&gap, is_known).await?;
+                // Also where nothing was durable yet: then all of it may be missing.
+                feed.put_everywhere(&gap).await?;
             }
             let work = Work {
                 input: input.clone(),
@@ -407,7 +406,7 @@ async fn keep(context: Arc<Context>, subject: Subject, work: Work) {
         if matches!(error, InputError::Receive { .. }) {
             // What the kernel had kept went with the socket.
             let gap = input::broken(&work.input.name);
-            if work.feed.put_everywhere(&gap, |_| false).await.is_err() {
+            if work.feed.put_everywhere(&gap).await.is_err() {
                 return;
             }
         }

@@ -106,21 +106,15 @@ impl Feed {
     }
 
     /// Says in every domain that this input's messages may go to that some of them are missing, nobody knows how many: in its
-    /// own, and where rules send them, as far as such a domain is `known`.
+    /// own, and where rules may send them.
     ///
     /// # Errors
     ///
     /// Fails when the spool's thread is gone.
-    pub async fn put_everywhere(
-        &self,
-        gap: &Portion,
-        known: impl Fn(&Domain) -> bool,
-    ) -> Result<(), Gone> {
+    pub async fn put_everywhere(&self, gap: &Portion) -> Result<(), Gone> {
         let targets = self.router(|router, _| router.targets(&gap.source));
-        for (index, domain) in targets.iter().enumerate() {
-            if index == 0 || known(domain) {
-                self.way(domain)?.feed.put(gap.clone(), None).await?;
-            }
+        for domain in &targets {
+            self.way(domain)?.feed.put(gap.clone(), None).await?;
         }
         Ok(())
     }
