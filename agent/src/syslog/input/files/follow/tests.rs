@@ -1,0 +1,116 @@
+//! Many files and few of them open, and reading on where it stopped.
+
+use std::fs;
+
+use super::*;
+use crate::config::syslog::Listen;
+
+fn input(pattern: String) -> (Input, Files) {
+    let files = Files {
+        patterns: vec![pattern.clone()],
+        exclude: Vec::new(),
+        from: Start::Beginning,
+        multiline: None,
+        pause: Duration::ZERO,
+    };
+    let input = Input {
+        name: format!("file://{pattern}"),
+        domain: "app".parse().expect("a domain"),
+        listen: Listen::Files(files.clone()),
+        max_message: 1024,
+        connections: 0,
+        idle: Duration::ZERO,
+        receive_buffer: 0,
+        mode: 0,
+    };
+    (input, files)
+}
+
+/// Reads everything there is, and takes it for durable.
+fn read(follower: &mut Follower) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Some(turn) = follower.turn() {
+        let portion = &turn.portion;
+        let messages = portion.messages.iter();
+        texts.extend(
+            messages.map(|piece| String::from_utf8_lossy(portion.bytes_of(piece)).into_owned()),
+        );
+        follower.landed(&turn.flight);
+    }
+    texts
+}
+
+#[test]
+fn of_many_files_all_are_read_and_few_are_open() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let count = 3 * MAX_OPEN;
+    let path = |number: usize| dir.path().join(format!("{number:04}.log"));
+    for number in 0..count {
+        fs::write(path(number), format!("line {number}\n")).expect("it is written");
+    }
+    let (input, files) = input(format!("{}/*.log", dir.path().display()));
+    let noted = (Book::default(), Found::Nothing);
+    let mut follower = Follower::new(&input, &files, noted, Seen::default());
+    for round in 0..3 {
+        follower.scan();
+        let texts = read(&mut follower);
+        let wanted: Vec<String> = (0..count)
+            .map(|number| match round {
+                0 => format!("line {number}"),
+                _ => format!("more {round}"),
+            })
+            .collect();
+        assert_eq!(texts, wanted, "round {round}");
+        assert!(follower.handles.len() <= MAX_OPEN);
+        assert_eq!(follower.book.behind(), 0);
+        for number in 0..count {
+            let mut text = fs::read(path(number)).expect("it is read");
+            text.extend_from_slice(format!("more {}\n", round + 1).as_bytes());
+            fs::write(path(number), text).expect("it is written");
+        }
+    }
+    follower.tick();
+    assert_eq!(follower.buffer.capacity(), 0);
+}
+
+#[test]
+fn a_packed_file_that_is_damaged_is_read_as_far_as_that_goes_and_its_loss_told() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.log");
+    fs::write(&path, "line 0\n").expect("it is written");
+    let (input, files) = input(path.display().to_string());
+    let noted = (Book::default(), Found::Nothing);
+    let mut follower = Follower::new(&input, &files, noted, Seen::default());
+    follower.scan();
+    assert_eq!(read(&mut follower), ["line 0"]);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for number in 0..100_000 {
+        writeln!(packer, "line {number}").expect("it is packed");
+    }
+    let mut packed = packer.finish().expect("it is packed");
+    packed.truncate(packed.len() / 2);
+    fs::write(dir.path().join("app.log.1.gz"), packed).expect("it is written");
+    follower.handles.clear();
+    fs::remove_file(&path).expect("it is removed");
+    follower.scan();
+    let mut texts = Vec::new();
+    let mut gaps = Vec::new();
+    while let Some(turn) = follower.turn() {
+        texts.extend(
+            turn.portion.messages.iter().map(|piece| {
+                String::from_utf8_lossy(turn.portion.bytes_of(piece)).into_owned()
+            }),
+        );
+        gaps.extend(turn.portion.gaps.iter().map(|gap| gap.reason));
+    }
+    assert!(
+        texts.len() > 30_000 && texts.len() < 70_000,
+        "{}",
+        texts.len()
+    );
+    for (index, text) in texts.iter().enumerate() {
+        assert_eq!(*text, format!("line {}", index + 1));
+    }
+    assert_eq!(gaps, [Reason::SourceVanished]);
+}
