@@ -411,21 +411,21 @@ mod tests {
             feed.put(portion, Some(done)).await.expect("a thread");
             told.await.expect("all of it is durable");
         }
-        let mut standings = store.standings();
-        let standings = standings
-            .wait_for(|standings| standings.len() == 2)
-            .await
-            .expect("a thread");
-        let positions: Vec<_> = standings
-            .iter()
-            .map(|one| {
-                (
-                    one.domain.to_string(),
-                    one.durable.map(|place| place.position),
-                )
-            })
-            .collect();
+        // Who waits is told before the board is.
         let row = |domain: &str, position| (domain.to_owned(), Some(position));
-        assert_eq!(positions, [row("app", 1), row("web", 2)]);
+        let expected = [row("app", 1), row("web", 2)];
+        let mut standings = store.standings();
+        let arrived = standings.wait_for(|standings| {
+            let rows = standings.iter().map(|one| {
+                let durable = one.durable.map(|place| place.position);
+                (one.domain.to_string(), durable)
+            });
+            rows.eq(expected.iter().cloned())
+        });
+        let arrived = tokio::time::timeout(Duration::from_secs(30), arrived).await;
+        assert!(
+            matches!(arrived, Ok(Ok(_))),
+            "the board never said {expected:?}"
+        );
     }
 }

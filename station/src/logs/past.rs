@@ -56,6 +56,9 @@ pub struct Past {
     newest: Option<Generation>,
     /// Bytes of the file that are sound.
     bytes: u64,
+    /// The end of them as it was read: after a sync that failed it may be in memory only, and look durable. It is written
+    /// once more in front of what comes first.
+    unsure: Vec<u8>,
 }
 
 impl Past {
@@ -93,6 +96,8 @@ impl Past {
             past.put(reached, false);
         }
         past.shrink();
+        past.unsure = text;
+        past.unsure.truncate(whole);
         Ok(past)
     }
 
@@ -166,13 +171,17 @@ impl Past {
         let file = disk
             .open(&place, Mode::Write)
             .map_err(failed("open", &place))?;
-        disk.write(&file, self.bytes, &text)
+        let added = text.len() as u64;
+        let begin = self.bytes - self.unsure.len() as u64;
+        text.splice(..0, self.unsure.iter().copied());
+        disk.write(&file, begin, &text)
             .and_then(|()| disk.sync(&file))
             .map_err(failed("write", &place))?;
-        if self.bytes == 0 {
+        if begin == 0 {
             disk.sync_dir(dir).map_err(failed("make durable", dir))?;
         }
-        self.bytes += text.len() as u64;
+        self.bytes += added;
+        self.unsure = Vec::new();
         for known in &mut self.known {
             known.changed = false;
         }

@@ -27,9 +27,9 @@ use crate::view::logs::{LogDamage, LogExtent, LogFinding, LogGap, LogRemoved};
 /// How much is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Headers, for how much there is.
+    /// Headers, and records where there are gaps among them: how much there is, and how much is missing.
     Extent,
-    /// Headers, and records where there are gaps among them.
+    /// The same, and each gap is told.
     Gaps,
     /// Every byte.
     Everything,
@@ -152,7 +152,7 @@ impl<D: Disk> Examiner<'_, D> {
         }
         if !is_dateless && (entry.to < self.since || entry.from > self.until) {
             // What a gap record tells of may lie before the batch it came in.
-            if entry.gaps > 0 && entry.to >= self.since && self.depth >= Depth::Gaps {
+            if entry.gaps > 0 && entry.to >= self.since {
                 self.gap_records(segment, entry)?;
             }
             return Ok(());
@@ -179,7 +179,7 @@ impl<D: Disk> Examiner<'_, D> {
                 let (from, to) = (entry.from.timestamp(), entry.to.timestamp());
                 self.extent.from = Some(self.extent.from.map_or(from, |known| known.min(from)));
                 self.extent.to = Some(self.extent.to.map_or(to, |known| known.max(to)));
-                if entry.gaps > 0 && self.depth >= Depth::Gaps {
+                if entry.gaps > 0 {
                     self.gap_records(segment, entry)?;
                 }
             }

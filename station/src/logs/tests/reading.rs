@@ -276,6 +276,15 @@ fn a_gap_is_told_of_in_every_range_it_reaches_into() {
         })
         .expect("examined");
         assert_eq!(found, gaps, "{since:?} to {until:?}");
+        // Who asks only how much there is, is told as many.
+        let (mut counted, range) = (None, (range.0, range.1, gaps::Depth::Extent));
+        gaps::examine(&disk, &key(0), range, &mut |finding| {
+            if let LogFinding::Extent(extent) = finding {
+                counted = Some((extent.gaps, extent.missing));
+            }
+        })
+        .expect("examined");
+        assert_eq!(counted, Some((gaps, 9 * gaps)), "{since:?} to {until:?}");
     }
 }
 
