@@ -489,6 +489,10 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
     let told = Arc::clone(&ending);
     let writing = thread::spawn(move || keep_writing(log, &told, rotate));
     for round in 0..KILLS {
+        // Killed once more at whatever it is doing by then.
+        let mut agent = start(&field, &config(&field));
+        thread::sleep(Duration::from_millis(17 * round as u64));
+        agent.kill();
         let mut agent = start(&field, &config(&field));
         let seen = station.world().logs.texts("app").len();
         texts(&station, "app", seen + 100 + 150 * (round % 7)).await;
@@ -512,17 +516,16 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
     let lost = (0..count)
         .filter(|n| !times.contains_key(line(*n).trim_end()))
         .count();
-    // Killed once more before it has met again all that the spool had, it may read lines twice.
     let repeated: usize = times.values().map(|times| times - 1).sum();
-    assert!(
-        repeated < count / 2,
-        "of {count} lines {repeated} came twice"
-    );
-    assert_eq!((lost, gaps(&station)), (0, vec![]), "of {count}");
+    let world = station.world();
+    let mut gaps = world.logs.gaps("app");
+    // A write that was cut in two; nothing of it had been noted.
+    gaps.retain(|gap| gap.reason != Reason::Corrupt);
+    assert_eq!((lost, repeated, gaps), (0, 0, vec![]), "of {count}");
 }
 
 #[tokio::test]
-async fn killed_twenty_times_while_files_are_renamed_and_packed_nothing_is_lost() {
+async fn killed_twenty_times_while_files_are_renamed_and_packed_every_line_comes_once() {
     kill_again_and_again(|log| {
         log.rotate();
         pack(log);
@@ -531,7 +534,7 @@ async fn killed_twenty_times_while_files_are_renamed_and_packed_nothing_is_lost(
 }
 
 #[tokio::test]
-async fn killed_twenty_times_while_files_are_copied_and_truncated_nothing_is_lost() {
+async fn killed_twenty_times_while_files_are_copied_and_truncated_every_line_comes_once() {
     kill_again_and_again(|log| {
         let copy = log.beside(&format!("-{:08}", log.next));
         log.copy_and_truncate();

@@ -10,7 +10,7 @@
 //! The system's hints only say where to look first; a listing every few seconds is what counts.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::Duration,
@@ -22,14 +22,17 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-pub(super) use self::book::hash;
 pub(crate) use self::follow::MAX_OPEN;
+pub(super) use self::{book::hash, lines::trimmed};
 use self::{
     follow::{Flight, Follower, Turn},
     note::{Found, Notes},
     watch::Watch,
 };
-use super::{InputError, LAST, LOOK, Work, seen::source};
+use super::{
+    InputError, LAST, LOOK, Work,
+    seen::{Noted, source},
+};
 use crate::{
     config::syslog::Files,
     syslog::{route::Tell, spool::writer::Gone},
@@ -73,13 +76,17 @@ const BREATH: Duration = Duration::from_millis(20);
 /// Pause before notes are tried again on a disk that does not take them.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Returns when the last portion was received that an input has noted, and the sources it has noted something of. What
-/// cannot be read now is not read by the input either.
-pub(super) fn noted(dir: &Path, name: &str) -> (Micros, HashSet<String>) {
+/// Returns up to when an input has noted what of which source. What cannot be read now is not read by the input either.
+pub(super) fn noted(dir: &Path, name: &str) -> Noted {
     let notes = Notes::of(&dir.join(DIR), name);
     let book = notes.load().map(|(book, _)| book).unwrap_or_default();
-    let sources = book.logs.keys().map(|name| source(name)).collect();
-    (book.stamp, sources)
+    let logs = book.logs.iter();
+    Noted {
+        stamp: book.stamp,
+        sources: logs
+            .map(|(name, log)| (source(name), Micros(log.stamp)))
+            .collect(),
+    }
 }
 
 /// Returns how many files there are for an input now.
@@ -169,9 +176,7 @@ impl Shell {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.read().await?;
-            if self.flights.is_empty() && self.follower.as_ref().is_some_and(|one| one.is_idle()) {
-                self.work.noted.cancel();
-            }
+            self.rest().await?;
             let scan_at = self.scan_at;
             let stop = self.work.stop.clone();
             let hinted = async {
@@ -210,6 +215,28 @@ impl Shell {
             && follower.is_doubtful
         {
             self.scan_at = self.scan_at.min(Instant::now() + RESCAN_SOON);
+        }
+        Ok(())
+    }
+
+    /// Notes what is left once everything there is was read and is durable.
+    async fn rest(&mut self) -> Result<(), End> {
+        if self.work.noted.is_cancelled() || !self.flights.is_empty() {
+            return Ok(());
+        }
+        let Some(follower) = self.follower.as_mut().filter(|one| one.is_idle()) else {
+            return Ok(());
+        };
+        let names = follower.give_up();
+        let has_all = follower.has_all();
+        if follower.may_come() {
+            self.scan_at = self.scan_at.min(Instant::now() + RESCAN_SOON);
+        }
+        if !names.is_empty() {
+            self.save(names).await?;
+        }
+        if has_all {
+            self.work.noted.cancel();
         }
         Ok(())
     }

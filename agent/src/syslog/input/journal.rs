@@ -180,6 +180,8 @@ impl<'w> Follower<'w> {
             }
         };
         self.seen = self.work.seen.take();
+        // However the clock stands: what comes now is later than what the spool has.
+        self.stamp = self.stamp.max(self.seen.newest());
         self.met();
         let mut more = vec!["--follow".to_owned(), "--no-tail".to_owned()];
         more.extend(from.as_ref().map(at));

@@ -129,6 +129,9 @@ pub(super) struct Part {
     /// How far it was read, durably or not; the rest of the fields is not kept.
     #[serde(skip)]
     pub(super) read: Mark,
+    /// How far it was read durably, while that is not to be noted yet.
+    #[serde(skip)]
+    pub(super) held: Option<Mark>,
     /// How often it was looked for in vain.
     #[serde(skip)]
     pub(super) sought: u8,
@@ -170,6 +173,10 @@ pub(super) struct Log {
     /// been read. A listing that is made while files are renamed may lack one; the next has it.
     #[serde(default)]
     pub(super) seen: i64,
+    /// When the last portion was received up to which it is noted, in microseconds: what the spool has of later ones is
+    /// read again. Never 0 once it was looked at.
+    #[serde(default)]
+    pub(super) stamp: i64,
     /// Files beside it that have nothing new.
     #[serde(default)]
     pub(super) known: BTreeSet<(Key, u64, i64)>,
@@ -185,6 +192,16 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// Has noted what is durable up to a portion.
+    pub(super) fn let_go(&mut self, stamp: Micros) {
+        for part in &mut self.parts {
+            if let Some(mark) = part.held.take() {
+                part.done = mark;
+            }
+        }
+        self.stamp = stamp.0;
+    }
+
     /// Remembers that a file was read to its end: some of them, and all that may be taken for new.
     pub(super) fn leave(&mut self, part: &Part) {
         if part.head.length() == 0 {
@@ -228,6 +245,7 @@ impl Book {
             size: 0,
             ended: false,
             read: Mark::default(),
+            held: None,
             sought: 0,
             lost: None,
             doubtful: false,
@@ -245,6 +263,9 @@ impl Book {
 
     /// Takes a log as it was noted: what was read then is to be looked at again.
     pub(super) fn restore(&mut self, name: PathBuf, mut log: Log) {
+        if log.stamp == 0 {
+            log.stamp = self.stamp.0;
+        }
         for part in &mut log.parts {
             part.id = self.id();
             part.read = part.done;

@@ -23,8 +23,10 @@ use super::{
 };
 use crate::{
     config::syslog::{Files, Input, Start},
-    syslog::{feed::now, input::gather, spool::Portion},
+    syslog::{feed, input::gather, spool::Portion},
 };
+
+mod again;
 
 /// Most files of an input that are open: those that were read last. Others are opened when they are written to.
 pub(crate) const MAX_OPEN: usize = 256;
@@ -37,9 +39,6 @@ const UNLINKED: Duration = Duration::from_secs(60);
 
 /// Buffers that one turn reads when nothing comes of them, as of a line that never ends.
 const CHUNKS: usize = 64;
-
-/// Bytes of files after which nothing is held against what the spool has any more: more than is ever in flight.
-const REREAD: u64 = 4 * super::FLIGHT;
 
 /// What was read with one turn.
 #[derive(Debug)]
@@ -56,6 +55,8 @@ pub(super) struct Flight {
     /// How far the part is read; nothing, if it is given up.
     mark: Option<Mark>,
     stamp: Micros,
+    /// Whether all was met by then that the spool had of the log.
+    is_clear: bool,
     /// How many bytes of the file that were.
     pub(super) bytes: u64,
 }
@@ -76,6 +77,10 @@ pub(super) struct Follower {
     cutter: Cutter,
     pause: Duration,
     first: Option<Start>,
+    /// Whether there was a listing.
+    is_listed: bool,
+    /// How many there were, one after the other, in which nothing was looked for.
+    settled: u8,
     handles: HashMap<u64, Handle>,
     /// Logs that have something to be read, in their turn.
     queue: VecDeque<PathBuf>,
@@ -87,7 +92,9 @@ pub(super) struct Follower {
     buffer: Vec<u8>,
     seen: Seen,
     reread: u64,
+    /// When the last portion was received.
     stamp: Micros,
+    clock: fn() -> Micros,
     turns: u64,
     /// Whether a file was not what it was.
     pub(super) is_doubtful: bool,
@@ -102,7 +109,8 @@ impl Follower {
     pub(super) fn new(input: &Input, files: &Files, noted: (Book, Found), seen: Seen) -> Self {
         let (book, found) = noted;
         Self {
-            stamp: book.stamp,
+            // However the clock stands: what comes now is later than what the spool has.
+            stamp: book.stamp.max(seen.newest()),
             book,
             patterns: Patterns::new(files),
             cutter: Cutter {
@@ -116,6 +124,8 @@ impl Follower {
             },
             pause: files.pause,
             first: (found == Found::Nothing).then_some(files.from),
+            is_listed: false,
+            settled: 0,
             handles: HashMap::new(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
@@ -124,6 +134,7 @@ impl Follower {
             buffer: Vec::new(),
             seen,
             reread: 0,
+            clock: feed::now,
             turns: 0,
             is_doubtful: false,
             lacking: None,
@@ -146,6 +157,11 @@ impl Follower {
         let settled = settle(&mut self.book, &listing, asked);
         self.lacking = trouble(&listing, settled.beyond);
         self.failing.retain(|path, _| path.exists());
+        self.know_new();
+        self.settled = match settled.is_seeking || !listing.unread.is_empty() {
+            true => 0,
+            false => self.settled.saturating_add(1),
+        };
         self.paths.clear();
         let mut known = HashMap::new();
         for (name, log) in &self.book.logs {
@@ -208,23 +224,6 @@ impl Follower {
             }
         }
         None
-    }
-
-    /// Takes note that what was read of a part is durable.
-    pub(super) fn landed(&mut self, flight: &Flight) {
-        self.book.stamp = flight.stamp;
-        let Some(log) = self.book.logs.get_mut(&flight.log) else {
-            return;
-        };
-        match flight.mark {
-            Some(mark) => {
-                let mut parts = log.parts.iter_mut();
-                if let Some(part) = parts.find(|part| part.id == flight.part) {
-                    part.done = mark;
-                }
-            }
-            None => log.parts.retain(|part| part.id != flight.part),
-        }
     }
 
     fn queue(&mut self, name: PathBuf) {
@@ -315,6 +314,7 @@ impl Follower {
                 part: part.id,
                 mark: None,
                 stamp: portion.received,
+                is_clear: !self.seen.has(&portion.source),
                 bytes: 0,
             },
             portion,
@@ -402,25 +402,10 @@ impl Follower {
             part,
             mark,
             stamp: portion.received,
+            is_clear: !self.seen.has(&portion.source),
             bytes,
         };
         Got::Turn(Turn { portion, flight })
-    }
-
-    /// Leaves away what the spool has already.
-    fn skip_seen(&mut self, portion: &mut Portion, bytes: u64) {
-        if self.seen.is_empty() {
-            return;
-        }
-        let messages = std::mem::take(&mut portion.messages);
-        portion.messages = messages
-            .into_iter()
-            .filter(|piece| !self.seen.remove(&portion.source, portion.bytes_of(piece)))
-            .collect();
-        self.reread += bytes;
-        if self.reread > REREAD {
-            self.seen = Seen::default();
-        }
     }
 
     fn open(&mut self, name: &Path, index: usize) -> io::Result<()> {
@@ -471,11 +456,6 @@ impl Follower {
         self.lacking.as_ref().or(failing).cloned()
     }
 
-    /// Tells whether all was met again that the spool had beyond the notes.
-    pub(super) fn has_all(&self) -> bool {
-        self.seen.is_empty()
-    }
-
     /// Tells whether there is nothing to be read.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
@@ -483,7 +463,7 @@ impl Follower {
 
     /// Returns an empty portion with a time of its own.
     fn portion(&mut self, name: &Path) -> Portion {
-        self.stamp = now().max(Micros(self.stamp.0 + 1));
+        self.stamp = (self.clock)().max(Micros(self.stamp.0 + 1));
         Portion::new(source(name).into(), self.stamp)
     }
 }
@@ -508,3 +488,8 @@ fn trouble(listing: &Listing, beyond: usize) -> Option<String> {
     let (dir, problem) = listing.unread.first()?;
     Some(format!("list {}: {problem}", dir.display()))
 }
+
+#[cfg(test)]
+mod once;
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,7 @@ fn line(bytes: &[u8], behind: Behind) -> Option<usize> {
 }
 
 /// Takes the end of the line away; those within a message stay.
-fn trimmed(message: &[u8]) -> &[u8] {
+pub(in super::super) fn trimmed(message: &[u8]) -> &[u8] {
     let mut end = message.len();
     while end > 0 && matches!(message[end - 1], b'\n' | b'\r') {
         end -= 1;

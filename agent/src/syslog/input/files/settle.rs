@@ -18,7 +18,7 @@ use crate::config::syslog::Start;
 pub(super) const MAX_FILES: usize = 10_000;
 
 /// How often a file is looked for before it is given up: a listing that is made while files are renamed may lack one.
-const SEARCHES: u8 = 4;
+pub(super) const SEARCHES: u8 = 4;
 
 /// A file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

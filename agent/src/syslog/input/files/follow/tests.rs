@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use crate::config::syslog::Listen;
 
-fn input(pattern: String) -> (Input, Files) {
+pub(super) fn input(pattern: String) -> (Input, Files) {
     let files = Files {
         patterns: vec![pattern.clone()],
         exclude: Vec::new(),
@@ -98,9 +98,10 @@ fn a_packed_file_that_is_damaged_is_read_as_far_as_that_goes_and_its_loss_told()
     let mut gaps = Vec::new();
     while let Some(turn) = follower.turn() {
         texts.extend(
-            turn.portion.messages.iter().map(|piece| {
-                String::from_utf8_lossy(turn.portion.bytes_of(piece)).into_owned()
-            }),
+            turn.portion
+                .messages
+                .iter()
+                .map(|piece| String::from_utf8_lossy(turn.portion.bytes_of(piece)).into_owned()),
         );
         gaps.extend(turn.portion.gaps.iter().map(|gap| gap.reason));
     }
