@@ -520,7 +520,7 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
     let world = station.world();
     let mut gaps = world.logs.gaps("app");
     // A write that was cut in two; nothing of it had been noted.
-    gaps.retain(|gap| gap.reason != Reason::Corrupt);
+    gaps.retain(|gap| gap.reason != Reason::UncleanStart);
     assert_eq!((lost, repeated, gaps), (0, 0, vec![]), "of {count}");
 }
 

@@ -79,8 +79,17 @@ struct Cursor<F> {
 /// What stands at some place.
 enum Place {
     Sound(Header, u64),
-    /// Nothing sound; what the header says, if at least that can be read.
-    Damaged(Option<Header>),
+    /// Nothing sound.
+    Damaged(Damaged),
+}
+
+/// What is known of a batch that is not sound.
+#[derive(Debug, Default)]
+struct Damaged {
+    /// What its header says, if at least that can be read.
+    header: Option<Header>,
+    /// Whether the file ends within it, and its head is sound: it was being written when the agent was killed.
+    is_cut: bool,
 }
 
 /// Files put aside.
@@ -223,12 +232,16 @@ impl<F> Reader<F> {
                     )));
                 }
                 Place::Sound(header, _) => {
-                    if let Some(hole) = self.damage(disk, span, cursor, Some(header))? {
+                    let damaged = Damaged {
+                        header: Some(header),
+                        is_cut: false,
+                    };
+                    if let Some(hole) = self.damage(disk, span, cursor, damaged)? {
                         return Ok(Step::Hole(hole));
                     }
                 }
-                Place::Damaged(header) => {
-                    if let Some(hole) = self.damage(disk, span, cursor, header)? {
+                Place::Damaged(damaged) => {
+                    if let Some(hole) = self.damage(disk, span, cursor, damaged)? {
                         return Ok(Step::Hole(hole));
                     }
                 }
@@ -242,10 +255,10 @@ impl<F> Reader<F> {
         disk: &mut D,
         span: &Span,
         cursor: &mut Cursor<F>,
-        hint: Option<Header>,
+        damaged: Damaged,
     ) -> io::Result<Option<Hole>> {
         let at = cursor.at;
-        let hint = hint.filter(|header| {
+        let hint = damaged.header.filter(|header| {
             header.first == cursor.position && header.next() <= span.stop.unwrap_or(u64::MAX)
         });
         let found = self.search(disk, span, cursor)?;
@@ -266,9 +279,9 @@ impl<F> Reader<F> {
         let until = until.or(hint.map(|header| header.to));
         let mut hole = hole(cursor, next, until, Reason::Corrupt);
         hole.at = at;
-        if known.is_none() {
-            // As likely as damage: the power went while it was written.
-            hole.is_counted = false;
+        hole.is_counted = known.is_some();
+        // Where nothing tells, that the power went while it was written is as likely as damage.
+        if known.is_none() || (damaged.is_cut && span.stop.is_none()) {
             hole.reason = Reason::UncleanStart;
         }
         Ok(Some(hole))
@@ -289,7 +302,7 @@ impl<F> Reader<F> {
             }
             Err(error) => {
                 self.be_patient(span.name, at, error)?;
-                Ok(Place::Damaged(None))
+                Ok(Place::Damaged(Damaged::default()))
             }
         }
     }
@@ -335,7 +348,10 @@ impl<F> Reader<F> {
             return Ok(Place::Sound(header, (frame::HEAD + found) as u64));
         }
         let hint = Header::read(&self.payload).ok().map(|(header, _)| header);
-        Ok(Place::Damaged(hint.filter(is_ours)))
+        Ok(Place::Damaged(Damaged {
+            header: hint.filter(is_ours),
+            is_cut: length.is_some_and(|length| length > left),
+        }))
     }
 
     /// Looks for the next batch that could follow, and returns where it is.

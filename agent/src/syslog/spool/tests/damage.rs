@@ -1,6 +1,6 @@
 //! Every byte of a small spool flipped in turn; torn tails, bad sectors, lost files.
 
-use steward_protocol::logs::Reason;
+use steward_protocol::logs::{Gap, Reason};
 
 use super::{
     domain, lines, open, portion,
@@ -98,6 +98,8 @@ fn a_file_cut_anywhere_costs_what_is_behind_and_is_told() {
         assert!(whole.is_some(), "{length} of {bytes}: {:?}", stored.lines);
         // A cut between two batches is what an unfinished write leaves, too.
         assert!(stored.gaps.len() <= 1, "{length}: {:?}", stored.gaps);
+        let is_expected = |gap: &Gap| gap.reason == Reason::UncleanStart;
+        assert!(stored.gaps.iter().all(is_expected), "{:?}", stored.gaps);
         assert!(commits.len() == 4);
     }
 }
