@@ -189,7 +189,7 @@ impl Shell {
                 biased;
                 () = stop.cancelled() => return Err(End::Stopped),
                 told = front(&mut self.flights) => self.landed(told).await?,
-                () = hinted => self.hinted().await?,
+                // Files that are written to all the time do not hold it up.
                 () = sleep_until(scan_at) => self.scan().await?,
                 _ = looks.tick() => {
                     self.work.feed.tell(Tell::Due)?;
@@ -198,6 +198,7 @@ impl Shell {
                         self.work.feed.tally().trouble(follower.trouble());
                     }
                 }
+                () = hinted => self.hinted().await?,
             }
         }
     }

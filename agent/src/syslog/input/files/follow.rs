@@ -19,7 +19,7 @@ use super::{
     list::{self, Patterns},
     look,
     note::Found,
-    settle::{Asked, Listing, Settled, settle},
+    settle::{Asked, Entry, Listing, Settled, settle},
 };
 use crate::{
     config::syslog::{Files, Input, Start},
@@ -198,6 +198,17 @@ impl Follower {
                 part.touched |= found.len() == part.read.offset && modified != part.modified;
                 part.size = found.len();
                 part.modified = modified;
+                if part.head.length() == 0 {
+                    // By what it is found again, wherever it is when it is read.
+                    let entry = Entry {
+                        path: path.clone(),
+                        key: part.key,
+                        size: part.size,
+                        modified,
+                        is_wanted: true,
+                    };
+                    part.head = look::print(&entry).unwrap_or_default();
+                }
             }
             self.queue(name);
         }
