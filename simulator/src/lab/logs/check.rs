@@ -2,8 +2,8 @@
 //!
 //! Nothing twice, nothing in another order, nothing altered. While only station or broker are killed, nothing is missing.
 //! Where the agent is killed, of each stream only an end is missing, which was written less than [`AT_LEAST`] before or
-//! stood in the kernel's buffers; of datagrams only what was sent then, or while nobody listened. And where something is
-//! missing, a gap stands in its place, or, of datagrams that were refused, its number does.
+//! stood in the kernel's buffers; of datagrams only what was sent then, or while nobody listened; of files nothing.
+//! And where something is missing, a gap stands in its place, or, of datagrams that were refused, its number does.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::lab::figures::Figures;
 /// take on top of that. What the disk takes is measured beside it.
 pub(super) const AT_LEAST: Duration = Duration::from_millis(300);
 
-/// Syncs a message may wait for: five domains are written one after another, by the commit that is at work and by its own.
-const SYNCS: u32 = 10;
+/// Syncs a message may wait for: six domains are written one after another, by the commit that is at work and by its own.
+const SYNCS: u32 = 12;
 
 /// What a kill meant for those who log.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ pub(super) fn check(
     }
     // Datagrams wait for nobody: a disk that is busy for longer than they may wait costs some, and each is counted.
     let counted: u64 = stored.iter().filter_map(Stored::count_of_refused).sum();
-    if written.is_stream || unexplained > counted {
+    if written.is_stream || written.is_kept || unexplained > counted {
         violations.extend(losses);
     } else if counted > 0 {
         figures.add("counted by the node", written.name, counted);
@@ -168,6 +168,9 @@ fn excused(written: &Written, (first, next): (u64, u64), kills: &[Kill]) -> Resu
     let Some(connection) = of else {
         return Err("nobody wrote them".to_owned());
     };
+    if written.is_kept {
+        return Err("they stood in a file".to_owned());
+    }
     let Some(at) = written_at(connection, first) else {
         return Err("nobody knows when they were written".to_owned());
     };
@@ -264,6 +267,7 @@ mod tests {
             name: "lines",
             domain: "tcp",
             is_stream: true,
+            is_kept: false,
             connections: vec![connection(0, 1), connection(10, 4)],
         }
     }
@@ -337,7 +341,24 @@ mod tests {
         assert_eq!(found(&with(&[0..6, 10..20]), &[full]), "");
         let mut silent = with(&[0..8, 10..20]);
         silent.retain(|one| *one != gap());
-        assert_eq!(found(&silent, &[late]), "lost without a word");
+        assert_eq!(
+            found(&silent, std::slice::from_ref(&late)),
+            "lost without a word"
+        );
+        let file = Written {
+            is_stream: false,
+            is_kept: true,
+            ..stream()
+        };
+        for (stored, problems) in [(whole(), 0), (with(&[0..8, 10..20]), 1)] {
+            let found = check(
+                &file,
+                &stored,
+                std::slice::from_ref(&late),
+                &mut Figures::default(),
+            );
+            assert_eq!(found.len(), problems, "{found:?}");
+        }
     }
 
     #[test]

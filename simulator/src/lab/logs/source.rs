@@ -4,8 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::Write,
+    fs::{self, File},
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
@@ -28,6 +28,9 @@ const LARGE: usize = 300;
 /// How long a program waits before it connects again.
 const AGAIN: Duration = Duration::from_millis(3);
 
+/// Bytes after which a file is rotated.
+const ROTATION: u64 = 256 << 10;
+
 /// Bytes beside name and number, at most.
 const FILLER: u64 = 180;
 
@@ -38,6 +41,7 @@ pub(super) struct Places {
     tcp: u16,
     stream: PathBuf,
     gram: PathBuf,
+    files: PathBuf,
 }
 
 impl Places {
@@ -47,6 +51,11 @@ impl Places {
             tcp: free_port(dice).context("find a port for streams")?,
             stream: dir.join("stream.sock"),
             gram: dir.join("gram.sock"),
+            files: {
+                let files = dir.join("log");
+                fs::create_dir(&files).context("make a directory for files")?;
+                files
+            },
         })
     }
 
@@ -57,6 +66,7 @@ impl Places {
             ("tcp", format!("tcp://127.0.0.1:{}", self.tcp)),
             ("stream", format!("unix://{}", self.stream.display())),
             ("gram", format!("unixgram://{}", self.gram.display())),
+            ("file", format!("file://{}/*.log", self.files.display())),
         ];
         let mut text = String::new();
         for (domain, input) in inputs {
@@ -64,7 +74,7 @@ impl Places {
         }
         text += "[[syslog_rule]]\napp = \"sorted\"\ndomain = \"sorted\"\n";
         // Small where senders can wait, so that segments are full and released all the time.
-        for domain in ["tcp", "stream", "sorted"] {
+        for domain in ["tcp", "stream", "sorted", "file"] {
             text += &format!("[syslog_spool.domain.{domain}]\nshare = \"1MiB\"\n");
         }
         text
@@ -81,6 +91,16 @@ impl Places {
             source("sorted", "sorted", Way::Tcp(self.tcp, Framing::Lines)),
             source("local", "stream", Way::Stream(self.stream.clone())),
             source("devlog", "gram", Way::Gram(self.gram.clone())),
+            source(
+                "renamed",
+                "file",
+                Way::File(self.files.clone(), Rotation::Rename),
+            ),
+            source(
+                "copied",
+                "file",
+                Way::File(self.files.clone(), Rotation::Copy),
+            ),
         ]
     }
 
@@ -154,6 +174,15 @@ pub(super) enum Framing {
     Counts,
 }
 
+/// How a file makes room for the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rotation {
+    /// It is renamed, and another one begun.
+    Rename,
+    /// It is copied and truncated.
+    Copy,
+}
+
 /// How a program logs.
 #[derive(Debug, Clone)]
 enum Way {
@@ -161,6 +190,8 @@ enum Way {
     Tcp(u16, Framing),
     Stream(PathBuf),
     Gram(PathBuf),
+    /// Into files of a directory.
+    File(PathBuf, Rotation),
 }
 
 /// One program that logs.
@@ -179,6 +210,8 @@ pub(super) struct Written {
     pub(super) domain: &'static str,
     /// Whether its messages are told apart by connections, each of which is whole but for its end.
     pub(super) is_stream: bool,
+    /// Whether they stay where they were written until they have arrived, so that none may ever be missing.
+    pub(super) is_kept: bool,
     pub(super) connections: Vec<Connection>,
 }
 
@@ -244,6 +277,56 @@ enum Open {
     Tcp(TcpStream, Framing),
     Stream(UnixStream),
     Gram(UnixDatagram),
+    File(Rotated),
+}
+
+/// A file that is rotated now and then, and nothing of it removed.
+struct Rotated {
+    path: PathBuf,
+    rotation: Rotation,
+    file: File,
+    bytes: u64,
+    count: usize,
+}
+
+impl Rotated {
+    fn open(path: PathBuf, rotation: Rotation) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).open(&path)?;
+        Ok(Self {
+            path,
+            rotation,
+            file,
+            bytes: 0,
+            count: 0,
+        })
+    }
+
+    fn write(&mut self, texts: &[String]) -> io::Result<u64> {
+        if self.bytes > ROTATION {
+            self.rotate()?;
+        }
+        let text: String = texts.iter().map(|text| format!("{text}\n")).collect();
+        self.file.write_all(text.as_bytes())?;
+        self.bytes += text.len() as u64;
+        Ok(text.len() as u64)
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.count += 1;
+        let old = self.path.with_extension(format!("log.{}", self.count));
+        self.bytes = 0;
+        match self.rotation {
+            Rotation::Rename => {
+                fs::rename(&self.path, old)?;
+                self.file = File::options().append(true).create(true).open(&self.path)?;
+            }
+            Rotation::Copy => {
+                fs::copy(&self.path, old)?;
+                self.file.set_len(0)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Source {
@@ -254,6 +337,7 @@ impl Source {
             name: self.name,
             domain: self.domain,
             is_stream,
+            is_kept: matches!(self.way, Way::File(..)),
             connections: Vec::new(),
         };
         while !over.load(Ordering::Relaxed) {
@@ -292,6 +376,10 @@ impl Source {
                 let socket = UnixDatagram::unbound().ok()?;
                 socket.connect(path).ok()?;
                 Some(Open::Gram(socket))
+            }
+            Way::File(dir, rotation) => {
+                let path = dir.join(format!("{}.log", self.name));
+                Some(Open::File(Rotated::open(path, *rotation).ok()?))
             }
         }
     }
@@ -333,7 +421,7 @@ impl Open {
         match self {
             Self::Tcp(stream, _) => stream.local_addr().ok().as_ref().map(SocketAddr::port),
             Self::Udp(socket) => socket.peer_addr().ok().as_ref().map(SocketAddr::port),
-            Self::Stream(_) | Self::Gram(_) => None,
+            Self::Stream(_) | Self::Gram(_) | Self::File(_) => None,
         }
     }
 
@@ -347,6 +435,10 @@ impl Open {
                 all(stream, texts, |text| format!("{} {text}", text.len()))
             }
             Self::Stream(stream) => all(stream, texts, |text| format!("{text}\n")),
+            Self::File(file) => match file.write(texts) {
+                Ok(bytes) => (texts.len() as u64, bytes, true),
+                Err(_) => (0, 0, false),
+            },
         }
     }
 }
