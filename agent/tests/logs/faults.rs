@@ -19,8 +19,10 @@ use futures_util::StreamExt;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use steward_protocol::{State, logs::Reason};
 
-use super::{check_order, free_port, input, numbered, numbers, pair, start, texts};
-use crate::support::{Agent, AgentCommand, Field, Request, Station, eventually};
+use super::{check_order, input, numbered, numbers, open, pair, start, texts};
+use crate::support::{
+    Agent, AgentCommand, Field, Request, Station, as_it_grows, eventually, ports::free_port,
+};
 
 /// Memory that no sender may make an agent take (debug builds are larger than others).
 const MEMORY: u64 = 64 << 10;
@@ -65,9 +67,8 @@ fn say_skipped(what: &str) {
 
 /// Waits until what is stored of a domain and what its gaps count come to so many, and returns the gaps' part.
 async fn accounted(station: &Station, domain: &str, sent: u64) -> u64 {
-    let mut seen = (0, 0);
     let awaited = format!("all of {sent} datagrams of {domain}");
-    let found = eventually(&awaited, || {
+    let found = as_it_grows(&awaited, || {
         let world = station.world();
         let lost = world
             .logs
@@ -75,12 +76,11 @@ async fn accounted(station: &Station, domain: &str, sent: u64) -> u64 {
             .iter()
             .filter_map(|gap| gap.count)
             .sum::<u64>();
-        seen = (world.logs.texts(domain).len() as u64, lost);
-        assert!(
-            seen.0 + seen.1 <= sent,
-            "{seen:?} of {sent}: more than there were"
-        );
-        (seen.0 + seen.1 == sent).then_some(lost)
+        let seen = (world.logs.count(domain) as u64, lost);
+        let all = seen.0 + seen.1;
+        assert!(all <= sent, "{seen:?} of {sent}: more than there were");
+        let all_of_it = usize::try_from(all).expect("few");
+        (all_of_it, (all == sent).then_some(lost))
     });
     found.await
 }
@@ -170,6 +170,7 @@ async fn on_a_full_disk_streams_wait_datagrams_are_counted_and_it_goes_on_by_its
         return;
     };
     station.met("ship1").await;
+    open(&config).await;
     let mut sender = connect(port);
     sender
         .write_all(numbered(0, 1000).as_bytes())
@@ -216,6 +217,7 @@ async fn an_agent_that_ends_while_its_disk_is_full_says_at_its_next_start_that_s
         return;
     };
     let first = station.met("ship1").await;
+    open(&config).await;
     disk.fill();
     let mut sender = connect(port);
     sender
@@ -290,6 +292,9 @@ async fn ten_thousand_idle_connections_cost_little_and_more_are_turned_away_and_
         say_skipped(&format!(
             "with {limit} files open only {idle} connections can be tried"
         ));
+    }
+    if idle == 0 {
+        return;
     }
     let field = Field::new();
     let port = free_port();
@@ -401,7 +406,7 @@ async fn rules_are_read_again_and_again_under_load_without_loss() {
         for from in (0..LINES).step_by(50) {
             let text = numbered(from, from + 50);
             sender.write_all(text.as_bytes()).expect("it is taken");
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(3));
         }
         is_over.store(true, Ordering::Relaxed);
     });
@@ -445,9 +450,10 @@ async fn rules_are_read_again_and_again_under_load_without_loss() {
 async fn orders_are_answered_while_a_backlog_drains() {
     let mut field = Field::new();
     let port = free_port();
-    let config =
-        input("app", &format!("tcp://127.0.0.1:{port}")) + "[syslog_spool]\nrate = \"1MiB\"\n";
-    let (_agent, station) = pair(&field, &config).await;
+    let config = input("app", &format!("tcp://127.0.0.1:{port}"));
+    // A backlog for minutes, whatever the machine does meanwhile.
+    let slow = config.clone() + "[syslog_spool]\nrate = \"64KiB\"\n";
+    let (mut agent, station) = pair(&field, &slow).await;
     field.cut();
     let lines = noise(12_000, 1000);
     connect(port)
@@ -466,15 +472,18 @@ async fn orders_are_answered_while_a_backlog_drains() {
         );
         slowest = slowest.max(began.elapsed());
     }
-    let there = station.world().logs.texts("app").len();
+    let there = station.world().logs.count("app");
     assert!(
         there < lines.len(),
         "the backlog was gone before the orders were"
     );
     assert!(
-        slowest < Duration::from_secs(3),
+        slowest < Duration::from_secs(10),
         "an order took {slowest:?}"
     );
+    agent.signal(Signal::TERM);
+    assert!(agent.wait().success());
+    let _agent = start(&field, &config);
     assert_eq!(texts(&station, "app", lines.len()).await, lines);
     check_order(&station);
 }
@@ -492,8 +501,9 @@ async fn no_more_is_sent_than_the_rate_allows() {
         .subscribe("central.event.syslogforwarding.>")
         .await
         .expect("subscribed");
+    let begin = Instant::now();
     let counting = tokio::spawn(async move {
-        let (mut sizes, begin) = (Vec::new(), Instant::now());
+        let mut sizes = Vec::new();
         while let Some(batch) = batches.next().await {
             sizes.push((begin.elapsed(), batch.payload.len()));
         }
@@ -511,17 +521,13 @@ async fn no_more_is_sent_than_the_rate_allows() {
         .map(|(_, bytes)| *bytes)
         .max()
         .expect("a batch");
-    for (from, (begin, _)) in sizes.iter().enumerate() {
-        let mut sent = 0;
-        for (at, bytes) in &sizes[from..] {
-            sent += bytes;
-            // A second's worth may go at once, and the last batch on top of it.
-            let allowed = RATE * ((*at - *begin).as_secs_f64() + 1.5) + 2.0 * largest as f64;
-            assert!(
-                (sent as f64) < allowed,
-                "{sent} bytes from {begin:?} to {at:?}"
-            );
-        }
+    // From the beginning on: between two batches less time may have passed here than there.
+    let mut sent = 0;
+    for (at, bytes) in &sizes {
+        sent += bytes;
+        // A second's worth may go at once, and the last batch on top of it.
+        let allowed = RATE * (at.as_secs_f64() + 1.5) + 2.0 * largest as f64;
+        assert!((sent as f64) < allowed, "{sent} bytes after {at:?}");
     }
     assert!(
         sizes.iter().map(|(_, bytes)| bytes).sum::<usize>() > 800_000,
@@ -556,6 +562,7 @@ async fn a_clock_that_goes_backwards_changes_nothing_but_times() {
     command.0.env("DONT_FAKE_MONOTONIC", "1");
     let _agent = command.start();
     station.met("ship1").await;
+    open(&config).await;
     let mut sender = connect(port);
     for (round, shift) in ["+0", "-1d", "-400d", "+3d"].iter().enumerate() {
         fs::write(&clock, format!("{shift}\n")).expect("written");
@@ -620,6 +627,9 @@ async fn two_agents_of_one_name_do_not_mix_their_logs() {
         (journals.len() == 2).then_some(())
     })
     .await;
+    for port in [one, other] {
+        open(&input("app", &format!("tcp://127.0.0.1:{port}"))).await;
+    }
     let (mut to_one, mut to_other) = (connect(one), connect(other));
     to_one
         .write_all(numbered(0, 2000).as_bytes())
@@ -657,7 +667,9 @@ async fn logs_that_cannot_begin_are_told_disturb_nobody_and_begin_when_they_can(
     fs::create_dir_all(&state).expect("a directory");
     fs::write(state.join("logs"), "in the way").expect("a file");
     let config = input("app", &format!("tcp://127.0.0.1:{port}"));
-    let (_agent, station) = pair(&field, &config).await;
+    let station = field.station().await;
+    let _agent = start(&field, &config);
+    station.met("ship1").await;
     eventually("a fault", || {
         let world = station.world();
         let is_it = |detail: &str| detail.contains("the directory");

@@ -490,7 +490,7 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
     let writing = thread::spawn(move || keep_writing(log, &told, rotate));
     for round in 0..KILLS {
         let mut agent = start(&field, &config(&field));
-        let seen = station.world().logs.texts("app").len();
+        let seen = station.world().logs.count("app");
         texts(&station, "app", seen + 100 + 150 * (round % 7)).await;
         agent.kill();
     }
