@@ -1,14 +1,7 @@
 //! Logs the whole way, with nothing played: programs that know nothing of us, an agent, a broker, a station, and a person
 //! who reads.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    net::{TcpListener, TcpStream, UdpSocket},
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, io::Write, net::TcpStream, path::Path, process::Command};
 
 use serde_json::Value;
 use steward_station::broker::Broker;

@@ -321,7 +321,8 @@ mod tests {
         let commit = Commit::Every(Duration::from_millis(5));
         let (store, _) = Store::start(spool, commit).expect("a thread");
         let rules = Arc::new(Rules::new(rules).expect("rules"));
-        let feed = Feed::new(domain("app"), rules, store.clone(), Arc::default()).expect("a thread");
+        let feed =
+            Feed::new(domain("app"), rules, store.clone(), Arc::default()).expect("a thread");
         (feed, store, dir)
     }
 

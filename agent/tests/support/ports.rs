@@ -67,7 +67,9 @@ pub(crate) fn are_open(config: &str) -> bool {
 
 /// Whether the kernel has a socket of IPv4 with this port that stands so.
 fn has_port(kind: &str, place: &str, wanted: &str) -> bool {
-    let port = place.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = place
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok());
     let port: u16 = port.expect("a port");
     let ending = format!(":{port:04X}");
     let table = fs::read_to_string(format!("/proc/net/{kind}")).expect("a table of sockets");
