@@ -8,8 +8,10 @@ use steward_station::broker::Broker;
 
 use crate::{
     peers,
-    ports::{are_open, free_port},
-    support::{World, code, eventually, nats_server},
+    support::{
+        World, code, eventually, nats_server,
+        ports::{are_open, free_port},
+    },
 };
 
 fn run(program: &str, words: &[&str]) {

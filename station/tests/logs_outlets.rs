@@ -25,8 +25,7 @@ use tokio_rustls::rustls::{
 
 use crate::{
     logs::{COUNT, Ship, Spool, numbered, text},
-    ports::free_port,
-    support::{World, eventually},
+    support::{World, eventually, ports::free_port},
 };
 
 /// A syslog receiver that counts octets; it can be told to drop its connection after so many bytes.

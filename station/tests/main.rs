@@ -24,8 +24,6 @@ mod logs_outlets;
 )]
 mod peers;
 mod poison;
-#[path = "../../agent/tests/support/ports.rs"]
-mod ports;
 mod support;
 mod thousand;
 mod tracer;

@@ -13,7 +13,10 @@ use serde_json::Value;
 use steward_station::broker::{self, Broker};
 use tempfile::TempDir;
 
-use crate::ports::on_a_free_port;
+use self::ports::on_a_free_port;
+
+#[path = "../../agent/tests/support/ports.rs"]
+pub(crate) mod ports;
 
 /// Generous: this machine may be busy. A test that needs it all has failed already.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

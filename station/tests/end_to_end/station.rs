@@ -67,7 +67,7 @@ fn the_same_id_is_recognised_and_another_content_refused() {
 #[test]
 fn the_socket_is_the_owners_alone_and_the_port_only_reads() {
     let world = World::new();
-    let port = crate::ports::free_port();
+    let port = crate::support::ports::free_port();
     let address = format!("127.0.0.1:{port}");
     let _station = world.station_with(&["--http", &address]);
     let mode = fs::metadata(world.state_dir().join("steward.sock"))

@@ -15,8 +15,7 @@ use steward_protocol::logs::{Batch, frame};
 
 use crate::{
     crash_points::{Tried, sweep, tried},
-    ports::free_port,
-    support::{Running, World, agent_program, eventually},
+    support::{Running, World, agent_program, eventually, ports::free_port},
     tracer::{Aim, Harm, Traced},
 };
 
