@@ -103,7 +103,7 @@ async fn the_second_signal_ends_the_agent_at_once_and_no_command() {
     let before = std::time::Instant::now();
     agent.signal(Signal::TERM);
     assert_eq!(agent.wait().code(), Some(0));
-    assert!(before.elapsed() < Duration::from_secs(10));
+    assert!(before.elapsed() < Duration::from_secs(60));
     assert!(!children_of(sent.id).is_empty(), "the command goes on");
     // The next start finds it, and can still end it.
     let _agent = field.agent("ship1").start();

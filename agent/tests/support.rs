@@ -17,6 +17,7 @@ use crate::broker::{self, Broker};
 
 pub(crate) mod logs;
 pub(crate) mod peers;
+pub(crate) mod ports;
 pub(crate) mod station;
 pub(crate) mod ward;
 
@@ -25,8 +26,8 @@ pub(crate) use self::{
     ward::{children_of, wardens_of},
 };
 
-/// Longer than anything takes here that happens at all.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// Longer than anything takes here that happens at all, also on a machine that is busy.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A broker and a directory; both end with it.
 pub(crate) struct Field {
@@ -38,7 +39,7 @@ impl Field {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let binary = broker::find(None).expect("there is a nats-server");
-        let broker = Broker::start(&binary, dir.path()).expect("the broker starts");
+        let broker = ports::on_a_free_port(|port| Broker::start_on(&binary, dir.path(), port));
         Self { broker, dir }
     }
 
@@ -234,6 +235,28 @@ pub(crate) async fn eventually<T>(awaited: &str, mut look: impl FnMut() -> Optio
             return found;
         }
         assert!(Instant::now() < deadline, "in vain awaited: {awaited}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// As [`eventually`], for what takes long: the deadline begins anew whenever the number that `look` returns is larger.
+pub(crate) async fn as_it_grows<T>(
+    awaited: &str,
+    mut look: impl FnMut() -> (usize, Option<T>),
+) -> T {
+    let (mut most, mut since) = (0, Instant::now());
+    loop {
+        let (seen, found) = look();
+        if let Some(found) = found {
+            return found;
+        }
+        if seen > most {
+            (most, since) = (seen, Instant::now());
+        }
+        assert!(
+            since.elapsed() < DEADLINE,
+            "in vain awaited: {awaited}; there are {seen}, and no more come"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

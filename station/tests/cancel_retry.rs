@@ -283,8 +283,7 @@ fn a_repetition_of_something_unsettled_is_held_also_over_a_restart() {
 #[test]
 fn a_read_only_address_explains_and_changes_nothing() {
     let world = World::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr());
-    let address = port.expect("a free port").to_string();
+    let address = format!("127.0.0.1:{}", crate::support::ports::free_port());
     let _station = world.station_with(&["--http", &address]);
     let id = submit(&world, "looked", &["ship1"], "true");
     for (request, expected) in [

@@ -1,33 +1,18 @@
 //! Logs the whole way, with nothing played: programs that know nothing of us, an agent, a broker, a station, and a person
 //! who reads.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    net::{TcpListener, TcpStream, UdpSocket},
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, io::Write, net::TcpStream, path::Path, process::Command};
 
 use serde_json::Value;
 use steward_station::broker::Broker;
 
 use crate::{
     peers,
-    support::{World, code, eventually, nats_server},
+    support::{
+        World, code, eventually, nats_server,
+        ports::{are_open, free_port},
+    },
 };
-
-/// Returns a port that is free for TCP and UDP.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 fn run(program: &str, words: &[&str]) {
     let output = Command::new(program)
@@ -42,6 +27,7 @@ struct Inputs {
     port: u16,
     gram: String,
     config: String,
+    text: String,
 }
 
 impl Inputs {
@@ -57,20 +43,19 @@ impl Inputs {
             format!("[[syslog]]\ndomain = \"{domain}\"\ninput = \"{input}\"\n")
         };
         let path = folder.join("agent.toml");
-        fs::write(&path, rows.map(row).concat()).expect("a config");
+        let text = rows.map(row).concat();
+        fs::write(&path, &text).expect("a config");
         Self {
             port,
             gram,
             config: path.display().to_string(),
+            text,
         }
     }
 
     /// Waits until all of them are open.
     fn await_open(&self) {
-        eventually("the inputs", || {
-            TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-            Path::new(&self.gram).exists().then_some(())
-        });
+        eventually("the inputs", || are_open(&self.text).then_some(()));
     }
 }
 

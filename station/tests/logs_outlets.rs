@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{
 
 use crate::{
     logs::{COUNT, Ship, Spool, numbered, text},
-    support::{World, eventually},
+    support::{World, eventually, ports::free_port},
 };
 
 /// A syslog receiver that counts octets; it can be told to drop its connection after so many bytes.
@@ -48,8 +48,8 @@ impl Receiver {
     fn with(
         hear: impl Fn(TcpStream, &Mutex<Vec<Vec<String>>>, &AtomicU64) + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
         let receiver = Self {
             port,
             heard: Arc::default(),
@@ -137,6 +137,10 @@ fn logs_are_relayed_and_mirrored_whatever_is_killed() {
             if number % 60 == 30 {
                 // The receiver dies in mid-stream, or the station does.
                 receiver.until.store(1, Ordering::Relaxed);
+            }
+            if number % 60 == 40 {
+                let until = || receiver.until.load(Ordering::Relaxed);
+                eventually("the receiver to die", || (until() == NEVER).then_some(()));
             }
             if number % 100 == 70 {
                 station.take().expect("running").kill();

@@ -13,6 +13,11 @@ use serde_json::Value;
 use steward_station::broker::{self, Broker};
 use tempfile::TempDir;
 
+use self::ports::on_a_free_port;
+
+#[path = "../../agent/tests/support/ports.rs"]
+pub(crate) mod ports;
+
 /// Generous: this machine may be busy. A test that needs it all has failed already.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -140,7 +145,7 @@ impl World {
         let mut world = Self::without_broker();
         let place = world.folder.path().join("broker");
         std::fs::create_dir(&place).expect("a folder");
-        let broker = Broker::start(nats_server(), &place).unwrap_or_else(|error| panic!("{error}"));
+        let broker = on_a_free_port(|port| Broker::start_on(nats_server(), &place, port));
         broker.url().clone_into(&mut world.url);
         world.broker = Some(broker);
         world

@@ -13,6 +13,9 @@ use steward_protocol::Digest;
 
 use crate::support::{Running, World, agent_program, code, delivery_to, eventually, state_of};
 
+mod cut;
+mod disk;
+
 /// Bytes that look like nothing in particular, of which every part is different.
 pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
@@ -194,67 +197,6 @@ fn an_output_comes_while_it_is_written_and_can_be_had_again() {
     assert_eq!((again.stdout, again.stderr), (output.stdout, output.stderr));
 }
 
-/// A TCP relay to the broker whose connections can be cut.
-struct Relay {
-    url: String,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Relay {
-    fn to(broker: &str) -> Self {
-        let target = broker.trim_start_matches("nats://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("nats://{}", listener.local_addr().expect("an address"));
-        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let known = Arc::clone(&open);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(&target) else {
-                    continue;
-                };
-                let mut known = known.lock().expect("nobody panics with it");
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let mut from = from.try_clone().expect("cloned");
-                    let mut to = to.try_clone().expect("cloned");
-                    known.push(from.try_clone().expect("cloned"));
-                    std::thread::spawn(move || {
-                        // A cut connection ends it.
-                        std::io::copy(&mut from, &mut to).ok();
-                        to.shutdown(Shutdown::Both).ok();
-                    });
-                }
-            }
-        });
-        Self { url, open }
-    }
-
-    fn cut(&self) {
-        for stream in self.open.lock().expect("nobody panics with it").drain(..) {
-            // It may have ended by itself.
-            stream.shutdown(Shutdown::Both).ok();
-        }
-    }
-}
-
-/// Starts an agent behind a relay.
-fn agent_behind(world: &World, relay: &Relay) -> Running {
-    let mut command = std::process::Command::new(agent_program());
-    command
-        .args([
-            "run",
-            "--node",
-            "ship1",
-            "--nats",
-            &relay.url,
-            "--heartbeat",
-            "1s",
-        ])
-        .arg("--state-dir")
-        .arg(world.folder.path().join("ship1"))
-        .env("RUST_LOG", "error");
-    Running::start(command).0
-}
-
 pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }
@@ -272,122 +214,6 @@ pub(crate) fn incoming(world: &World, id: &str) -> PathBuf {
         .join("incoming")
         .join(id)
         .join("ship1/bytes")
-}
-
-#[test]
-fn fifty_megabytes_of_output_arrive_as_they_were_written_although_the_link_is_cut_twenty_times() {
-    let world = World::new();
-    let relay = Relay::to(&world.url);
-    let _station = world.station();
-    let _agent = agent_behind(&world, &relay);
-    world.await_online(&["ship1"]);
-    let (stdout, stderr) = (noise(40 << 20, 1), noise(10 << 20, 2));
-    let (first, second) = (
-        world.folder.path().join("out"),
-        world.folder.path().join("err"),
-    );
-    fs::write(&first, &stdout).expect("written");
-    fs::write(&second, &stderr).expect("written");
-    let script = format!(
-        "cat '{}' & cat '{}' >&2; wait",
-        first.display(),
-        second.display()
-    );
-    submit(
-        &world,
-        "big",
-        &json!({ "to": ["ship1"], "method": "shellcommand",
-        "data": ["sh", "-c", script], "stream": true }),
-    );
-    let id = eventually("the message", || world.message_called("big"));
-    let log = world
-        .state_dir()
-        .join("outputs")
-        .join(&id)
-        .join("ship1/bytes");
-    for cut in 1..=20 {
-        await_size("the output", &log, cut * (50 << 20) / 21);
-        relay.cut();
-    }
-    let output = world.steward(&["msg", "output", &id, "--follow"]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr[..200])
-    );
-    assert!(
-        output.stdout == stdout,
-        "{} bytes of stdout",
-        output.stdout.len()
-    );
-    assert!(
-        output.stderr == stderr,
-        "{} bytes of stderr",
-        output.stderr.len()
-    );
-    let message = world.await_final("big");
-    assert_eq!(state_of(&message, "ship1"), "succeeded");
-}
-
-#[test]
-fn a_large_file_is_fetched_although_the_link_is_cut_and_the_agent_and_the_station_are_killed() {
-    let world = World::new();
-    let relay = Relay::to(&world.url);
-    let station = world.station();
-    let agent = agent_behind(&world, &relay);
-    world.await_online(&["ship1"]);
-    let content = noise(100 << 20, 3);
-    let path = world.folder.path().join("large");
-    fs::write(&path, &content).expect("written");
-    fetch(&world, "large", &path);
-    let id = eventually("the message", || world.message_called("large"));
-    let part = incoming(&world, &id);
-    await_size("the file", &part, 20 << 20);
-    relay.cut();
-    await_size("the file", &part, 40 << 20);
-    agent.kill();
-    let before = size(&part);
-    let _agent = agent_behind(&world, &relay);
-    await_size("the file", &part, 60 << 20);
-    assert!(size(&part) >= before, "it goes on where it was");
-    station.kill();
-    let _station = world.station();
-    let message = world.await_final("large");
-    assert_eq!(state_of(&message, "ship1"), "succeeded", "{message}");
-    assert!(fs::read(fetched(&world, "large")).expect("received") == content);
-}
-
-#[test]
-fn a_large_file_is_sent_although_the_link_is_cut_and_the_agent_and_the_station_are_killed() {
-    let world = World::new();
-    let relay = Relay::to(&world.url);
-    let station = world.station();
-    let agent = agent_behind(&world, &relay);
-    world.await_online(&["ship1"]);
-    let content = noise(100 << 20, 4);
-    fs::write(world.state_dir().join("files/large"), &content).expect("written");
-    let target = world.folder.path().join("target");
-    submit(
-        &world,
-        "large",
-        &json!({ "to": ["ship1"], "method": "filesend", "source": "large",
-        "path": target }),
-    );
-    let id = eventually("the message", || world.message_called("large"));
-    let part = world.folder.path().join(format!(".steward-{id}.part"));
-    await_size("the file", &part, 20 << 20);
-    relay.cut();
-    await_size("the file", &part, 40 << 20);
-    agent.kill();
-    let before = size(&part);
-    let _agent = agent_behind(&world, &relay);
-    await_size("the file", &part, before + (10 << 20));
-    station.kill();
-    let _station = world.station();
-    let message = world.await_final("large");
-    assert_eq!(state_of(&message, "ship1"), "succeeded", "{message}");
-    assert!(fs::read(&target).expect("received") == content);
-    assert!(!part.exists(), "nothing half-received stays");
 }
 
 #[test]
@@ -556,84 +382,4 @@ fn an_output_goes_on_after_the_station_was_killed_and_whoever_follows_sees_no_ga
     assert!(status.success(), "{status}");
     assert!(fs::read(&shown).expect("there") == content);
     assert_eq!(state_of(&world.await_final("big"), "ship1"), "succeeded");
-}
-
-/// Tells whether this machine lets this user mount.
-fn may_mount() -> bool {
-    let tried = std::process::Command::new("unshare")
-        .args(["-m", "true"])
-        .stderr(std::process::Stdio::null())
-        .status();
-    tried.is_ok_and(|status| status.success())
-}
-
-/// A small disk in memory; unmounted when this is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Mounts one.
-    fn mount(place: PathBuf) -> Self {
-        fs::create_dir_all(&place).expect("made");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-            .arg(&place)
-            .status();
-        let mounted = mounted.is_ok_and(|status| status.success());
-        assert!(mounted, "the small disk could not be mounted");
-        Self(place)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status()
-            .ok();
-    }
-}
-
-#[test]
-fn a_full_disk_holds_a_file_up_and_room_lets_it_go_on() {
-    let world = World::new();
-    let _station = world.station();
-    let _agent = world.agent("ship1");
-    world.await_online(&["ship1"]);
-    if !may_mount() {
-        let words = "SKIPPED: a full disk; no small one can be mounted here";
-        writeln!(std::io::stderr(), "{words}").expect("stderr");
-        return;
-    }
-    let disk = SmallDisk::mount(world.folder.path().join("disk"));
-    let ballast = disk.0.join("ballast");
-    fs::write(&ballast, vec![0; 2 << 20]).expect("room");
-    let content = noise(3 << 20, 11);
-    fs::write(world.state_dir().join("files/it"), &content).expect("written");
-    let target = disk.0.join("it");
-    let message = json!({ "to": ["ship1"], "method": "filesend", "source": "it", "path": target });
-    submit(&world, "held", &message);
-    let id = eventually("the message", || world.message_called("held"));
-    let part = disk.0.join(format!(".steward-{id}.part"));
-    await_size("the file", &part, 1 << 20);
-    eventually("the word that it runs", || {
-        let message = world.json(&["msg", "show", &id, "-o", "json"]);
-        (state_of(&message, "ship1") == "running").then_some(())
-    });
-    fs::remove_file(&ballast).expect("removed");
-    let settled = world.await_final("held");
-    assert_eq!(state_of(&settled, "ship1"), "succeeded", "{settled}");
-    assert!(fs::read(&target).expect("there") == content);
-    // Without room until its time is over, it says why.
-    fs::write(&ballast, vec![0; 1 << 19]).expect("room");
-    let message = json!({ "to": ["ship1"], "method": "filesend", "source": "it",
-        "path": disk.0.join("other"), "timeout": "3s" });
-    submit(&world, "late", &message);
-    let settled = world.await_final("late");
-    assert_eq!(state_of(&settled, "ship1"), "timed_out", "{settled}");
-    let reason = delivery_to(&settled, "ship1")["reason"]
-        .as_str()
-        .expect("a reason");
-    assert!(reason.contains("No space left"), "{reason}");
-    assert!(!disk.0.join("other").exists());
 }

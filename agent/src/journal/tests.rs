@@ -16,10 +16,13 @@ use uuid::Uuid;
 use super::{lanes::Lane, *};
 
 mod again;
+mod bounds;
 mod cancel;
+mod clock;
 mod repeats;
 mod time;
 mod view;
+mod walk;
 mod words;
 
 const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(1));
@@ -168,6 +171,44 @@ impl Bench {
         match self.offer(offer) {
             Offered::Taken(ticket) => ticket,
             other => panic!("it was not taken: {other:?}"),
+        }
+    }
+
+    /// Returns what is durable; only lanes and identity never fail here.
+    fn kept(&self) -> Image {
+        Image {
+            identity: self.journal.identity(),
+            entries: self.disk.clone().into_iter().collect(),
+            lanes: self
+                .journal
+                .lanes
+                .recent(usize::MAX)
+                .into_iter()
+                .map(|(subject, last)| {
+                    (
+                        subject,
+                        Lane {
+                            next: last + 1,
+                            used: 1,
+                        },
+                    )
+                })
+                .collect(),
+            events: Vec::new(),
+            dropped: 0,
+            locals: Vec::new(),
+            schedules: Vec::new(),
+        }
+    }
+
+    /// Ends the agent and starts it again on what is durable; what ran is lost.
+    fn crash(&mut self) {
+        let kept = self.kept();
+        self.journal = Journal::new(INSTANCE, limits(), kept);
+        self.welcome();
+        let started: Vec<Ticket> = self.journal.shelf.started().iter().copied().collect();
+        for ticket in started {
+            self.ask(Ask::Lost(ticket, "lost".to_owned()));
         }
     }
 }
@@ -395,115 +436,6 @@ fn another_order_with_a_known_id_is_rejected_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_deadline_is_kept_on_the_clock_that_does_not_jump() {
-    let mut bench = Bench::welcomed();
-    let ticket = bench.taken(&order(1));
-    bench.word(What::Welcome { skew: None });
-    bench.now.boot_ms += 59_999;
-    bench.now.wall += SignedDuration::from_hours(100);
-    // The wall clock is not trusted; the deadline has a millisecond left, and is refreshed.
-    assert_eq!(bench.offer(&order(1)), Offered::Stands(ticket));
-    bench.now.boot_ms += 59_999;
-    assert_eq!(
-        bench.ask(Ask::Due {
-            all: false,
-            dice: 0
-        }),
-        Answer::Due(Due {
-            next_ms: Some(bench.now.boot_ms + 1),
-            ..Due::default()
-        })
-    );
-    bench.now.boot_ms += 1;
-    assert_eq!(bench.begin(ticket), Begun::Over(ticket));
-    assert_eq!(bench.state(ticket), Some(State::Expired));
-}
-
-#[test]
-fn after_a_reboot_the_wall_clock_decides_if_it_is_trusted_and_the_station_otherwise() {
-    let mut bench = Bench::welcomed();
-    let ticket = bench.taken(&order(1));
-    bench.now.boot_id = "boot-2".into();
-    bench.now.boot_ms = 5;
-    bench.word(What::Welcome {
-        skew: Some(Duration::from_secs(31)),
-    });
-    assert_eq!(bench.begin(ticket), Begun::Wait);
-    bench.welcome();
-    assert!(matches!(bench.begin(ticket), Begun::Go { .. }));
-}
-
-#[test]
-fn a_start_that_hears_another_one_welcomed_begins_nothing_until_it_is_welcomed_again() {
-    let other = InstanceId(Uuid::from_u128(99));
-    let foreign = LedgerId(Uuid::from_u128(98));
-    for (ledger_id, epoch, waits) in [
-        (LEDGER, 1, true),
-        (LEDGER, 2, true),
-        (LEDGER, 0, false),
-        (foreign, 9, false),
-    ] {
-        let mut bench = Bench::welcomed();
-        let ticket = bench.taken(&order(1));
-        let reign = Reign {
-            v: 1,
-            ledger_id,
-            epoch,
-            instance: other,
-            low: 0,
-        };
-        let what = What::Welcome { skew: None };
-        bench.ask(Ask::Word(Word { reign, what }));
-        assert_eq!(
-            bench.begin(ticket) == Begun::Wait,
-            waits,
-            "{ledger_id} {epoch}"
-        );
-        bench.welcome();
-        if waits {
-            assert!(matches!(bench.begin(ticket), Begun::Go { .. }));
-        }
-    }
-}
-
-#[test]
-fn a_wall_clock_set_since_the_welcome_expires_nothing_until_the_station_has_measured_it() {
-    for (step, passed_ms, expected) in [
-        (31, 0, State::Received),
-        (-31, 0, State::Received),
-        (86_400, 1_000, State::Received),
-        (7_200, 59_000, State::Received),
-        // It was not set: an hour passed, and with it the deadline of both clocks.
-        (0, 3_601_000, State::Expired),
-    ] {
-        let mut bench = Bench::welcomed();
-        let ticket = bench.taken(&order(1));
-        bench.now.boot_ms += passed_ms;
-        let passed = i64::try_from(passed_ms).expect("small");
-        bench.now.wall += SignedDuration::from_millis(passed) + SignedDuration::from_secs(step);
-        bench.ask(Ask::Due {
-            all: false,
-            dice: 0,
-        });
-        assert_eq!(
-            bench.state(ticket),
-            Some(expected),
-            "{step} s, {passed_ms} ms"
-        );
-    }
-    // A clock found right by the station counts, also after it was set.
-    let mut bench = Bench::welcomed();
-    let ticket = bench.taken(&order(1));
-    bench.now.wall += SignedDuration::from_secs(7_200);
-    bench.welcome();
-    bench.ask(Ask::Due {
-        all: false,
-        dice: 0,
-    });
-    assert_eq!(bench.state(ticket), Some(State::Expired));
-}
-
-#[test]
 fn an_unknown_end_is_interrupted_and_only_an_idempotent_order_begins_again() {
     let mut bench = Bench::welcomed();
     let ticket = bench.taken(&order(1));
@@ -527,37 +459,6 @@ fn an_unknown_end_is_interrupted_and_only_an_idempotent_order_begins_again() {
     bench.now.boot_ms += 60_000;
     assert_eq!(bench.begin(ticket), Begun::Over(ticket));
     assert_eq!(bench.state(ticket), Some(State::Interrupted));
-}
-
-#[test]
-fn output_goes_oldest_first_when_space_is_short_and_confirmed_output_before_that() {
-    let mut bench = Bench::welcomed();
-    let tickets: Vec<Ticket> = (1..=4)
-        .map(|pos| {
-            let ticket = bench.taken(&order(pos));
-            bench.begin(ticket);
-            ticket
-        })
-        .collect();
-    bench.finish(tickets[0], 400);
-    bench.finish(tickets[1], 400);
-    let orders = vec![MessageId(Uuid::from_u128(2))];
-    bench.word(What::Confirm {
-        orders,
-        events: Vec::new(),
-    });
-    bench.finish(tickets[2], 400);
-    let bytes = |bench: &Bench, index: usize| match &bench.disk[&tickets[index]].phase {
-        Phase::Final(ending) => ending.output_bytes,
-        _ => panic!("it is not over"),
-    };
-    assert_eq!([0, 1, 2].map(|index| bytes(&bench, index)), [400, 0, 400]);
-    bench.finish(tickets[3], 400);
-    assert_eq!(
-        [0, 1, 2, 3].map(|index| bytes(&bench, index)),
-        [0, 0, 400, 400]
-    );
-    assert_eq!(bench.state(tickets[0]), Some(State::Succeeded));
 }
 
 #[test]
@@ -606,54 +507,6 @@ fn what_the_station_calls_settled_is_forgotten_though_its_confirmation_was_lost(
         Offered::Ignored(Counter::Settled),
         "and never run again"
     );
-}
-
-#[test]
-fn the_spool_is_bounded_and_the_oldest_event_goes_first() {
-    let mut bench = Bench::new();
-    let event = |number: u128| {
-        Ask::Report(Box::new(spool::Notice::Fault(
-            steward_protocol::FaultEvent {
-                id: EventId(Uuid::from_u128(number)),
-                at: Timestamp::UNIX_EPOCH,
-                kind: String::new(),
-                subject: None,
-                detail: String::new(),
-                verdict: String::new(),
-            },
-        )))
-    };
-    for number in 0..spool::MAX_EVENTS as u128 {
-        bench.ask(event(number));
-        assert_eq!(bench.journal.snapshot().dropped, 0);
-    }
-    let (answer, writes) = bench.journal.next(event(99_999), &bench.now.clone());
-    assert_eq!(answer, Answer::Reported);
-    assert_eq!(bench.journal.snapshot().dropped, 1);
-    assert!(matches!(
-        writes.as_slice(),
-        [Write::Event(..), Write::Dropped(1), Write::ForgetEvent(1)]
-    ));
-}
-
-#[test]
-fn lanes_are_bounded_and_a_forgotten_one_is_found_again_by_what_is_known() {
-    let mut lanes = Lanes::default();
-    let subject = |number: usize| -> Subject {
-        format!("ship1.command.shellcommand.d{number}")
-            .parse()
-            .expect("a subject")
-    };
-    let mut evicted = Vec::new();
-    for number in 0..=lanes::MAX_LANES {
-        lanes.advance(&subject(number), 1);
-        evicted.extend(lanes.evict());
-    }
-    assert_eq!(evicted, [subject(0)]);
-    assert_eq!(lanes.turn(&subject(0), 7, 7), Turn::Next);
-    assert_eq!(lanes.turn(&subject(1), 1, 1), Turn::Past);
-    lanes.advance(&subject(0), 7);
-    assert_eq!(lanes.turn(&subject(0), 8, 1), Turn::Next);
 }
 
 #[test]
@@ -711,326 +564,6 @@ fn cancellation(offer: &Offer) -> Cancellation {
             at: order.issued_at,
             by: "ann".to_owned(),
         },
-    }
-}
-
-/// Tells which orders of a random walk may be started again.
-fn is_idempotent(pos: u64) -> bool {
-    pos.is_multiple_of(4)
-}
-
-/// The order at place `pos` of a random walk.
-fn walked(pos: u64) -> Offer {
-    let mut offer = order(pos);
-    reseal(&mut offer, |order| order.idempotent = is_idempotent(pos));
-    offer
-}
-
-/// One step of a random walk.
-#[derive(Debug, Clone)]
-enum Step {
-    Offer(u64),
-    Tombstone(u64),
-    Cancel(u64),
-    CancelInVain(u64),
-    Begin(u64),
-    Finish(u64),
-    Confirm(u64),
-    Low(u64),
-    Crash,
-    Time(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let pos = 1..12_u64;
-    prop_oneof![
-        4 => pos.clone().prop_map(Step::Offer),
-        1 => pos.clone().prop_map(Step::Tombstone),
-        2 => pos.clone().prop_map(Step::Cancel),
-        1 => pos.clone().prop_map(Step::CancelInVain),
-        4 => pos.clone().prop_map(Step::Begin),
-        3 => pos.clone().prop_map(Step::Finish),
-        3 => pos.clone().prop_map(Step::Confirm),
-        1 => pos.prop_map(Step::Low),
-        1 => Just(Step::Crash),
-        1 => (1..70_000_u64).prop_map(Step::Time),
-    ]
-}
-
-/// What a bystander knows for certain.
-#[derive(Default)]
-struct Model {
-    started: BTreeSet<u64>,
-    /// Those of them that still are, as far as their processes know.
-    at_work: BTreeSet<u64>,
-    /// Cancelled, durably.
-    cancelled: BTreeSet<u64>,
-    ended: BTreeMap<u64, State>,
-    confirmed: BTreeSet<u64>,
-    tickets: BTreeMap<u64, Ticket>,
-}
-
-impl Model {
-    fn walk(&mut self, bench: &mut Bench, step: &Step) {
-        match step {
-            Step::Offer(pos) => self.offer(bench, *pos, 60_000),
-            Step::Tombstone(pos) => self.offer(bench, *pos, 0),
-            Step::Cancel(pos) => self.cancel(bench, *pos),
-            Step::CancelInVain(pos) => {
-                let mut cancellation = cancellation(&walked(*pos));
-                cancellation.send.low = bench.low;
-                bench.cancel_in_vain(&cancellation);
-                let told = bench.halt(&cancellation);
-                match told {
-                    Cancelled::Stop(_) => assert!(self.at_work.contains(pos)),
-                    Cancelled::Over(ticket) => {
-                        let state = bench.disk[&ticket].phase.state();
-                        assert!(state.is_final(), "J4: {state} is not over");
-                    }
-                    Cancelled::Deferred { .. } | Cancelled::Ignored(_) => {}
-                }
-            }
-            Step::Begin(pos) => {
-                let Some(ticket) = self.tickets.get(pos).copied() else {
-                    return;
-                };
-                if let Begun::Go { .. } = bench.begin(ticket) {
-                    let again = !self.started.insert(*pos);
-                    let may = is_idempotent(*pos) && !self.at_work.contains(pos);
-                    assert!(!again || may, "order {pos} was started twice");
-                    self.at_work.insert(*pos);
-                    assert!(
-                        !self.cancelled.contains(pos),
-                        "order {pos} was started after it was cancelled"
-                    );
-                    assert!(
-                        !self.ended.contains_key(pos),
-                        "order {pos} was started after its end"
-                    );
-                    assert_eq!(bench.disk[&ticket].phase.state(), State::Running, "J1");
-                }
-            }
-            Step::Finish(pos) => {
-                let Some(ticket) = self.tickets.get(pos).copied() else {
-                    return;
-                };
-                // Only who started it can say how it ended.
-                if self.at_work.remove(pos) {
-                    bench.finish(ticket, 300);
-                }
-            }
-            Step::Confirm(pos) => {
-                let over = self.ended.contains_key(pos);
-                let orders = vec![MessageId(Uuid::from_u128(u128::from(*pos)))];
-                bench.word(What::Confirm {
-                    orders,
-                    events: Vec::new(),
-                });
-                if over {
-                    self.confirmed.insert(*pos);
-                }
-            }
-            Step::Low(low) => {
-                // A station only calls settled what it has confirmed.
-                let open = (1..12)
-                    .find(|pos| !self.confirmed.contains(pos))
-                    .unwrap_or(12);
-                bench.low = bench.low.max((*low).min(open));
-                bench.welcome();
-            }
-            Step::Crash => {
-                bench.crash();
-                self.at_work.clear();
-                // Nobody holds a ticket across a restart.
-                self.tickets
-                    .retain(|_, ticket| bench.state(*ticket).is_some());
-            }
-            Step::Time(millis) => {
-                bench.now.boot_ms += millis;
-                bench.ask(Ask::Due {
-                    all: false,
-                    dice: *millis,
-                });
-            }
-        }
-    }
-
-    fn offer(&mut self, bench: &mut Bench, pos: u64, ttl_left_ms: u64) {
-        let mut offer = walked(pos);
-        offer.send.low = bench.low;
-        offer.send.ttl_left_ms = ttl_left_ms;
-        match bench.offer(&offer) {
-            Offered::Taken(ticket) => {
-                assert!(
-                    !self.started.contains(&pos),
-                    "order {pos} was forgotten and taken again"
-                );
-                assert!(
-                    !self.ended.contains_key(&pos),
-                    "order {pos} was taken after its end"
-                );
-                self.tickets.insert(pos, ticket);
-            }
-            Offered::Stands(ticket) => {
-                let told = bench.state(ticket).expect("it is there");
-                assert_eq!(
-                    bench.disk[&ticket].phase.state(),
-                    told,
-                    "J4: told before durable"
-                );
-                if let Some(state) = self.ended.get(&pos) {
-                    assert_eq!(told, *state, "the end of order {pos} changed");
-                }
-                self.tickets.insert(pos, ticket);
-            }
-            Offered::Ignored(_) => {
-                assert!(
-                    self.confirmed.contains(&pos) && pos < bench.low,
-                    "order {pos} was lost"
-                );
-            }
-            Offered::Deferred { .. } => {}
-        }
-    }
-
-    fn cancel(&mut self, bench: &mut Bench, pos: u64) {
-        let mut cancellation = cancellation(&walked(pos));
-        cancellation.send.low = bench.low;
-        match bench.cancel(&cancellation) {
-            Cancelled::Over(ticket) => {
-                let told = bench.disk[&ticket].phase.state();
-                assert!(
-                    told.is_final(),
-                    "J4: order {pos} is {told}, and called over"
-                );
-                self.tickets.insert(pos, ticket);
-                self.cancelled.insert(pos);
-            }
-            Cancelled::Stop(ticket) => {
-                assert!(self.at_work.contains(&pos), "nobody is there to stop {pos}");
-                assert_eq!(bench.state(ticket), Some(State::Running));
-                self.cancelled.insert(pos);
-            }
-            Cancelled::Ignored(_) => {
-                assert!(
-                    self.confirmed.contains(&pos) && pos < bench.low,
-                    "the cancellation of order {pos} was lost"
-                );
-            }
-            Cancelled::Deferred { .. } => {
-                assert!(!self.tickets.contains_key(&pos), "order {pos} is known");
-            }
-        }
-    }
-
-    /// Learns ends, and compares what is forgotten.
-    fn look(&mut self, bench: &Bench) {
-        for (pos, ticket) in &self.tickets {
-            match bench.state(*ticket) {
-                Some(state) if state.is_final() => {
-                    let known = self.ended.entry(*pos).or_insert(state);
-                    assert_eq!(*known, state, "the end of order {pos} changed");
-                    if matches!(state, State::Expired | State::Cancelled) {
-                        assert!(
-                            !self.started.contains(pos),
-                            "order {pos} ran and is {state}"
-                        );
-                    }
-                }
-                Some(state) => {
-                    assert!(
-                        !self.ended.contains_key(pos),
-                        "order {pos} is {state} after its end"
-                    );
-                }
-                None => {
-                    assert!(
-                        self.confirmed.contains(pos),
-                        "order {pos} was forgotten unconfirmed"
-                    );
-                    assert!(*pos < bench.low, "order {pos} was forgotten above low");
-                }
-            }
-        }
-        let live: BTreeSet<Ticket> = bench.journal.shelf.tickets().into_iter().collect();
-        let durable: BTreeSet<Ticket> = bench.disk.keys().copied().collect();
-        assert_eq!(live, durable);
-        let waiting = bench.journal.shelf.received().len();
-        assert!(waiting <= limits().queue, "{waiting} orders wait");
-    }
-}
-
-impl Bench {
-    /// Returns what is durable; only lanes and identity never fail here.
-    fn kept(&self) -> Image {
-        Image {
-            identity: self.journal.identity(),
-            entries: self.disk.clone().into_iter().collect(),
-            lanes: self
-                .journal
-                .lanes
-                .recent(usize::MAX)
-                .into_iter()
-                .map(|(subject, last)| {
-                    (
-                        subject,
-                        Lane {
-                            next: last + 1,
-                            used: 1,
-                        },
-                    )
-                })
-                .collect(),
-            events: Vec::new(),
-            dropped: 0,
-            locals: Vec::new(),
-            schedules: Vec::new(),
-        }
-    }
-
-    /// Ends the agent and starts it again on what is durable; what ran is lost.
-    fn crash(&mut self) {
-        let kept = self.kept();
-        self.journal = Journal::new(INSTANCE, limits(), kept);
-        self.welcome();
-        let started: Vec<Ticket> = self.journal.shelf.started().iter().copied().collect();
-        for ticket in started {
-            self.ask(Ask::Lost(ticket, "lost".to_owned()));
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn no_walk_starts_twice_tells_before_it_is_durable_or_forgets_too_soon(
-        steps in prop::collection::vec(step(), 1..80)
-    ) {
-        let mut bench = Bench::welcomed();
-        let mut model = Model::default();
-        for step in &steps {
-            model.walk(&mut bench, step);
-            model.look(&bench);
-        }
-    }
-}
-
-#[test]
-fn a_reason_is_cut_so_that_every_answer_fits_a_frame() {
-    use super::entry::{MAX_REASON, brief};
-    for length in [MAX_REASON - 1, MAX_REASON] {
-        let whole = "x".repeat(length);
-        assert_eq!(brief(whole.clone()), whole);
-    }
-    for text in ["x", "æ", "…"] {
-        let cut = brief(text.repeat(MAX_REASON + 1));
-        let no_shorter_than_needed = MAX_REASON - text.len() < cut.len();
-        assert!(
-            cut.len() <= MAX_REASON && no_shorter_than_needed && cut.ends_with(" …"),
-            "{text}: {} bytes",
-            cut.len()
-        );
     }
 }
 

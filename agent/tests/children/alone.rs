@@ -56,7 +56,7 @@ async fn a_grandchild_that_holds_the_pipe_does_not_hold_us() {
     assert_eq!(ending(&end), (Some(0), None, None));
     assert!(end.success);
     assert_eq!(end.stdout.head, b"done\n");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn a_fork_bomb_hurts_nobody_and_is_ended() {
     (bomb.timeout, bomb.grace) = (SHORT * 4, SHORT);
     let begun = Instant::now();
     let end = ward.run(&bomb).await;
-    assert!(begun.elapsed().as_secs() < 20);
+    assert!(begun.elapsed().as_secs() < 60);
     assert!(
         end.notes
             .iter()

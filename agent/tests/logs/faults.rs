@@ -19,8 +19,12 @@ use futures_util::StreamExt;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use steward_protocol::{State, logs::Reason};
 
-use super::{check_order, free_port, input, numbered, numbers, pair, start, texts};
-use crate::support::{Agent, AgentCommand, Field, Request, Station, eventually};
+use super::{check_order, input, numbered, numbers, open, pair, start, texts};
+use crate::support::{
+    Agent, AgentCommand, Field, Request, Station, as_it_grows, eventually, ports::free_port,
+};
+
+mod disk;
 
 /// Memory that no sender may make an agent take (debug builds are larger than others).
 const MEMORY: u64 = 64 << 10;
@@ -65,9 +69,8 @@ fn say_skipped(what: &str) {
 
 /// Waits until what is stored of a domain and what its gaps count come to so many, and returns the gaps' part.
 async fn accounted(station: &Station, domain: &str, sent: u64) -> u64 {
-    let mut seen = (0, 0);
     let awaited = format!("all of {sent} datagrams of {domain}");
-    let found = eventually(&awaited, || {
+    let found = as_it_grows(&awaited, || {
         let world = station.world();
         let lost = world
             .logs
@@ -75,170 +78,13 @@ async fn accounted(station: &Station, domain: &str, sent: u64) -> u64 {
             .iter()
             .filter_map(|gap| gap.count)
             .sum::<u64>();
-        seen = (world.logs.texts(domain).len() as u64, lost);
-        assert!(
-            seen.0 + seen.1 <= sent,
-            "{seen:?} of {sent}: more than there were"
-        );
-        (seen.0 + seen.1 == sent).then_some(lost)
+        let seen = (world.logs.count(domain) as u64, lost);
+        let all = seen.0 + seen.1;
+        assert!(all <= sent, "{seen:?} of {sent}: more than there were");
+        let all_of_it = usize::try_from(all).expect("few");
+        (all_of_it, (all == sent).then_some(lost))
     });
     found.await
-}
-
-/// A disk of its own for an agent's state, in a name space for mounts; the script says what runs on it.
-struct Confined {
-    state: PathBuf,
-}
-
-impl Confined {
-    fn start(field: &Field, config: &str, (place, script): (&str, &str)) -> Option<(Agent, Self)> {
-        let tried = Command::new("unshare")
-            .args(["-m", "true"])
-            .stderr(Stdio::null())
-            .status();
-        if !tried.is_ok_and(|status| status.success()) {
-            say_skipped("no name space for mounts can be made here");
-            return None;
-        }
-        let state = field.path("ship1").join(place);
-        fs::create_dir_all(&state).expect("a directory");
-        let plain = field
-            .agent("ship1")
-            .config(&field.path("agent.toml"), config)
-            .0;
-        let script = format!(
-            "mount -t tmpfs -o size=6m tmpfs {0} && cd {0} && {script}",
-            state.display()
-        );
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", &script]);
-        command.arg(plain.get_program()).args(plain.get_args());
-        command.env("RUST_LOG", "steward_agent=debug");
-        let agent = AgentCommand(command).start();
-        let root = PathBuf::from(format!("/proc/{}/root", agent.pid().as_raw_pid()));
-        let state = root.join(state.strip_prefix("/").expect("a whole path"));
-        Some((agent, Self { state }))
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.state.join("filler")
-    }
-
-    /// Fills the disk to the last byte.
-    fn fill(&self) {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .expect("a file");
-        for size in [64 << 10, 1 << 10, 1] {
-            while file.write_all(&vec![b'x'; size]).is_ok() {}
-        }
-    }
-}
-
-async fn storage_fault(station: &Station) {
-    eventually("a fault that says the disk takes nothing", || {
-        let world = station.world();
-        let mut faults = world.faults.iter();
-        let is_it = |subject: &str| subject.contains("syslogforwarding");
-        faults
-            .any(|fault| {
-                fault.kind == "storage"
-                    && fault
-                        .subject
-                        .as_ref()
-                        .is_some_and(|one| is_it(&one.to_string()))
-            })
-            .then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn on_a_full_disk_streams_wait_datagrams_are_counted_and_it_goes_on_by_itself() {
-    let field = Field::new();
-    let port = free_port();
-    let config = [
-        input("tcp", &format!("tcp://127.0.0.1:{port}")),
-        input("udp", &format!("udp://127.0.0.1:{port}")),
-    ]
-    .concat();
-    let station = field.station().await;
-    let on_it = ("", "exec \"$0\" \"$@\"");
-    let Some((_agent, disk)) = Confined::start(&field, &config, on_it) else {
-        return;
-    };
-    station.met("ship1").await;
-    let mut sender = connect(port);
-    sender
-        .write_all(numbered(0, 1000).as_bytes())
-        .expect("it is taken");
-    texts(&station, "tcp", 1000).await;
-    disk.fill();
-    // More than the kernel keeps for both ends of a connection.
-    let lines = noise(16_000, 1000);
-    let text = joined(&lines);
-    let sending = thread::spawn(move || {
-        sender
-            .write_all(text.as_bytes())
-            .expect("it is taken in the end")
-    });
-    let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    // More than there is room for in memory and in the kernel.
-    let sent = noise(20_000, 1000);
-    for line in &sent {
-        datagrams
-            .send_to(line.as_bytes(), ("127.0.0.1", port))
-            .expect("it leaves");
-    }
-    storage_fault(&station).await;
-    assert!(!sending.is_finished(), "the stream was not held back");
-    fs::remove_file(disk.filler()).expect("room again");
-    let stored = texts(&station, "tcp", 17_000).await;
-    sending.join().expect("all was taken");
-    assert_eq!(stored[1000..], lines);
-    assert_eq!(station.world().logs.gaps("tcp").len(), 0);
-    let lost = accounted(&station, "udp", sent.len() as u64).await;
-    assert!(lost > 0);
-    check_order(&station);
-}
-
-#[tokio::test]
-async fn an_agent_that_ends_while_its_disk_is_full_says_at_its_next_start_that_something_is_missing()
- {
-    let field = Field::new();
-    let port = free_port();
-    let config = input("tcp", &format!("tcp://127.0.0.1:{port}"));
-    let station = field.station().await;
-    let script = "\"$0\" \"$@\"; rm -f filler; exec \"$0\" \"$@\"";
-    let Some((shell, disk)) = Confined::start(&field, &config, ("logs", script)) else {
-        return;
-    };
-    let first = station.met("ship1").await;
-    disk.fill();
-    let mut sender = connect(port);
-    sender
-        .write_all(numbered(0, 10).as_bytes())
-        .expect("it is taken");
-    storage_fault(&station).await;
-    let pid = shell.pid().as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let children = children.expect("the shell runs");
-    let agent = children
-        .split_whitespace()
-        .next()
-        .and_then(|pid| pid.parse().ok());
-    let agent = agent.and_then(Pid::from_raw).expect("an agent");
-    kill_process(agent, Signal::TERM).expect("it can be asked");
-    station.met_again("ship1", first).await;
-    eventually("the word on what is missing", || {
-        let gaps = station.world().logs.gaps("tcp");
-        gaps.iter()
-            .any(|gap| gap.reason == Reason::UncleanStart)
-            .then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -290,6 +136,9 @@ async fn ten_thousand_idle_connections_cost_little_and_more_are_turned_away_and_
         say_skipped(&format!(
             "with {limit} files open only {idle} connections can be tried"
         ));
+    }
+    if idle == 0 {
+        return;
     }
     let field = Field::new();
     let port = free_port();
@@ -401,7 +250,7 @@ async fn rules_are_read_again_and_again_under_load_without_loss() {
         for from in (0..LINES).step_by(50) {
             let text = numbered(from, from + 50);
             sender.write_all(text.as_bytes()).expect("it is taken");
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(3));
         }
         is_over.store(true, Ordering::Relaxed);
     });
@@ -445,9 +294,10 @@ async fn rules_are_read_again_and_again_under_load_without_loss() {
 async fn orders_are_answered_while_a_backlog_drains() {
     let mut field = Field::new();
     let port = free_port();
-    let config =
-        input("app", &format!("tcp://127.0.0.1:{port}")) + "[syslog_spool]\nrate = \"1MiB\"\n";
-    let (_agent, station) = pair(&field, &config).await;
+    let config = input("app", &format!("tcp://127.0.0.1:{port}"));
+    // A backlog for minutes, whatever the machine does meanwhile.
+    let slow = config.clone() + "[syslog_spool]\nrate = \"64KiB\"\n";
+    let (mut agent, station) = pair(&field, &slow).await;
     field.cut();
     let lines = noise(12_000, 1000);
     connect(port)
@@ -466,15 +316,18 @@ async fn orders_are_answered_while_a_backlog_drains() {
         );
         slowest = slowest.max(began.elapsed());
     }
-    let there = station.world().logs.texts("app").len();
+    let there = station.world().logs.count("app");
     assert!(
         there < lines.len(),
         "the backlog was gone before the orders were"
     );
     assert!(
-        slowest < Duration::from_secs(3),
+        slowest < Duration::from_secs(10),
         "an order took {slowest:?}"
     );
+    agent.signal(Signal::TERM);
+    assert!(agent.wait().success());
+    let _agent = start(&field, &config);
     assert_eq!(texts(&station, "app", lines.len()).await, lines);
     check_order(&station);
 }
@@ -492,8 +345,9 @@ async fn no_more_is_sent_than_the_rate_allows() {
         .subscribe("central.event.syslogforwarding.>")
         .await
         .expect("subscribed");
+    let begin = Instant::now();
     let counting = tokio::spawn(async move {
-        let (mut sizes, begin) = (Vec::new(), Instant::now());
+        let mut sizes = Vec::new();
         while let Some(batch) = batches.next().await {
             sizes.push((begin.elapsed(), batch.payload.len()));
         }
@@ -511,17 +365,13 @@ async fn no_more_is_sent_than_the_rate_allows() {
         .map(|(_, bytes)| *bytes)
         .max()
         .expect("a batch");
-    for (from, (begin, _)) in sizes.iter().enumerate() {
-        let mut sent = 0;
-        for (at, bytes) in &sizes[from..] {
-            sent += bytes;
-            // A second's worth may go at once, and the last batch on top of it.
-            let allowed = RATE * ((*at - *begin).as_secs_f64() + 1.5) + 2.0 * largest as f64;
-            assert!(
-                (sent as f64) < allowed,
-                "{sent} bytes from {begin:?} to {at:?}"
-            );
-        }
+    // From the beginning on: between two batches less time may have passed here than there.
+    let mut sent = 0;
+    for (at, bytes) in &sizes {
+        sent += bytes;
+        // A second's worth may go at once, and the last batch on top of it.
+        let allowed = RATE * (at.as_secs_f64() + 1.5) + 2.0 * largest as f64;
+        assert!((sent as f64) < allowed, "{sent} bytes after {at:?}");
     }
     assert!(
         sizes.iter().map(|(_, bytes)| bytes).sum::<usize>() > 800_000,
@@ -556,6 +406,7 @@ async fn a_clock_that_goes_backwards_changes_nothing_but_times() {
     command.0.env("DONT_FAKE_MONOTONIC", "1");
     let _agent = command.start();
     station.met("ship1").await;
+    open(&config).await;
     let mut sender = connect(port);
     for (round, shift) in ["+0", "-1d", "-400d", "+3d"].iter().enumerate() {
         fs::write(&clock, format!("{shift}\n")).expect("written");
@@ -620,6 +471,9 @@ async fn two_agents_of_one_name_do_not_mix_their_logs() {
         (journals.len() == 2).then_some(())
     })
     .await;
+    for port in [one, other] {
+        open(&input("app", &format!("tcp://127.0.0.1:{port}"))).await;
+    }
     let (mut to_one, mut to_other) = (connect(one), connect(other));
     to_one
         .write_all(numbered(0, 2000).as_bytes())
@@ -657,7 +511,9 @@ async fn logs_that_cannot_begin_are_told_disturb_nobody_and_begin_when_they_can(
     fs::create_dir_all(&state).expect("a directory");
     fs::write(state.join("logs"), "in the way").expect("a file");
     let config = input("app", &format!("tcp://127.0.0.1:{port}"));
-    let (_agent, station) = pair(&field, &config).await;
+    let station = field.station().await;
+    let _agent = start(&field, &config);
+    station.met("ship1").await;
     eventually("a fault", || {
         let world = station.world();
         let is_it = |detail: &str| detail.contains("the directory");

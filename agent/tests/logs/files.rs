@@ -494,7 +494,7 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
         thread::sleep(Duration::from_millis(17 * round as u64));
         agent.kill();
         let mut agent = start(&field, &config(&field));
-        let seen = station.world().logs.texts("app").len();
+        let seen = station.world().logs.count("app");
         texts(&station, "app", seen + 100 + 150 * (round % 7)).await;
         agent.kill();
     }

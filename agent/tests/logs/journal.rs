@@ -127,7 +127,7 @@ async fn an_agent_killed_again_and_again_leaves_no_entry_out() {
         if write(&file, round * ENTRIES, (round + 1) * ENTRIES).is_none() {
             return;
         }
-        let seen = station.world().logs.texts("system").len();
+        let seen = station.world().logs.count("system");
         let mut agent = start(&field, &config);
         // The later the round, the more it has done by then.
         texts(&station, "system", seen + round * ENTRIES / KILLS + 1).await;

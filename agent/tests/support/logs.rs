@@ -1,10 +1,10 @@
 //! What a station does with logs: takes what continues what it has, says what that is, forgets nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use steward_protocol::{
     Domain, Generation,
-    logs::{Batch, Gap, Kept, Kind, Micros, Unpacker},
+    logs::{Batch, Gap, Kept, Kind, Micros, Unpacker, frame},
 };
 
 /// One record as it was stored.
@@ -31,6 +31,8 @@ pub(crate) struct Logs {
     /// The first batch of each generation names the one before it.
     pub(crate) order: Vec<(Generation, Option<Generation>)>,
     next: BTreeMap<(Domain, Generation), u64>,
+    /// Messages of each domain.
+    counts: BTreeMap<Domain, usize>,
 }
 
 impl Default for Logs {
@@ -40,6 +42,7 @@ impl Default for Logs {
             records: Vec::new(),
             order: Vec::new(),
             next: BTreeMap::new(),
+            counts: BTreeMap::new(),
         }
     }
 }
@@ -95,6 +98,9 @@ impl Logs {
         let mut unpacker = Unpacker::new().expect("memory");
         for record in unpacker.records(batch).expect("a sound body") {
             let record = record.expect("a sound record");
+            if record.gap().is_none() {
+                *self.counts.entry(header.domain.clone()).or_default() += 1;
+            }
             self.records.push(Stored {
                 source: record.source.to_owned(),
                 text: String::from_utf8_lossy(record.bytes).into_owned(),
@@ -106,6 +112,13 @@ impl Logs {
                 ..base(record.position)
             });
         }
+    }
+
+    /// Returns how many messages of a domain there are.
+    pub(crate) fn count(&self, domain: &str) -> usize {
+        let mut counts = self.counts.iter();
+        let found = counts.find(|(name, _)| name.as_str() == domain);
+        found.map_or(0, |(_, count)| *count)
     }
 
     /// Returns the messages of a domain in the order they were stored.
@@ -123,4 +136,28 @@ impl Logs {
             .filter_map(|record| record.gap.clone())
             .collect()
     }
+}
+
+/// Returns how many records the files of a spool have in whole batches: so much survives whatever happens to the agent.
+pub(crate) fn spooled(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    files.map(|entry| spooled_in(&entry.path())).sum()
+}
+
+fn spooled_in(path: &Path) -> u64 {
+    // It may have been removed meanwhile.
+    let bytes = fs::read(path).unwrap_or_default();
+    let (mut rest, mut count) = (bytes.as_slice(), 0);
+    while let Some(at) = frame::find(rest) {
+        let length = frame::length(&rest[at..]).expect("it was found");
+        let payload = rest.get(at + frame::HEAD..at + frame::HEAD + length);
+        let Some(payload) = payload else { break };
+        if let Ok(batch) = Batch::read(payload)
+            && batch.header().kind == Kind::Records
+        {
+            count += batch.header().count;
+        }
+        rest = &rest[at + frame::HEAD + length..];
+    }
+    count
 }
