@@ -21,6 +21,7 @@ mod clients;
 mod journal;
 
 mod faults;
+mod limits;
 
 /// Returns a port that is free for TCP and UDP.
 fn free_port() -> u16 {
