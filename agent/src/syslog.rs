@@ -8,6 +8,7 @@
 //! Without an input in the config there is no such process.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt,
@@ -148,6 +149,8 @@ struct Plant {
     /// Inputs that have to remember that first.
     noting: Vec<CancellationToken>,
     logs: Logs,
+    /// Domains that inputs and rules have named since the start; their spools stay open.
+    named: BTreeSet<Domain>,
 }
 
 impl Plant {
@@ -198,6 +201,7 @@ impl Plant {
             seen,
             noting: Vec::new(),
             logs: logs.clone(),
+            named: config::syslog::domains_named(&logs.inputs, &logs.rules),
         };
         plant.open(context, subject, before).await?;
         Ok(plant)
@@ -257,19 +261,19 @@ impl Plant {
         }
         let mut carrier = carry::Carrier::new(context, self.store.clone(), starts, &self.logs);
         let mut carried = pin!(carrier.carry(&mut born.mailbox));
-        let mut trouble = None;
+        let mut told = Told::default();
         let mut looks = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
                 biased;
                 () = ending(&mut stop) => return Ok(()),
                 Some(ended) = self.inputs.join_next() => input_ended(ended),
-                Ok(()) = reload.changed() => self.reload(context).await,
+                Ok(()) = reload.changed() => self.reload(context, &born.subject).await,
                 _ = looks.tick() => {
                     if context.board.is_free() {
                         return Err(LogsError::Gone(Gone));
                     }
-                    look(context, &born.subject, &mut trouble).await;
+                    look(context, &born.subject, &mut told).await;
                 }
                 carried = &mut carried => return match carried {
                     carry::End::LetGo => Ok(()),
@@ -280,17 +284,24 @@ impl Plant {
     }
 
     /// Reads the rules again; where they cannot be read, those there are stay.
-    async fn reload(&mut self, context: &Context) {
+    async fn reload(&mut self, context: &Context, subject: &Subject) {
         let Some(path) = context.config.file.clone() else {
             return tracing::warn!("there is no config file to read rules of logs from");
         };
         let read = tokio::fs::read_to_string(&path)
             .await
             .map_err(|error| error.to_string())
-            .and_then(|text| config::syslog::rules_of(&path, text).map_err(|error| chain(&error)))
-            .and_then(|specs| Rules::new(&specs).map_err(|error| error.to_string()));
+            .and_then(|text| {
+                let rules = config::syslog::rules_of(&path, text, &self.named);
+                rules.map_err(|error| chain(&error))
+            })
+            .and_then(|specs| {
+                let rules = Rules::new(&specs).map_err(|error| error.to_string())?;
+                Ok((rules, config::syslog::domains_named(&[], &specs)))
+            });
         match read {
-            Ok(rules) => {
+            Ok((rules, mut named)) => {
+                self.named.append(&mut named);
                 let rules = Arc::new(rules);
                 for feed in &self.feeds {
                     // A writer that is gone is noticed elsewhere.
@@ -300,6 +311,9 @@ impl Plant {
             }
             Err(problem) => {
                 tracing::error!(path = %path.display(), problem, "the rules of logs stay as they are");
+                let path = path.display();
+                let detail = format!("the rules of logs stay as they are; {path}: {problem}");
+                context.raise(subject, Fault::Config(detail)).await;
             }
         }
     }
@@ -386,7 +400,7 @@ async fn ending(stop: &mut watch::Receiver<Stop>) {
 }
 
 /// Lets the panic of an input be that of the process, which is judged and begins anew.
-fn input_ended(ended: Result<(), JoinError>) {
+pub(crate) fn input_ended(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
     {
@@ -458,8 +472,31 @@ async fn settle(dir: PathBuf, feeds: Vec<Feed>, stop: CancellationToken) {
     }
 }
 
-/// Raises a disk that takes no logs, once.
-async fn look(context: &Context, subject: &Subject, trouble: &mut Option<String>) {
+/// What was raised and is not over.
+#[derive(Default)]
+struct Told {
+    /// Why the disk takes no logs.
+    disk: Option<String>,
+    /// Inputs that could take no connections, and when that was last so.
+    untaken: BTreeMap<String, Instant>,
+}
+
+/// Raises inputs that can take no connections, once until that was long over.
+async fn look_at_inputs(context: &Context, subject: &Subject, told: &mut Told) {
+    let now = Instant::now();
+    told.untaken
+        .retain(|_, last| now.duration_since(*last) < RETRY.cap);
+    for (name, trouble) in context.board.untaken() {
+        if told.untaken.insert(name, now).is_none() {
+            context.raise(subject, Fault::NotStartable(trouble)).await;
+        }
+    }
+}
+
+/// Raises a disk that takes no logs, once, and inputs that can take no connections.
+async fn look(context: &Context, subject: &Subject, told: &mut Told) {
+    look_at_inputs(context, subject, told).await;
+    let trouble = &mut told.disk;
     let stuck = context.board.stuck();
     if stuck.is_some() && trouble.is_none() {
         let detail = stuck.clone().unwrap_or_default();

@@ -23,6 +23,7 @@ mod faults;
 mod files;
 mod journal;
 mod kills;
+mod limits;
 
 fn input(domain: &str, input: &str) -> String {
     format!("[[syslog]]\ndomain = \"{domain}\"\ninput = \"{input}\"\n")

@@ -10,6 +10,7 @@
 //! an index beside. All that matters is in these files; what is in memory follows from them.
 //! The ledger knows nothing of logs, and the loop only of what is wrong with them.
 
+pub mod census;
 pub mod desk;
 pub mod disk;
 pub mod follow;
@@ -97,6 +98,7 @@ struct Counters {
     twice: AtomicU64,
     again: AtomicU64,
     not_welcomed: AtomicU64,
+    refused: AtomicU64,
     /// By relays and the mirror.
     passed_on: AtomicU64,
     missed: AtomicU64,
@@ -161,7 +163,7 @@ impl Logs {
     }
 
     /// Returns what was counted since the start.
-    pub fn counted(&self) -> [(&'static str, u64); 8] {
+    pub fn counted(&self) -> [(&'static str, u64); 9] {
         let counters = &self.shared.counters;
         [
             ("log_batches", &counters.batches),
@@ -170,6 +172,7 @@ impl Logs {
             ("log_batches_twice", &counters.twice),
             ("log_batches_again", &counters.again),
             ("log_batches_not_welcomed", &counters.not_welcomed),
+            ("log_batches_refused", &counters.refused),
             ("log_records_passed_on", &counters.passed_on),
             ("log_records_not_passed_on", &counters.missed),
         ]
@@ -233,6 +236,8 @@ impl Logs {
         counters.bytes.fetch_add(done.bytes, Ordering::Relaxed);
         counters.twice.fetch_add(done.twice, Ordering::Relaxed);
         counters.again.fetch_add(done.again, Ordering::Relaxed);
+        let refused = done.refused.len() as u64;
+        counters.refused.fetch_add(refused, Ordering::Relaxed);
         let mut trouble = lock(&self.shared.trouble);
         let told = match done.failed.first() {
             Some((_, error)) => {

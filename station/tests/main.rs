@@ -16,6 +16,7 @@ mod inbox_files;
 mod keeping;
 mod local;
 mod logs;
+mod logs_nodes;
 mod logs_outlets;
 #[path = "../../agent/tests/support/peers.rs"]
 #[expect(

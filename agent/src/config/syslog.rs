@@ -56,7 +56,7 @@ const MAX_INPUTS: usize = 256;
 
 /// Most domains that logs go to: each has a directory that stays, a batch in memory that is being filled, and its turn with
 /// every commit.
-const MAX_DOMAINS: usize = 128;
+pub const MAX_DOMAINS: usize = 128;
 
 /// Smallest spool: a few segments for a few domains.
 const MIN_SPOOL: u64 = 1 << 20;
@@ -376,10 +376,14 @@ fn check_names(layers: &mut Layers<'_>, inputs: &[Input]) {
     }
 }
 
-fn check_domains(layers: &mut Layers<'_>, inputs: &[Input], rules: &[RuleSpec]) {
+/// Returns the domains that inputs and rules name.
+pub fn domains_named(inputs: &[Input], rules: &[RuleSpec]) -> BTreeSet<Domain> {
     let of_inputs = inputs.iter().map(|input| &input.domain);
-    let of_rules = rules.iter().filter_map(|rule| rule.domain.as_ref());
-    let count = of_inputs.chain(of_rules).collect::<BTreeSet<_>>().len();
+    of_inputs.chain(rule::domains(rules)).cloned().collect()
+}
+
+fn check_domains(layers: &mut Layers<'_>, inputs: &[Input], rules: &[RuleSpec]) {
+    let count = domains_named(inputs, rules).len();
     if count > MAX_DOMAINS {
         let problem =
             format!("names {count} domains, with the rules; at most {MAX_DOMAINS} are taken");

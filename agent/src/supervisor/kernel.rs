@@ -19,6 +19,8 @@ pub enum Fault {
     NotStartable(String),
     /// The subscription on the broker is lost.
     Subscription(String),
+    /// A config that was read again is wrong; what was there before stays.
+    Config(String),
 }
 
 impl Fault {
@@ -31,6 +33,7 @@ impl Fault {
             Self::Storage(_) => "storage",
             Self::NotStartable(_) => "not_startable",
             Self::Subscription(_) => "subscription",
+            Self::Config(_) => "config",
         }
     }
 
@@ -42,7 +45,8 @@ impl Fault {
             | Self::Wedged(detail)
             | Self::Storage(detail)
             | Self::NotStartable(detail)
-            | Self::Subscription(detail) => detail,
+            | Self::Subscription(detail)
+            | Self::Config(detail) => detail,
         }
     }
 }
@@ -140,7 +144,11 @@ impl History {
         match fault {
             Fault::Storage(_) => self.storage.bear(now_ms, restart.storage),
             Fault::NotStartable(_) => self.not_startable.bear(now_ms, restart.not_startable),
-            Fault::Panicked(_) | Fault::Failed(_) | Fault::Wedged(_) | Fault::Subscription(_) => {}
+            Fault::Panicked(_)
+            | Fault::Failed(_)
+            | Fault::Wedged(_)
+            | Fault::Subscription(_)
+            | Fault::Config(_) => {}
         }
         verdict
     }
@@ -166,6 +174,8 @@ pub fn judge(fault: &Fault, history: &History, policy: &Policy, now_ms: u64) -> 
     let (past, tolerance) = match fault {
         // Without it the agent hears nothing; no policy can help that.
         Fault::Subscription(_) => return Verdict::Escalate,
+        // A person has to mend it, and meanwhile nothing is worse than before.
+        Fault::Config(_) => return Verdict::Continue,
         Fault::Panicked(_) | Fault::Failed(_) | Fault::Wedged(_) => return crashed(),
         Fault::Storage(_) => (&history.storage, restart.storage),
         Fault::NotStartable(_) => (&history.not_startable, restart.not_startable),
@@ -337,6 +347,7 @@ mod tests {
             judged(Fault::Subscription(String::new())),
             Verdict::Escalate
         );
+        assert_eq!(judged(Fault::Config(String::new())), Verdict::Continue);
     }
 
     #[test]
@@ -349,6 +360,7 @@ mod tests {
             (Fault::Storage(detail()), "storage"),
             (Fault::NotStartable(detail()), "not_startable"),
             (Fault::Subscription(detail()), "subscription"),
+            (Fault::Config(detail()), "config"),
         ] {
             assert_eq!((fault.kind(), fault.detail()), (kind, "no space"));
         }

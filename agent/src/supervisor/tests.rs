@@ -8,6 +8,7 @@ use std::sync::{
 use super::{view::Lifecycle, *};
 use crate::config::{Flags, Sources, resolve};
 
+mod inputs;
 mod model;
 mod operating;
 mod orphan;

@@ -65,6 +65,8 @@ tallies! {
     connections,
     /// Connections that were turned away.
     turned_away,
+    /// Tries to take a connection that the system refused, as for want of descriptors.
+    untaken,
     /// Files that are read.
     files,
     /// Bytes of files that are not durably read.
@@ -159,6 +161,17 @@ impl Board {
         stuck.next()
     }
 
+    /// Returns the inputs that cannot take connections for the moment, and why.
+    pub fn untaken(&self) -> Vec<(String, String)> {
+        let state = lock(&self.state);
+        let has_failed = |tally: &Tally| tally.untaken.load(Ordering::Relaxed) > 0;
+        let failing = |(name, tally): (&String, &Arc<Tally>)| {
+            let trouble = has_failed(tally).then(|| lock(&tally.trouble).clone())?;
+            Some((name.clone(), trouble?))
+        };
+        state.inputs.iter().filter_map(failing).collect()
+    }
+
     /// Returns how it stands, for people; nothing, if there are no logs.
     pub fn view(&self) -> Option<LogsView> {
         let state = lock(&self.state);
@@ -199,7 +212,7 @@ impl Board {
         let Some(view) = self.view() else { return };
         let inputs = || view.inputs.values();
         let domains = || view.domains.values();
-        let rows: [(&str, u64); 9] = [
+        let rows: [(&str, u64); 10] = [
             ("log_messages", inputs().map(|input| input.messages).sum()),
             (
                 "log_kernel_drops",
@@ -210,6 +223,7 @@ impl Board {
                 "log_turned_away",
                 inputs().map(|input| input.turned_away).sum(),
             ),
+            ("log_untaken", inputs().map(|input| input.untaken).sum()),
             ("log_cut", inputs().map(|input| input.cut).sum()),
             (
                 "log_out_of_step",

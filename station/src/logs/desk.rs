@@ -1,7 +1,7 @@
 //! The desk: takes batches from the bus, throws out what is none, and hands the rest to the writer.
 //! It tells the loop what an operator should know, and has old segments removed.
 
-use std::{io, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
 use jiff::Timestamp;
 use steward_protocol::{
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Logs,
+    census::MAX_DOMAINS,
     name::Line,
     retain::{self, Limits},
     store::Arrived,
@@ -104,6 +105,7 @@ pub fn open(logs: Logs, ground: Ground, batches: Batches) -> io::Result<Desk> {
         logs: logs.clone(),
         mail: to_write,
         reports: report,
+        refused: HashMap::new(),
     };
     Ok(Desk {
         logs,
@@ -209,6 +211,15 @@ async fn tell(station: &StationHandle, report: Report) {
             verdict:
                 "what comes now is stored; `steward logs --gaps` shows where something is missing"
                     .to_owned(),
+            ..FaultRecord::at(at, Some(node))
+        },
+        Report::Refused(Line { node, domain }) => FaultRecord {
+            kind: "logs_domains".to_owned(),
+            subject: Some(format!("{}.{}", Method::Syslogforwarding.as_str(), domain)),
+            detail: format!(
+                "{node} has logs of {MAX_DOMAINS} domains here, and no node may have more; {domain} is one that is too many"
+            ),
+            verdict: "nothing of it is stored or confirmed, so that the node keeps it; its other domains go on".to_owned(),
             ..FaultRecord::at(at, Some(node))
         },
     };

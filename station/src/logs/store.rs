@@ -17,6 +17,7 @@ use steward_protocol::{
 
 use super::{
     LogsError,
+    census::Census,
     disk::{Disk, Mode, failed, read_from},
     index::Index,
     line::Line,
@@ -62,6 +63,8 @@ pub struct Done {
     pub failed: Vec<(Key, LogsError)>,
     /// Lines whose node does not know what it had said before.
     pub lost: Vec<Key>,
+    /// Lines of which a batch was not taken, for their node has as many domains as it may have.
+    pub refused: Vec<Key>,
     /// Batches that were stored, their bytes and their records; batches that were there already.
     pub stored: u64,
     /// Bytes of them.
@@ -78,6 +81,7 @@ pub struct Done {
 pub struct Store<D: Disk> {
     disk: D,
     lines: HashMap<Key, (Line<D>, u64)>,
+    census: Census,
     /// Counts commits, to find the line that was not used for longest.
     tick: u64,
     limit: usize,
@@ -103,6 +107,7 @@ impl<D: Disk> Store<D> {
         Self {
             disk,
             lines: HashMap::new(),
+            census: Census::default(),
             tick: 0,
             limit: limit.max(1),
         }
@@ -165,6 +170,10 @@ impl<D: Disk> Store<D> {
     }
 
     fn take(&mut self, batch: &Arrived, now: Duration, round: &mut Round) -> Result<(), LogsError> {
+        if !self.census.admits(&self.disk, &batch.line)? {
+            round.done.refused.push(batch.line.clone());
+            return Ok(());
+        }
         let (header, generation) = (&batch.header, batch.header.generation);
         self.line(&batch.line, round)?;
         let line = open(&self.disk, &mut self.lines, &batch.line)?;
@@ -172,6 +181,7 @@ impl<D: Disk> Store<D> {
         round.touched.insert(batch.line.clone());
         match taken.verdict {
             Verdict::Store => {
+                self.census.note(&batch.line);
                 round.done.stored += 1;
                 round.done.bytes += batch.payload.len() as u64;
                 round.done.records += header.count;
@@ -301,6 +311,7 @@ impl<D: Disk> Store<D> {
     /// Closes a line whose disk failed. Nothing is said of it until it is open again.
     fn forget(&mut self, key: &Key, error: LogsError, round: &mut Round) {
         self.lines.remove(key);
+        self.census.forget(&key.node);
         round.touched.remove(key);
         round.said.retain(|(line, ..)| line != key);
         round.done.failed.push((key.clone(), error));

@@ -1,5 +1,6 @@
 //! The store against a model: duplicates, holes, new generations, kills, power cuts, a disk that fails.
 
+mod domains;
 mod following;
 mod mirroring;
 mod ram;

@@ -1,8 +1,12 @@
 //! The one writer: a thread that takes many batches at a time, makes them durable, and only then says so.
 
-use std::{thread, time::Instant};
+use std::{
+    collections::HashMap,
+    thread,
+    time::{Duration, Instant},
+};
 
-use steward_protocol::{Frame, Kind, Method, Reign, Subject, checksum, version};
+use steward_protocol::{Frame, Kind, Method, NodeName, Reign, Subject, checksum, version};
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,6 +20,9 @@ use crate::{bus::Outgoing, station::chain};
 /// Batches and bytes of one commit: enough to make fsync cheap, few enough to answer soon.
 const GROUP: usize = 1024;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// How often it is told of a node that it has too many domains: it sends what is refused again and again.
+const REFUSED: Duration = Duration::from_secs(3600);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub(super) enum Report {
     Trouble(String),
     /// A node does not know what it had said before.
     Lost(Line),
+    /// A node has more domains than it may have; one of those that are too many.
+    Refused(Line),
 }
 
 pub(super) struct Writer {
@@ -40,6 +49,8 @@ pub(super) struct Writer {
     pub(super) logs: Logs,
     pub(super) mail: mpsc::Receiver<Mail>,
     pub(super) reports: mpsc::Sender<Report>,
+    /// When it was told of a node that it has too many domains.
+    pub(super) refused: HashMap<NodeName, Instant>,
 }
 
 impl Writer {
@@ -88,7 +99,7 @@ impl Writer {
         (group, None)
     }
 
-    fn tell(&self, done: Done) {
+    fn tell(&mut self, done: Done) {
         if let Some(text) = self.logs.note(&done) {
             tracing::error!(
                 error = text,
@@ -100,9 +111,22 @@ impl Writer {
             tracing::warn!(%line, "a node does not know what it had logged before");
             self.report(Report::Lost(line.clone()));
         }
+        for line in done.refused {
+            self.refuse(line);
+        }
         for word in done.words {
             self.say(word);
         }
+    }
+
+    fn refuse(&mut self, line: Line) {
+        let told = self.refused.get(&line.node);
+        if told.is_some_and(|at| at.elapsed() < REFUSED) {
+            return;
+        }
+        tracing::warn!(%line, "a node has more domains of logs than it may have; this one is not stored");
+        self.refused.insert(line.node.clone(), Instant::now());
+        self.report(Report::Refused(line));
     }
 
     /// Reports are for people; one that finds no room is in the log of this program all the same.

@@ -1,13 +1,13 @@
 //! The keys of `[[syslog_rule]]`: what fits a rule, and what becomes of it.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use steward_protocol::{
     Domain,
     syslog::{Facility, Severities},
 };
 
-use super::tables;
+use super::{MAX_DOMAINS, tables};
 use crate::config::{
     ConfigError, Sources, duration,
     layers::{Found, Layers, Value},
@@ -64,22 +64,40 @@ pub enum Action {
     },
 }
 
-/// Reads the rules alone, to put them in the place of others.
+/// Reads the rules alone, to put them in the place of others. `named` are the domains that inputs and earlier rules
+/// have named since the start: their spools stay open.
 ///
 /// # Errors
 ///
 /// Returns every problem with them at once.
-pub fn rules_of(path: &Path, file: String) -> Result<Vec<RuleSpec>, ConfigError> {
+pub fn rules_of(
+    path: &Path,
+    file: String,
+    named: &BTreeSet<Domain>,
+) -> Result<Vec<RuleSpec>, ConfigError> {
     let sources = Sources {
         file: Some((path.to_owned(), file)),
         ..Sources::default()
     };
     let mut layers = Layers::new(&sources);
     let rules = rules(&mut layers);
+    let named = named.iter().chain(domains(&rules));
+    let count = named.collect::<BTreeSet<_>>().len();
+    if count > MAX_DOMAINS {
+        let problem = format!(
+            "names domains that make {count} with those named since the start; at most {MAX_DOMAINS} are taken until the agent starts anew"
+        );
+        layers.problem_in_file("syslog_rule", problem);
+    }
     match layers.into_problems() {
         problems if problems.is_empty() => Ok(rules),
         problems => Err(ConfigError { problems }),
     }
+}
+
+/// Returns the domains that rules name.
+pub(super) fn domains(rules: &[RuleSpec]) -> impl Iterator<Item = &Domain> {
+    rules.iter().filter_map(|rule| rule.domain.as_ref())
 }
 
 pub(super) fn rules(layers: &mut Layers<'_>) -> Vec<RuleSpec> {

@@ -310,7 +310,8 @@ fn each_of_these_is_refused_in_words() {
 #[test]
 fn rules_can_be_read_alone() {
     let path = Path::new("agent.toml");
-    let read = |text: &str| rules_of(path, text.to_owned());
+    let named = std::collections::BTreeSet::new();
+    let read = |text: &str| rules_of(path, text.to_owned(), &named);
     let rules = read("queue = \"what\"\n[[syslog_rule]]\ndomain = \"x\"\n").expect("a rule");
     assert_eq!(rules.len(), 1);
     assert!(read("[[syslog_rule]]\nmatch = \"(\"\n").is_err());
@@ -328,4 +329,27 @@ fn so_many_domains_are_taken_and_no_more() {
     assert_eq!(logs(&rules(MAX_DOMAINS)).rules.len(), MAX_DOMAINS);
     let problems = resolved(&rules(MAX_DOMAINS + 1)).expect_err("too many");
     assert!(problems[0].contains("129 domains"), "{problems:?}");
+}
+
+#[test]
+fn rules_read_again_name_no_more_domains_than_are_taken_since_the_start() {
+    let path = Path::new("agent.toml");
+    let rules = |from: usize, to: usize| {
+        let rule = |number| format!("[[syslog_rule]]\napp = \"a\"\ndomain = \"d{number}\"\n");
+        (from..to).map(rule).collect::<String>()
+    };
+    let named = (0..4).map(|number| format!("d{number}").parse().expect("a domain"));
+    let named = named.collect();
+    for (from, to, is_taken) in [
+        (0, MAX_DOMAINS - 1, true),
+        (0, MAX_DOMAINS, true),
+        (0, MAX_DOMAINS + 1, false),
+        (4, MAX_DOMAINS, true),
+        (4, MAX_DOMAINS + 1, false),
+    ] {
+        let read = rules_of(path, rules(from, to), &named);
+        assert_eq!(read.is_ok(), is_taken, "d{from} to d{to}: {read:?}");
+    }
+    let problems = rules_of(path, rules(4, MAX_DOMAINS + 1), &named).expect_err("too many");
+    assert!(problems.to_string().contains("129"), "{problems}");
 }

@@ -148,6 +148,8 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
     let work = &shared.work;
     let mut connections: JoinSet<Result<(), Gone>> = JoinSet::new();
     let mut refusals = 0;
+    // Tries that failed since the last look.
+    let mut untaken = 0;
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -155,6 +157,15 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
             biased;
             () = work.stop.cancelled() => break,
             Some(ended) = connections.join_next() => shared.ended(ended)?,
+            // Before connections: while none can be taken, there is always one to be tried.
+            _ = looks.tick() => {
+                if std::mem::take(&mut untaken) == 0 {
+                    work.feed.tally().trouble(None);
+                }
+                shared.desks.look();
+                shared.tell_refusals(&mut refusals).await?;
+                work.feed.tell(Tell::Due)?;
+            }
             taken = listener.accept() => match taken {
                 Ok(_) if connections.len() >= work.input.connections => {
                     refusals += 1;
@@ -167,15 +178,11 @@ async fn serve(work: Work, listener: Listener) -> Result<(), InputError> {
                     connections.spawn(converse(Arc::clone(&shared), taken));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, input = %work.input.name, "a connection was not taken");
+                    untaken += 1;
+                    shared.not_taken(&error);
                     sleep(AGAIN).await;
                 }
             },
-            _ = looks.tick() => {
-                shared.desks.look();
-                shared.tell_refusals(&mut refusals).await?;
-                work.feed.tell(Tell::Due)?;
-            }
         }
     }
     // Who was let in by the kernel already may have said something.
@@ -209,6 +216,17 @@ impl Shared {
                 let gap = turned_away(&self.work.input.name, count);
                 self.work.feed.offer(gap, SAYING).await
             }
+        }
+    }
+
+    /// Notes that a connection cannot be taken for the moment. It waits in the kernel, and nothing of it is lost.
+    fn not_taken(&self, error: &io::Error) {
+        let (tally, name) = (self.work.feed.tally(), &self.work.input.name);
+        add(&tally.untaken, 1);
+        let trouble = format!("take connections on {name}: {error}");
+        if tally.view().trouble.as_ref() != Some(&trouble) {
+            tracing::warn!(%error, input = %name, "connections cannot be taken; they wait");
+            tally.trouble(Some(trouble));
         }
     }
 

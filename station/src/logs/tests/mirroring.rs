@@ -1,6 +1,6 @@
 //! The mirror has every line once, whenever it is killed; files rotate; a disk that fails is waited for.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     following::{follower, learn},
@@ -85,6 +85,71 @@ proptest! {
                 4..=6 => drop(copying.copy().expect("copied")),
                 7 => copying.save().expect("saved"),
                 _ => copying = copier(&disk, &shape),
+            }
+        }
+        while copying.copy().expect("copied").is_some() {}
+        copying.save().expect("saved");
+        for (line, next) in next.into_iter().enumerate() {
+            prop_assert_eq!(lines(dir.path(), line), expected(line, next));
+        }
+    }
+}
+
+/// Takes the power away: what of a file does not count durably is gone, half there, or zeros. Files are made durable
+/// before what says how far they count.
+fn power_cut(disk: &Ram, dir: &Path, seed: u64) {
+    disk.power_loss(seed);
+    let kept = keep::load(disk, "mirror").expect("whole");
+    let kept = kept.unwrap_or_default();
+    for line in 0..2 {
+        let path = dir.join(key(line).node.as_str()).join("nginx.log");
+        let Ok(mut bytes) = fs::read(&path) else {
+            continue;
+        };
+        let inode = fs::metadata(&path).expect("there").ino();
+        let mark = kept.get(&key(line)).and_then(|cursor| cursor.mark);
+        let counts = mark.filter(|mark| mark.inode == inode);
+        let counts = counts.map_or(0, |mark| usize::try_from(mark.bytes).expect("small"));
+        let behind = u64::try_from(bytes.len() - counts).expect("small");
+        let left = counts + usize::try_from(seed % (behind + 1)).expect("small");
+        match seed % 3 {
+            0 => bytes.truncate(left),
+            // The length may be there before the bytes are.
+            1 => bytes[left..].fill(0),
+            _ => bytes[counts..].fill(b'\n'),
+        }
+        fs::write(&path, bytes).expect("written");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_line_is_there_once_whatever_a_power_cut_has_torn(
+        steps in vec((0..10_u8, 0..2_usize, any::<u64>()), 1..60), size in 1..600_u64,
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let shape = shape(dir.path(), size, 1000);
+        let disk = Ram::default();
+        let mut store = Store::new(disk.clone());
+        let mut next = [0, 0];
+        let mut copying = copier(&disk, &shape);
+        for (step, line, seed) in steps {
+            match step {
+                0..=3 => {
+                    commit(&mut store, &[(line, batch(line, 0, next[line], 5))]);
+                    next[line] += 5;
+                    learn(copying.follower(), &disk, 2);
+                }
+                4..=6 => drop(copying.copy().expect("copied")),
+                7 => copying.save().expect("saved"),
+                _ => {
+                    power_cut(&disk, dir.path(), seed);
+                    store = Store::new(disk.clone());
+                    store.recover().expect("a disk that works");
+                    copying = copier(&disk, &shape);
+                }
             }
         }
         while copying.copy().expect("copied").is_some() {}

@@ -213,14 +213,17 @@ impl Disk for Ram {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
         change(&mut state)?;
-        let below = format!("{dir}/");
+        let is_here = |name: &str| match name.rsplit_once('/') {
+            Some((above, _)) => above == dir,
+            None => dir.is_empty(),
+        };
         let State {
             names,
             durable_names,
             ..
         } = &mut *state;
-        durable_names.retain(|name, _| !name.starts_with(&below));
-        let here = names.iter().filter(|(name, _)| name.starts_with(&below));
+        durable_names.retain(|name, _| !is_here(name));
+        let here = names.iter().filter(|(name, _)| is_here(name));
         durable_names.extend(here.map(|(name, node)| (name.clone(), *node)));
         Ok(())
     }
