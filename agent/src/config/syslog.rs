@@ -8,7 +8,7 @@
 //! max_message = "8KiB"                 # more is cut, and its length kept
 //! connections = 1000                   # tcp, tls, unix
 //! idle_timeout = "24h"                 # tcp, tls, unix
-//! receive_buffer = "8MiB"              # udp, unixgram; as far as the kernel allows
+//! receive_buffer = "32MiB"             # udp, unixgram; as far as the kernel allows
 //! mode = "0666"                        # unix, unixgram: permissions of the socket
 //! cert = "/etc/…/cert.pem"             # tls
 //! key = "/etc/…/key.pem"               # tls
@@ -71,8 +71,9 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Connections of one input when the config says nothing.
 const CONNECTIONS: usize = 1000;
 
-/// Receive buffer of a datagram socket when the config says nothing: 0.4 s of 100,000 short messages a second.
-const RECEIVE_BUFFER: usize = 8 << 20;
+/// Receive buffer of a datagram socket when the config says nothing: a second and more of 100,000 short messages a second, for
+/// the disk may take so long to sync. It is the kernel's memory, and only while messages wait in it.
+const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// Which logs are taken, where they go, what they may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,9 @@ use super::LogsError;
 const FILE: u32 = 0o600;
 const DIRECTORY: u32 = 0o700;
 
+/// Bytes that are announced with one call: of more the kernel would read no more than its device takes at once.
+const HINT: u64 = 128 * 1024;
+
 /// What is found in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -37,10 +40,10 @@ pub enum Mode {
     Write,
 }
 
-/// A tree of directories of files, all named relative to its root.
-pub trait Disk: Sync {
+/// A tree of directories of files, all named relative to its root. Clones are the same one.
+pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
-    type File: Sync;
+    type File: Send + Sync;
 
     /// Returns what is in a directory, by name; nothing if there is none.
     ///
@@ -204,8 +207,13 @@ impl Disk for Files {
     }
 
     fn announce(&self, file: &File, at: u64, bytes: u64) {
-        // What the kernel makes of a hint changes nothing but the time.
-        rustix::fs::fadvise(file, at, NonZeroU64::new(bytes), Advice::WillNeed).ok();
+        let mut at = at;
+        let end = at.saturating_add(bytes);
+        while let Some(length) = NonZeroU64::new(end.saturating_sub(at).min(HINT)) {
+            // What the kernel makes of a hint changes nothing but the time.
+            rustix::fs::fadvise(file, at, Some(length), Advice::WillNeed).ok();
+            at += length.get();
+        }
     }
 
     fn write(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {

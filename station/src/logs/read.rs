@@ -4,6 +4,7 @@
 //! durable; that is where reading ends.
 
 pub mod catalog;
+mod crew;
 mod cursor;
 pub mod gaps;
 mod merge;

@@ -38,9 +38,9 @@ const BUFFER: usize = 1 << 20;
 /// Bytes after which a portion is handed over although more is there.
 const PORTION: usize = 128 << 10;
 
-/// How long messages wait for room. No sender waits with them: what comes meanwhile the kernel's buffer takes, and counts what
-/// it cannot, so giving up earlier would only lose more.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long messages wait for room: longer than a busy disk takes to sync. No sender waits with them: what comes meanwhile the
+/// kernel's buffer takes, and counts what it cannot, so giving up earlier would only lose more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Receives until told to end.
 pub(super) async fn run(work: Work, address: SocketAddr) -> Result<(), InputError> {

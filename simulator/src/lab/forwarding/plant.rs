@@ -146,7 +146,7 @@ input = "tcp://127.0.0.1:{tcp}"
 [[syslog]]
 domain = "{DATAGRAMS}"
 input = "udp://127.0.0.1:{udp}"
-receive_buffer = "32MiB"
+receive_buffer = "128MiB"
 
 [[syslog]]
 domain = "streams"

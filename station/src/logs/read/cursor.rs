@@ -1,6 +1,9 @@
 //! One line, read in one direction: loads batches as late as it can, and few of them.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc::Receiver},
+};
 
 use steward_protocol::logs::Micros;
 
@@ -12,18 +15,45 @@ use super::{
         name::{Line, path},
     },
     catalog::{self, Segment},
+    crew::Crew,
     query::{Direction, Query},
-    sift::{Match, Sieve},
+    sift::{self, Match, Share, Sifted, Source},
 };
 
-/// Batches that are sifted together, at most.
-const MAX_GROUP: usize = 64;
+/// Batches at hand or asked for in one line, at most.
+const MAX_AHEAD: usize = 64;
+
+/// How many batches must be wanted for others to help: for fewer it is not worth beginning threads.
+const ASKING: usize = 4;
+
+/// Batches that one thread looks through before it says what it found, at most.
+const MAX_TASK: usize = 4;
+
+/// What the name of a source takes with each find; it has hardly ever more bytes.
+const SOURCE: usize = 64;
+
+/// What is kept of a line while others are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// What was found and is to come, and the file open.
+    All,
+    /// What was found. Thousands of lines are more than a program may have open.
+    Little,
+}
 
 /// Where in a line: the number of a segment, and a byte of it.
 pub(super) type Place = (u64, u64);
 
+/// Batches that others look through.
+struct Asked {
+    batches: usize,
+    /// What they may take in memory.
+    cost: usize,
+    answer: Receiver<Vec<Sifted>>,
+}
+
 /// One line that is being read.
-pub(super) struct Cursor {
+pub(super) struct Cursor<D: Disk> {
     pub(super) line: Line,
     dir: String,
     segments: VecDeque<Segment>,
@@ -33,19 +63,27 @@ pub(super) struct Cursor {
     entries: VecDeque<Entry>,
     /// How many of them are at hand, at most.
     window: usize,
-    /// The file of that segment. It is opened when it is read: thousands of lines are more than a program may have open.
+    /// The file of that segment.
     place: Option<String>,
+    source: Option<Arc<Source<D>>>,
     /// How many finds of the first entry were handed out already.
     skip: usize,
     ready: VecDeque<Match>,
-    group: usize,
+    /// What was found in the first entries (if some of the first was handed out, in those behind it), and whom to ask about
+    /// those that follow.
+    sifted: VecDeque<Sifted>,
+    asked: VecDeque<Asked>,
+    /// How many entries are wanted at hand: few at first, since a few lines may be enough.
+    ahead: usize,
+    /// How many the disk was told of.
+    announced: usize,
     /// The latest time so far (backward: the earliest): times of a line never go back in what is shown.
     time: Option<Micros>,
 }
 
-impl Cursor {
+impl<D: Disk> Cursor<D> {
     /// Returns a reader of what is between two places of a line.
-    pub(super) fn new<D: Disk>(
+    pub(super) fn new(
         disk: &D,
         line: Line,
         (from, end): (Place, Place),
@@ -66,19 +104,19 @@ impl Cursor {
             entries: VecDeque::new(),
             window,
             place: None,
+            source: None,
             skip: 0,
             ready: VecDeque::new(),
-            group: 1,
+            sifted: VecDeque::new(),
+            asked: VecDeque::new(),
+            ahead: 1,
+            announced: 0,
             time: None,
         })
     }
 
     /// Returns the time of the next find, or of the next batch in which there may be one; nothing at the end.
-    pub(super) fn time<D: Disk>(
-        &mut self,
-        disk: &D,
-        query: &Query,
-    ) -> Result<Option<Micros>, LogsError> {
+    pub(super) fn time(&mut self, disk: &D, query: &Query) -> Result<Option<Micros>, LogsError> {
         if let Some(found) = self.ready.front() {
             return Ok(Some(self.clamp(found.received, query.direction)));
         }
@@ -108,80 +146,164 @@ impl Cursor {
     }
 
     /// Looks into the next batches for something; `room` is how many bytes may be at hand.
-    pub(super) fn fill<D: Disk>(
+    pub(super) fn fill(
         &mut self,
-        disk: &D,
-        query: &Query,
-        room: usize,
+        crew: &mut Crew<D>,
+        (room, keeping): (usize, Keeping),
     ) -> Result<(), LogsError> {
-        let place = self.place.as_deref().unwrap_or_default();
-        let file = match disk.open(place, Mode::Read) {
-            Ok(file) => file,
+        let Some(source) = self.source(crew.disk())? else {
             // Retention was faster.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.entries.clear();
-                return Ok(());
-            }
-            Err(error) => return Err(failed("open", place)(error)),
+            self.entries.clear();
+            return Ok(());
         };
-        let (mut group, mut raw) = (0, 0);
-        for entry in self.entries.iter().take(self.group) {
-            raw += entry.raw as usize;
-            if group > 0 && raw > room {
-                break;
-            }
-            group += 1;
-        }
-        // The disk is at the next ones while these are unpacked.
-        let ahead = self.entries.iter().take(group * 2);
-        let bounds = ahead.fold((u64::MAX, 0), |(from, to), entry| {
-            (from.min(entry.at), to.max(entry.end()))
-        });
-        disk.announce(&file, bounds.0, bounds.1.saturating_sub(bounds.0));
-        let batches: Vec<Entry> = self.entries.iter().take(group).cloned().collect();
-        let sieve = Sieve {
-            disk,
-            file: &file,
-            place,
-            query,
-        };
-        let mut cost = 0;
-        for mut found in sieve.sift(&batches)? {
-            if query.direction == Direction::Backward {
-                found.reverse();
-            }
-            let all = found.len();
-            let mut kept = self.skip;
-            for one in found.into_iter().skip(self.skip) {
-                if cost > room {
-                    break;
-                }
-                cost += one.cost();
-                kept += 1;
-                self.ready.push_back(one);
-            }
-            if kept < all {
+        self.ask(crew, &source, room)?;
+        while let Some(sifted) = self.next(crew, &source, room)? {
+            self.skip += sifted.found.len();
+            self.ready.extend(sifted.found);
+            if sifted.is_cut {
                 // The rest of this batch is unpacked once more, when there is room for it.
-                self.skip = kept;
-                self.group = 1;
-                return Ok(());
+                break;
             }
             self.skip = 0;
             self.entries.pop_front();
+            self.announced = self.announced.saturating_sub(1);
+            if keeping == Keeping::All || self.begun() == 0 {
+                break;
+            }
         }
-        self.group = match cost < room / 4 {
-            true => (self.group * 2).min(MAX_GROUP),
-            false => (self.group / 2).max(1),
-        };
+        if keeping == Keeping::Little {
+            self.let_go();
+        }
+        self.ahead = (self.ahead * 2).min(MAX_AHEAD);
         Ok(())
     }
 
-    fn open<D: Disk>(
+    /// Returns what is in the next batch: at once, or from those who were asked before.
+    fn next(
         &mut self,
-        disk: &D,
-        segment: Segment,
-        query: &Query,
+        crew: &mut Crew<D>,
+        source: &Source<D>,
+        room: usize,
+    ) -> Result<Option<Sifted>, LogsError> {
+        if self.skip == 0 {
+            if self.sifted.is_empty()
+                && let Some(asked) = self.asked.pop_front()
+            {
+                let gone = |_| LogsError::Damaged {
+                    path: source.place.clone(),
+                };
+                self.sifted = asked.answer.recv().map_err(gone)?.into();
+            }
+            if let Some(sifted) = self.sifted.pop_front() {
+                return Ok(Some(sifted));
+            }
+        }
+        let share = Share {
+            skip: self.skip,
+            room,
+        };
+        let entry = self.entries.front();
+        Ok(entry.map(|entry| crew.sift(source, entry, share)))
+    }
+
+    /// Lets others look through the next batches, as many as there is room for.
+    fn ask(
+        &mut self,
+        crew: &mut Crew<D>,
+        source: &Arc<Source<D>>,
+        room: usize,
     ) -> Result<(), LogsError> {
+        // Whoever wants only the last few lines needs nobody's help.
+        if self.ahead < ASKING {
+            return Ok(());
+        }
+        let hands = crew.hands()?;
+        if hands == 0 {
+            return Ok(());
+        }
+        let share = (self.ahead / (2 * hands)).clamp(1, MAX_TASK);
+        let mut begun = self.begun();
+        let mut cost: usize = self.asked.iter().map(|asked| asked.cost).sum();
+        self.announce(crew.disk(), source, begun);
+        while begun + share <= self.ahead {
+            let (mut task, mut costs) = (Vec::new(), 0);
+            for entry in self.entries.iter().skip(begun).take(share) {
+                if cost + costs + most(entry) > room {
+                    break;
+                }
+                costs += most(entry);
+                task.push(entry.clone());
+            }
+            if task.is_empty() {
+                break;
+            }
+            begun += task.len();
+            cost += costs;
+            self.asked.push_back(Asked {
+                batches: task.len(),
+                cost: costs,
+                answer: crew.ask(source, task, room),
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns how many batches from the first on are at hand or asked for.
+    fn begun(&self) -> usize {
+        let asked: usize = self.asked.iter().map(|asked| asked.batches).sum();
+        usize::from(self.skip > 0) + self.sifted.len() + asked
+    }
+
+    /// Tells the disk what will be read, some time before.
+    fn announce(&mut self, disk: &D, source: &Source<D>, begun: usize) {
+        let (from, to) = (self.announced.max(begun), begun + 2 * self.ahead);
+        if from + self.ahead / 2 > to {
+            return;
+        }
+        let next = self.entries.iter().skip(from).take(to - from);
+        let mut run: Option<(u64, u64)> = None;
+        for entry in next {
+            let (at, end) = (entry.at, entry.end());
+            run = Some(match run {
+                Some((first, last)) if at == last => (first, end),
+                Some((first, last)) if end == first => (at, last),
+                Some((first, last)) => {
+                    disk.announce(&source.file, first, last - first);
+                    (at, end)
+                }
+                None => (at, end),
+            });
+        }
+        if let Some((first, last)) = run {
+            disk.announce(&source.file, first, last - first);
+        }
+        self.announced = to;
+    }
+
+    /// Returns the file of the segment that is being read, opened; nothing if it is gone.
+    fn source(&mut self, disk: &D) -> Result<Option<Arc<Source<D>>>, LogsError> {
+        if let Some(source) = &self.source {
+            return Ok(Some(Arc::clone(source)));
+        }
+        let place = self.place.clone().unwrap_or_default();
+        let file = match disk.open(&place, Mode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", &place)(error)),
+        };
+        let source = Arc::new(Source { file, place });
+        self.source = Some(Arc::clone(&source));
+        Ok(Some(source))
+    }
+
+    /// Forgets what was found in batches behind the first, and closes the file.
+    fn let_go(&mut self) {
+        self.asked.clear();
+        self.sifted.clear();
+        self.source = None;
+    }
+
+    fn open(&mut self, disk: &D, segment: Segment, query: &Query) -> Result<(), LogsError> {
         let number = segment.name.number;
         let mut entries = catalog::entries(disk, &self.dir, &segment)?;
         entries.retain(|entry| {
@@ -201,6 +323,8 @@ impl Cursor {
             }
             self.segments.push_front(segment);
         }
+        self.let_go();
+        self.announced = 0;
         self.entries = entries.into();
         self.place = Some(path(&self.dir, &segment.name.log()));
         Ok(())
@@ -213,4 +337,13 @@ impl Cursor {
             (Some(last), Direction::Backward) => time.min(last),
         }
     }
+}
+
+/// Returns how much memory the finds of a batch take at most.
+fn most(entry: &Entry) -> usize {
+    let records = usize::try_from(entry.count).unwrap_or(usize::MAX);
+    let each = sift::COST + SOURCE;
+    records
+        .saturating_mul(each)
+        .saturating_add(entry.raw as usize)
 }

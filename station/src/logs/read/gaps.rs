@@ -19,7 +19,7 @@ use super::{
     },
     catalog::{self, Segment},
     query::Query,
-    sift::Sieve,
+    sift::{Share, Sieve, Source},
     verify,
 };
 use crate::view::logs::{LogDamage, LogExtent, LogFinding, LogGap, LogRemoved};
@@ -230,17 +230,12 @@ impl<D: Disk> Examiner<'_, D> {
             severities: steward_protocol::syslog::Severities::NONE,
             ..Query::everything()
         };
-        let sieve = Sieve {
-            disk: self.disk,
-            file: &file,
-            place: &place,
-            query: &query,
+        let share = Share {
+            skip: 0,
+            room: usize::MAX,
         };
-        for found in sieve
-            .sift(std::slice::from_ref(entry))?
-            .into_iter()
-            .flatten()
-        {
+        let sifted = Sieve::new(query)?.sift(self.disk, &Source { file, place }, entry, share);
+        for found in sifted.found {
             if let Some(gap) = found.gap {
                 let place = Entry {
                     first: found.position,

@@ -10,7 +10,8 @@ use steward_protocol::logs::Micros;
 use super::{
     super::{LogsError, disk::Disk, name::Line},
     catalog,
-    cursor::{Cursor, Place},
+    crew::Crew,
+    cursor::{Cursor, Keeping, Place},
     query::{Direction, Query},
     sift::Match,
 };
@@ -23,6 +24,9 @@ const MOST: usize = 8 * 1024 * 1024;
 /// Entries of indexes at hand in all lines of a reader, and in one line at least: each is some hundred bytes.
 const ENTRIES: usize = 256 * 1024;
 const FEWEST: usize = 64;
+
+/// Lines of which the file may stay open while others are read.
+const MAX_OPEN: usize = 64;
 
 /// How far lines go.
 pub type Ends = BTreeMap<Line, Place>;
@@ -69,21 +73,20 @@ impl Turn {
 }
 
 /// Lines that are being read.
-pub struct Merge<'d, D: Disk> {
-    disk: &'d D,
-    query: Query,
-    cursors: Vec<Option<Cursor>>,
+pub struct Merge<D: Disk> {
+    crew: Crew<D>,
+    cursors: Vec<Option<Cursor<D>>>,
     turns: BinaryHeap<Turn>,
     room: usize,
 }
 
-impl<'d, D: Disk> Merge<'d, D> {
+impl<D: Disk> Merge<D> {
     /// Returns a reader of what lies between `from` and `ends`; of a line that is not in `from`, from its beginning.
     ///
     /// # Errors
     ///
     /// Fails when the disk does.
-    pub fn new(disk: &'d D, query: Query, from: &Ends, ends: &Ends) -> Result<Self, LogsError> {
+    pub fn new(disk: &D, query: Query, from: &Ends, ends: &Ends) -> Result<Self, LogsError> {
         let room = (ROOM / ends.len().max(1)).clamp(LEAST, MOST);
         Self::with_room(disk, query, (from, ends), room)
     }
@@ -94,14 +97,13 @@ impl<'d, D: Disk> Merge<'d, D> {
     ///
     /// Fails when the disk does.
     pub fn with_room(
-        disk: &'d D,
+        disk: &D,
         query: Query,
         (from, ends): (&Ends, &Ends),
         room: usize,
     ) -> Result<Self, LogsError> {
         let mut merge = Self {
-            disk,
-            query,
+            crew: Crew::new(disk.clone(), query)?,
             cursors: Vec::new(),
             turns: BinaryHeap::new(),
             room,
@@ -110,7 +112,7 @@ impl<'d, D: Disk> Merge<'d, D> {
         for (line, end) in ends {
             let from = from.get(line).copied().unwrap_or_default();
             if from < *end {
-                let how = (merge.query.direction, window);
+                let how = (merge.crew.query().direction, window);
                 let cursor = Cursor::new(disk, line.clone(), (from, *end), how)?;
                 merge.cursors.push(Some(cursor));
                 merge.queue(merge.cursors.len() - 1)?;
@@ -125,15 +127,19 @@ impl<'d, D: Disk> Merge<'d, D> {
     ///
     /// Fails when the disk does. A batch that is damaged is no error but a gap.
     pub fn pull(&mut self) -> Result<Option<(Line, Match)>, LogsError> {
+        let keeping = match self.cursors.len() {
+            0..=MAX_OPEN => Keeping::All,
+            _ => Keeping::Little,
+        };
         while let Some(turn) = self.turns.pop() {
             let number = turn.number();
             let Some(cursor) = self.cursors.get_mut(number).and_then(Option::as_mut) else {
                 continue;
             };
             let found = match cursor.is_ready() {
-                true => cursor.pop(self.query.direction),
+                true => cursor.pop(self.crew.query().direction),
                 false => {
-                    cursor.fill(self.disk, &self.query, self.room)?;
+                    cursor.fill(&mut self.crew, (self.room, keeping))?;
                     None
                 }
             };
@@ -151,13 +157,13 @@ impl<'d, D: Disk> Merge<'d, D> {
             return Ok(());
         };
         let time = match place {
-            Some(cursor) => cursor.time(self.disk, &self.query)?,
+            Some(cursor) => cursor.time(self.crew.disk(), self.crew.query())?,
             None => None,
         };
         match time {
             Some(time) => self
                 .turns
-                .push(Turn::new(self.query.direction, time, number)),
+                .push(Turn::new(self.crew.query().direction, time, number)),
             // Its file and its memory are free.
             None => *place = None,
         }

@@ -1,5 +1,7 @@
 //! What is looked for.
 
+use std::ops::Range;
+
 use regex::bytes::Regex;
 use steward_protocol::{
     logs::{Micros, Record},
@@ -62,13 +64,13 @@ impl Query {
             && (has_gaps || (self.severities.meets(entry.severities) && has_app))
     }
 
-    /// Returns where, from `from` on, in a batch's records, unpacked, the first may begin that contains
-    /// what is looked for. Looking through all of them at once is much faster than through each; what is
-    /// found across two of them says nothing, but never hides what is in one.
-    pub(super) fn candidate(&self, raw: &[u8], from: usize) -> Option<usize> {
+    /// Returns where, from `from` on in a batch's records, unpacked, what is looked for begins first and ends. Looking through
+    /// all of them at once is much faster than through each; what is found across two of them says nothing, but never
+    /// hides what is in one, since that begins later.
+    pub(super) fn candidate(&self, raw: &[u8], from: usize) -> Option<Range<usize>> {
         match &self.grep {
-            Some(grep) if is_local(grep.as_str()) => Some(grep.find_at(raw, from)?.start()),
-            _ => Some(from),
+            Some(grep) if is_local(grep.as_str()) => Some(grep.find_at(raw, from)?.range()),
+            _ => Some(from..from),
         }
     }
 
@@ -93,8 +95,45 @@ impl Query {
     }
 }
 
-/// Tells whether what an expression matches does not depend on what stands around it.
+/// Tells whether what an expression matches does not depend on what stands around it. If in doubt, it does.
 fn is_local(expression: &str) -> bool {
-    let looks = ["^", "$", "\\b", "\\B", "\\A", "\\z", "\\<", "\\>"];
-    !looks.iter().any(|look| expression.contains(look))
+    let (mut before, mut characters) = (None, expression.chars());
+    while let Some(character) = characters.next() {
+        before = match (character, before) {
+            // Not a look back but all other characters: `[^"]`.
+            ('^', Some('[')) => Some('^'),
+            ('^' | '$', _) => return false,
+            ('\\', _) => match characters.next() {
+                Some('b' | 'B' | 'A' | 'z' | '<' | '>') => return false,
+                _ => None,
+            },
+            (other, _) => Some(other),
+        };
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn an_expression_that_looks_around_is_known_by_its_letters() {
+        for (expression, expected) in [
+            ("status=50[0-9] .* upstream=10\\.1\\.", true),
+            ("agent=\"[^\"]*\"", true),
+            ("\\^\\$\\\\", true),
+            ("a\\[b", true),
+            ("^a", false),
+            ("a$", false),
+            ("\\[^a", false),
+            ("[a](^b)", false),
+            ("\\\\\\b", false),
+            ("\\b{start}a", false),
+            ("(?m:^)a", false),
+            ("[$]", false),
+        ] {
+            assert_eq!(is_local(expression), expected, "{expression}");
+        }
+    }
 }

@@ -1,11 +1,6 @@
-//! Takes batches apart, several at once, and keeps what is looked for.
+//! Takes a batch apart and keeps what is looked for.
 //!
-//! What cannot be read is found as a gap: nobody should take what is damaged for nothing.
-
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+//! What cannot be read is found as a gap: nobody should take what is damaged for nothing. It knows nothing of threads.
 
 use steward_protocol::{
     Generation,
@@ -18,15 +13,16 @@ use super::{
         disk::{Disk, failed},
         index::Entry,
     },
-    query::Query,
+    query::{Direction, Query},
 };
 use crate::station::chain;
 
-/// Threads of one reader, at most.
-const THREADS: usize = 4;
-
 /// What a record costs in memory beside its bytes.
-const COST: usize = 160;
+pub(super) const COST: usize = 160;
+
+/// How often an expression may match across records of a batch until each of them is looked at alone: such a match is looked
+/// for up to the end of the batch, again and again.
+const BEYOND: usize = 4;
 
 /// A record that was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,59 +68,78 @@ impl Match {
     }
 }
 
-/// A file of batches, and which of them.
-pub(super) struct Sieve<'a, D: Disk> {
-    pub(super) disk: &'a D,
-    pub(super) file: &'a D::File,
-    pub(super) place: &'a str,
-    pub(super) query: &'a Query,
+/// An open file of batches.
+#[derive(Debug)]
+pub(super) struct Source<D: Disk> {
+    pub(super) file: D::File,
+    pub(super) place: String,
 }
 
-impl<D: Disk> Sieve<'_, D> {
-    /// Returns what is looked for of each of `entries`.
-    pub(super) fn sift(&self, entries: &[Entry]) -> Result<Vec<Vec<Match>>, LogsError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = cores.min(THREADS).min(entries.len());
-        if threads < 2 {
-            let mut unpacker = Unpacker::new().map_err(LogsError::Unpacker)?;
-            let one = |entry| self.one(entry, &mut unpacker);
-            return Ok(entries.iter().map(one).collect());
-        }
-        let next = AtomicUsize::new(0);
-        let found = Mutex::new(vec![Vec::new(); entries.len()]);
-        let work = || -> Result<(), LogsError> {
-            let mut unpacker = Unpacker::new().map_err(LogsError::Unpacker)?;
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(entry) = entries.get(at) else {
-                    return Ok(());
-                };
-                let matches = self.one(entry, &mut unpacker);
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(place) = found.get_mut(at) {
-                    *place = matches;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            let gone = || LogsError::Damaged {
-                path: self.place.to_owned(),
-            };
-            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-                worker.join().unwrap_or_else(|_| Err(gone()))
-            };
-            workers.into_iter().map(join).fold(own, Result::and)
-        })?;
-        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+/// Which finds of a batch are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    /// How many were handed out already.
+    pub(super) skip: usize,
+    /// How many bytes of them there is room for; there is always room for one.
+    pub(super) room: usize,
+}
+
+/// What was found in a batch, in the direction of the query.
+#[derive(Debug)]
+pub(super) struct Sifted {
+    pub(super) found: Vec<Match>,
+    /// Whether there is more of it, for which there was no room.
+    pub(super) is_cut: bool,
+}
+
+/// Looks through one batch after the other, and keeps its memory from one to the next.
+pub(super) struct Sieve {
+    pub(super) query: Query,
+    unpacker: Unpacker,
+    payload: Vec<u8>,
+}
+
+impl Sieve {
+    pub(super) fn new(query: Query) -> Result<Self, LogsError> {
+        Ok(Self {
+            query,
+            unpacker: Unpacker::new().map_err(LogsError::Unpacker)?,
+            payload: Vec::new(),
+        })
     }
 
-    fn one(&self, entry: &Entry, unpacker: &mut Unpacker) -> Vec<Match> {
+    /// Returns what is looked for of a batch.
+    pub(super) fn sift<D: Disk>(
+        &mut self,
+        disk: &D,
+        source: &Source<D>,
+        entry: &Entry,
+        share: Share,
+    ) -> Sifted {
+        let mut found = self.all(disk, source, entry);
+        if self.query.direction == Direction::Backward {
+            found.reverse();
+        }
+        found.drain(..share.skip.min(found.len()));
+        let mut cost = 0;
+        let mut fits = |one: &Match| {
+            let has_room = cost <= share.room;
+            cost += one.cost();
+            has_room
+        };
+        let kept = found.iter().position(|one| !fits(one));
+        found.truncate(kept.unwrap_or(found.len()));
+        Sifted {
+            found,
+            is_cut: kept.is_some(),
+        }
+    }
+
+    fn all<D: Disk>(&mut self, disk: &D, source: &Source<D>, entry: &Entry) -> Vec<Match> {
         if let Some(gap) = &entry.gap {
             return vec![Match::missing(entry, gap.clone())];
         }
-        self.records(entry, unpacker).unwrap_or_else(|error| {
+        self.records(disk, source, entry).unwrap_or_else(|error| {
             let gap = Gap::new(Some(entry.count), Reason::Corrupt).between(entry.from, entry.to);
             vec![Match::missing(
                 entry,
@@ -133,32 +148,41 @@ impl<D: Disk> Sieve<'_, D> {
         })
     }
 
-    fn records(&self, entry: &Entry, unpacker: &mut Unpacker) -> Result<Vec<Match>, LogsError> {
-        let mut payload = vec![0; entry.bytes as usize];
-        let got = self
-            .disk
-            .read(self.file, entry.at + frame::HEAD as u64, &mut payload)
-            .map_err(failed("read", self.place))?;
-        payload.truncate(got);
-        let wrong = |source| LogsError::Batch {
+    fn records<D: Disk>(
+        &mut self,
+        disk: &D,
+        source: &Source<D>,
+        entry: &Entry,
+    ) -> Result<Vec<Match>, LogsError> {
+        self.payload.resize(entry.bytes as usize, 0);
+        let at = entry.at + frame::HEAD as u64;
+        let got = disk
+            .read(&source.file, at, &mut self.payload)
+            .map_err(failed("read", &source.place))?;
+        self.payload.truncate(got);
+        let wrong = |error| LogsError::Batch {
             at: entry.at,
-            path: self.place.to_owned(),
-            source,
+            path: source.place.clone(),
+            source: error,
         };
-        let batch = Batch::read(&payload).map_err(wrong)?;
-        let mut records = unpacker.records(&batch).map_err(wrong)?;
+        let batch = Batch::read(&self.payload).map_err(wrong)?;
+        let mut records = self.unpacker.records(&batch).map_err(wrong)?;
         let raw = records.raw();
         let mut candidate = self.query.candidate(raw, 0);
-        let mut found = Vec::new();
+        let (mut found, mut beyond) = (Vec::new(), 0);
         while let Some(record) = records.next() {
             let record = record.map_err(wrong)?;
             let end = raw.len() - records.raw().len();
-            let may_be_in = candidate.is_some_and(|at| at < end);
+            let may_be_in = candidate.as_ref().is_some_and(|range| range.start < end);
             if candidate.is_none() && entry.gaps == 0 {
                 break;
             }
             if may_be_in {
-                candidate = self.query.candidate(raw, end);
+                beyond += usize::from(candidate.is_some_and(|range| range.end > end));
+                candidate = match beyond < BEYOND {
+                    true => self.query.candidate(raw, end),
+                    false => Some(end..end),
+                };
             }
             if (may_be_in || record.is_gap()) && self.query.finds(&record) {
                 let gap = record.gap();

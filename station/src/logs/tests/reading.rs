@@ -99,6 +99,82 @@ fn an_expression_finds_what_looking_at_each_message_finds() {
 }
 
 #[test]
+fn what_is_found_does_not_depend_on_who_looks_for_it_nor_on_how_far_ahead() {
+    let disk = Ram::default();
+    let mut store = Store::new(disk.clone());
+    let mut next = 0;
+    for number in 0..300 {
+        let count = number % 40 + 1;
+        commit(&mut store, &[(0, batch(0, 0, next, count))]);
+        next += count;
+    }
+    let all = stored(&disk, 0);
+    let dir = key(0).dir();
+    let name = catalog::segments(&disk, &dir).expect("segments")[0].name;
+    let log = disk.open(&path(&dir, &name.log()), Mode::Write);
+    let damaged = &all[150].0;
+    disk.write(&log.expect("opened"), damaged.end() - 3, b"!!!")
+        .expect("written");
+    let mut ends = ends(&disk, &[key(0)]).expect("ends");
+    let end = ends[&key(0)];
+    for lines in [1, 70] {
+        ends.extend((1..lines).map(|line| (key(line), end)));
+        for expression in [
+            "",
+            "position [0-9]*7$",
+            "position 1[^0]*3",
+            "(?s-u:position 2.*)",
+        ] {
+            let regex = Regex::new(expression).expect("an expression");
+            let is_found = |position: &u64| {
+                position == &damaged.first
+                    || !(damaged.first..damaged.next()).contains(position)
+                        && regex.is_match(format!("generation 0 position {position}").as_bytes())
+            };
+            let expected: Vec<u64> = (0..next).filter(is_found).collect();
+            for room in [1_000, 20_000, 8 << 20] {
+                for direction in [Direction::Forward, Direction::Backward] {
+                    let query = Query {
+                        direction,
+                        grep: Some(regex.clone()),
+                        ..Query::everything()
+                    };
+                    let merge = Merge::with_room(&disk, query, (&Ends::new(), &ends), room);
+                    let mut merge = merge.expect("a reader");
+                    let mut found = Vec::new();
+                    while let Some((_, one)) = merge.pull().expect("a disk that works") {
+                        assert_eq!(one.gap.is_some(), one.position == damaged.first);
+                        found.push(one.position);
+                    }
+                    if direction == Direction::Backward {
+                        found.reverse();
+                    }
+                    assert_eq!(found, expected, "{expression} {room} {direction:?} {lines}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_is_left_in_the_middle_ends_at_once() {
+    let disk = Ram::default();
+    let mut store = Store::new(disk.clone());
+    for number in 0..200 {
+        commit(&mut store, &[(0, batch(0, 0, number * 10, 10))]);
+    }
+    let ends = ends(&disk, &[key(0)]).expect("ends");
+    for wanted in [0, 1, 100, 1000] {
+        let merge = Merge::new(&disk, Query::everything(), &Ends::new(), &ends);
+        let mut merge = merge.expect("a reader");
+        for position in 0..wanted {
+            let (_, found) = merge.pull().expect("a disk that works").expect("more");
+            assert_eq!(found.position, position);
+        }
+    }
+}
+
+#[test]
 fn what_retention_removed_is_known_and_not_lost() {
     let dir = tempfile::tempdir().expect("a directory");
     let files = Files::new(dir.path().to_owned());

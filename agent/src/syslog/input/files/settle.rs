@@ -2,6 +2,7 @@
 //! new. It reads no files: what is in one, it asks.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
 };
@@ -325,11 +326,21 @@ impl<'a> Settling<'a> {
 
     /// Tells whether a file has what none of the log's files has or had.
     fn is_news(&mut self, log: &mut Log, entry: &Entry) -> bool {
+        let Some(begin) = (self.asked.print)(entry) else {
+            self.is_curious = true;
+            return false;
+        };
+        // Few of them are looked into: there may be many, and packed ones take long.
+        let may_be = |head: Print| match head.length().cmp(&begin.length()) {
+            Ordering::Less => true,
+            Ordering::Equal => head == begin,
+            Ordering::Greater => false,
+        };
         let past = log.past.iter().map(|past| (past.head, past.end, true));
         let parts = log.parts.iter().filter(|part| part.head.length() > 0);
         // A part that is read on may be about to be truncated; then reading goes on in its copy.
         let parts = parts.map(|part| (part.head, part.read, part.ended));
-        for (head, mark, is_whole) in past.chain(parts) {
+        for (head, mark, is_whole) in past.chain(parts).filter(|(head, ..)| may_be(*head)) {
             let question = Question {
                 head,
                 mark,
