@@ -251,6 +251,11 @@ impl<D: Disk> Spool<D> {
                 None if cost <= left => break,
                 None => Reason::SpoolFull,
             };
+            // What is added to stays as long as there is room for it.
+            if reason == Reason::SpoolFull && self.give_back() {
+                continue;
+            }
+            let lane = self::lane(&mut self.lanes, &self.settings, domain);
             match terms.policy {
                 Policy::Block => return Taken::No,
                 Policy::DropOldest if reason == Reason::SpoolFull => {
@@ -324,6 +329,21 @@ impl<D: Disk> Spool<D> {
             lane.seal(means);
             lane.stuck = lane.write(&mut self.disk).err();
         }
+        if self.lanes.values().any(|lane| lane.stuck.is_some()) && self.give_back() {
+            for lane in self.lanes.values_mut().filter(|lane| lane.stuck.is_some()) {
+                lane.stuck = lane.write(&mut self.disk).err();
+            }
+        }
+    }
+
+    /// Gives back what segments take of which the station has all, although they are added to. Tells whether there were
+    /// any.
+    fn give_back(&mut self) -> bool {
+        let mut has = false;
+        for lane in self.lanes.values_mut() {
+            has |= lane.give_back(&mut self.disk);
+        }
+        has
     }
 
     /// Makes durable what was taken, and writes down what was dropped, although there be no room: there is no later.

@@ -5,6 +5,8 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -117,8 +119,8 @@ async fn entries_of_all_boots_arrive_as_lines_and_new_ones_follow() {
 
 #[tokio::test]
 async fn an_agent_killed_again_and_again_leaves_no_entry_out() {
-    const KILLS: usize = 8;
-    const ENTRIES: usize = 1500;
+    const KILLS: usize = 20;
+    const ENTRIES: usize = 600;
     let field = Field::new();
     let (dir, config) = journal(&field);
     let file = dir.join("system.journal");
@@ -128,6 +130,10 @@ async fn an_agent_killed_again_and_again_leaves_no_entry_out() {
             return;
         }
         let seen = station.world().logs.count("system");
+        // Killed once more at whatever it is doing by then.
+        let mut agent = start(&field, &config);
+        thread::sleep(Duration::from_millis(17 * round as u64));
+        agent.kill();
         let mut agent = start(&field, &config);
         // The later the round, the more it has done by then.
         texts(&station, "system", seen + round * ENTRIES / KILLS + 1).await;
@@ -148,7 +154,9 @@ async fn an_agent_killed_again_and_again_leaves_no_entry_out() {
     // What was durable a moment before a kill, and its place was not, is read again.
     let twice = seen.len() - all;
     assert_eq!(twice, 0, "came twice");
-    let gaps = world.logs.gaps("system");
+    let mut gaps = world.logs.gaps("system");
+    // A write that was cut in two; nothing of it had been noted.
+    gaps.retain(|gap| gap.reason != Reason::UncleanStart);
     assert!(gaps.is_empty(), "{gaps:?}");
 }
 

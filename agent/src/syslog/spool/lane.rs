@@ -58,6 +58,8 @@ struct Live<F> {
     next: u64,
     /// The position behind what is durable.
     durable: u64,
+    /// The position behind what the station has.
+    released: u64,
 }
 
 /// One domain's spool.
@@ -311,6 +313,7 @@ impl<F> Lane<F> {
                 tail: None,
                 next: 0,
                 durable: 0,
+                released: 0,
             }
         });
         let count = self.builder.count();

@@ -79,6 +79,7 @@ async fn on_a_full_disk_streams_wait_datagrams_are_counted_and_it_goes_on_by_its
     let config = [
         input("tcp", &format!("tcp://127.0.0.1:{port}")),
         input("udp", &format!("udp://127.0.0.1:{port}")),
+        "receive_buffer = \"4MiB\"\n".to_owned(),
     ]
     .concat();
     let station = field.station().await;

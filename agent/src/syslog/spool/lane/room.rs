@@ -63,6 +63,9 @@ impl<F> Lane<F> {
             .segments
             .front()
             .is_some_and(|segment| segment.bytes >= self.segment_bytes);
+        if is_live && let Some(live) = &mut self.live {
+            live.released = live.released.max(next);
+        }
         let has_all = self.live.as_ref().is_some_and(|live| live.durable <= next);
         match how_much {
             // What is added to stays, unless it takes all the room there is.
@@ -77,6 +80,24 @@ impl<F> Lane<F> {
             Extent::Whole => self.remove_last(disk, index),
         }
         self.reader.forget();
+    }
+
+    /// Gives back what the segment takes that is added to, if the station has all of it. Tells whether it did.
+    pub(in super::super) fn give_back<D: Disk<File = F>>(&mut self, disk: &mut D) -> bool {
+        let before = self.stored;
+        let Some(live) = &mut self.live else {
+            return false;
+        };
+        let (generation, next) = (live.stream.generation, live.durable);
+        let newest = self.numberings.back();
+        let is_newest = newest.is_some_and(|newest| newest.generation == generation);
+        if live.released < next || !is_newest {
+            return false;
+        }
+        live.tail = None;
+        self.empty_last(disk, self.numberings.len() - 1, next);
+        self.reader.forget();
+        self.stored < before
     }
 
     /// Puts an empty segment in the place of the last one of a generation.

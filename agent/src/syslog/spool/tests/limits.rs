@@ -322,3 +322,40 @@ fn a_station_that_has_forgotten_is_told_what_is_not_here_any_more() {
     assert_eq!(stored.lines.len() as u64 + stored.missing(), 1020);
     assert_eq!(stored.lines.last(), lines(1019..1020).first());
 }
+
+/// Appends about 10 KB to a domain, and tells whether all of it was taken and written.
+fn put(spool: &mut Spool<Power>, name: &str) -> bool {
+    let taken = (0..12).all(|at| {
+        let taken = spool.append(&domain(name), &portion(at * 20..at * 20 + 20));
+        spool.commit();
+        taken == Taken::Yes
+    });
+    taken && spool.is_durable(&domain(name))
+}
+
+#[test]
+fn what_the_station_has_holds_no_room_of_other_domains() {
+    for (total, capacity) in [(SHARE, None), (SHARE * 100, Some(SHARE))] {
+        let disk = Power::default();
+        disk.0.borrow_mut().capacity = capacity.map(|bytes: u64| bytes as usize);
+        let mut sizes = settings(SHARE, Policy::Block);
+        sizes.total = total;
+        let mut spool = open(&disk, &sizes, 0);
+        let names: Vec<String> = (0..20).map(|number| format!("d{number}")).collect();
+        let mut stored = Vec::new();
+        for name in &names {
+            assert!(put(&mut spool, name), "{name} of {total}, {capacity:?}");
+            let mut all = Stored::default();
+            deliver(&mut spool, &domain(name), &mut all, ALL);
+            assert_eq!(all.lines, lines(0..240));
+            stored.push(all);
+        }
+        // Its numbers go on where they were.
+        for (name, all) in names.iter().zip(&mut stored) {
+            assert!(put(&mut spool, name), "{name} of {total}, {capacity:?}");
+            deliver(&mut spool, &domain(name), all, ALL);
+            assert_eq!(all.lines, [lines(0..240), lines(0..240)].concat());
+            assert_eq!((all.losses, all.gaps.len()), (0, 0));
+        }
+    }
+}
