@@ -83,13 +83,15 @@ impl Follower {
             };
             let is_at_end = log.parts.iter().all(is_read);
             let source = source(name);
-            if self.seen.has(&source) {
+            let is_unmet = self.seen.has(&source);
+            if is_unmet {
                 if !is_at_end || may_come {
                     continue;
                 }
                 self.seen.retain(|other| other != source);
             }
-            if log.parts.iter().any(|part| part.held.is_some()) {
+            // What was not met is not to be taken for lines to come by the next start either.
+            if is_unmet || log.parts.iter().any(|part| part.held.is_some()) {
                 log.let_go(self.stamp);
                 more.insert(name.clone());
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::*;
+use super::{super::settle::SEARCHES, *};
 use crate::config::syslog::Listen;
 
 pub(super) fn input(pattern: String) -> (Input, Files) {
@@ -114,4 +114,28 @@ fn a_packed_file_that_is_damaged_is_read_as_far_as_that_goes_and_its_loss_told()
         assert_eq!(*text, format!("line {}", index + 1));
     }
     assert_eq!(gaps, [Reason::SourceVanished]);
+}
+
+#[test]
+fn what_is_gone_from_a_file_is_waited_for_a_while_and_then_forgotten_for_good() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.log");
+    fs::write(&path, "other\n").expect("it is written");
+    let (input, files) = input(path.display().to_string());
+    let mut seen = Seen::default();
+    let received = Micros(feed::now().0 + 1_000_000);
+    seen.add(&source(&path), received, b"one");
+    let noted = (Book::default(), Found::Nothing);
+    let mut follower = Follower::new(&input, &files, noted, seen);
+    for _ in 0..SEARCHES {
+        assert!(follower.give_up().is_empty());
+        follower.scan();
+        read(&mut follower);
+    }
+    assert_eq!(follower.give_up(), BTreeSet::from([path.clone()]));
+    assert!(follower.has_all() && follower.give_up().is_empty());
+    assert!(follower.book.logs[&path].stamp >= received.0);
+    fs::write(&path, "other\none\n").expect("it is written");
+    follower.scan();
+    assert_eq!(read(&mut follower), ["one"]);
 }
