@@ -24,6 +24,7 @@ mod files;
 mod journal;
 mod kills;
 mod limits;
+mod notes;
 
 fn input(domain: &str, input: &str) -> String {
     format!("[[syslog]]\ndomain = \"{domain}\"\ninput = \"{input}\"\n")

@@ -24,7 +24,7 @@ use super::{
     route::{Part, Router, Rules, Tell},
     spool::{
         Portion,
-        writer::{self, Done, Gone, Store},
+        writer::{self, Done, Gone, Receipt, Store},
     },
 };
 
@@ -92,6 +92,11 @@ impl Feed {
     /// Returns the numbers of the input.
     pub fn tally(&self) -> &Tally {
         &self.inner.tally
+    }
+
+    /// Returns what to hand a portion over with that can be read again, and what to keep until it was noted.
+    pub fn receipt(&self) -> (Done, Receipt) {
+        self.inner.own.receipt()
     }
 
     /// Hands a portion over; waits for room. `done` is told once all of it is durable, and dropped if it never will be.
@@ -170,7 +175,7 @@ impl Feed {
             // What waits for room stands in line, and this behind it.
             let (done, told) = oneshot::channel();
             let nothing = Portion::new("".into(), now());
-            way.feed.put(nothing, Some(done)).await?;
+            way.feed.put(nothing, Some(done.into())).await?;
             told.await.map_err(|_| Gone)?;
         }
         Ok(())
@@ -258,20 +263,19 @@ fn fan_out(done: Done, parts: usize) -> Vec<Done> {
     match parts {
         // Rules wanted nothing of it.
         0 => {
-            done.send(()).ok();
+            done.tell();
             Vec::new()
         }
         1 => vec![done],
         _ => {
-            let (tell, told): (Vec<_>, Vec<_>) = (0..parts).map(|_| oneshot::channel()).unzip();
+            let (tell, told): (Vec<_>, Vec<_>) = (0..parts).map(|_| done.part()).unzip();
             tokio::spawn(async move {
                 for one in told {
                     if one.await.is_err() {
                         return;
                     }
                 }
-                // Whoever waited for it may be gone.
-                done.send(()).ok();
+                done.tell();
             });
             tell
         }
@@ -355,7 +359,10 @@ mod tests {
             let mut portion = Portion::new("x".into(), now());
             portion.push(b"something to commit", 5);
             let (done, told) = oneshot::channel();
-            other.put(portion, Some(done)).await.expect("a thread");
+            other
+                .put(portion, Some(done.into()))
+                .await
+                .expect("a thread");
             told.await.expect("it is durable");
             store.place(&domain("app")).await.expect("a thread");
             if is_refused().await {
@@ -429,7 +436,9 @@ mod tests {
                 portion.push(text.as_bytes(), 5);
             }
             let (done, told) = oneshot::channel();
-            feed.put(portion, Some(done)).await.expect("a thread");
+            feed.put(portion, Some(done.into()))
+                .await
+                .expect("a thread");
             told.await.expect("all of it is durable");
         }
         // Who waits is told before the board is.

@@ -7,6 +7,7 @@
 //! Portion ─▶ open batch ─(full, or commit)─▶ sealed ─(commit: write, fdatasync)─▶ segment ─▶ read ─▶ release
 //! ```
 
+mod claims;
 pub mod disk;
 pub mod files;
 mod lane;
@@ -380,9 +381,9 @@ impl<D: Disk> Spool<D> {
         self.lanes.get(domain)?.start()
     }
 
-    /// Returns where the newest segments of a domain begin, so many of them at most.
-    pub fn newest(&self, domain: &Domain, segments: usize) -> Option<Place> {
-        self.lanes.get(domain)?.newest(segments)
+    /// Returns where the newest segments of a domain begin that have so many bytes together, or all there are.
+    pub fn newest(&self, domain: &Domain, bytes: u64) -> Option<Place> {
+        self.lanes.get(domain)?.newest(bytes)
     }
 
     /// Returns what is at a place. What is damaged or not there any more is a gap.
@@ -400,6 +401,18 @@ impl<D: Disk> Spool<D> {
                 domain: Some(domain.clone()),
                 source,
             })
+    }
+
+    /// Returns a position of this start that is not behind the next record of a domain.
+    pub fn sealed(&self, domain: &Domain) -> u64 {
+        self.lanes.get(domain).map_or(0, Lane::sealed)
+    }
+
+    /// Tells whether a generation of a domain is that of this start.
+    pub fn is_live(&self, domain: &Domain, generation: Generation) -> bool {
+        let lane = self.lanes.get(domain);
+        lane.and_then(Lane::durable)
+            .is_some_and(|durable| durable.generation == generation)
     }
 
     /// Removes what the station has: all segments of a generation below `next`.

@@ -480,27 +480,29 @@ async fn kill_again_and_again(rotate: fn(&mut Log)) {
     let field = Field::new();
     let station = field.station().await;
     let ending = Arc::new(AtomicBool::new(false));
+    // Small, so that the station's word removes segments all the time.
+    let config = config(&field) + "[syslog_spool]\nsize = \"2MiB\"\nshare = \"1MiB\"\n";
     let mut log = Log::new(&field);
     log.write(100);
     // What was rotated before the first start is not its business.
-    let mut agent = start(&field, &config(&field));
+    let mut agent = start(&field, &config);
     check_all(&station, 100).await;
     agent.kill();
     let told = Arc::clone(&ending);
     let writing = thread::spawn(move || keep_writing(log, &told, rotate));
     for round in 0..KILLS {
         // Killed once more at whatever it is doing by then.
-        let mut agent = start(&field, &config(&field));
+        let mut agent = start(&field, &config);
         thread::sleep(Duration::from_millis(17 * round as u64));
         agent.kill();
-        let mut agent = start(&field, &config(&field));
+        let mut agent = start(&field, &config);
         let seen = station.world().logs.count("app");
         texts(&station, "app", seen + 100 + 150 * (round % 7)).await;
         agent.kill();
     }
     ending.store(true, Ordering::Relaxed);
     let count = writing.join().expect("a number");
-    let _agent = start(&field, &config(&field));
+    let _agent = start(&field, &config);
     let awaited = line(count - 1).trim_end().to_owned();
     eventually("the last line", || {
         let world = station.world();

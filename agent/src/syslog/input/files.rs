@@ -17,10 +17,7 @@ use std::{
 };
 
 use steward_protocol::logs::Micros;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 pub(crate) use self::follow::MAX_OPEN;
 pub(super) use self::{book::hash, lines::trimmed};
@@ -35,7 +32,10 @@ use super::{
 };
 use crate::{
     config::syslog::Files,
-    syslog::{route::Tell, spool::writer::Gone},
+    syslog::{
+        route::Tell,
+        spool::writer::{Gone, Receipt},
+    },
 };
 
 mod book;
@@ -146,7 +146,7 @@ impl From<Gone> for End {
 /// A portion on its way to the disk.
 struct Flying {
     flight: Flight,
-    told: oneshot::Receiver<()>,
+    receipt: Receipt,
 }
 
 struct Shell {
@@ -188,7 +188,7 @@ impl Shell {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(End::Stopped),
-                told = front(&mut self.flights) => self.landed(told).await?,
+                first = front(&mut self.flights) => self.landed(first?).await?,
                 // Files that are written to all the time do not hold it up.
                 () = sleep_until(scan_at) => self.scan().await?,
                 _ = looks.tick() => {
@@ -243,7 +243,7 @@ impl Shell {
     }
 
     async fn hand_over(&mut self, turn: Turn) -> Result<(), End> {
-        let (done, told) = oneshot::channel();
+        let (done, receipt) = self.work.feed.receipt();
         let (feed, stop) = (self.work.feed.clone(), self.work.stop.clone());
         let mut put = std::pin::pin!(feed.put(turn.portion, Some(done)));
         loop {
@@ -251,13 +251,13 @@ impl Shell {
                 biased;
                 () = stop.cancelled() => return Err(End::Stopped),
                 put = &mut put => break put?,
-                told = front(&mut self.flights) => self.landed(told).await?,
+                first = front(&mut self.flights) => self.landed(first?).await?,
             }
         }
         self.bytes += turn.flight.bytes;
         self.flights.push_back(Flying {
             flight: turn.flight,
-            told,
+            receipt,
         });
         if self.unnoted.is_none() && self.follower.as_ref().is_some_and(|one| one.has_all()) {
             self.unnoted = Some(self.flights.len());
@@ -265,24 +265,30 @@ impl Shell {
         Ok(())
     }
 
-    /// Notes what is durable: the portion of which it was told, and those behind it of which it is true as well.
-    async fn landed(&mut self, told: Result<Flight, Gone>) -> Result<(), End> {
-        let mut landed = vec![told?];
+    /// Notes what is durable: the first portion, and those behind it of which it is true as well. From then on the spool need
+    /// not have them; where it is not to be noted yet, delivery waits.
+    async fn landed(&mut self, first: Flying) -> Result<(), End> {
+        let mut landed = vec![first];
         while let Some(next) = self.flights.front_mut()
-            && next.told.try_recv().is_ok()
+            && next.receipt.durable.try_recv().is_ok()
         {
-            landed.extend(self.flights.pop_front().map(|next| next.flight));
+            landed.extend(self.flights.pop_front());
         }
         self.bytes = self.flights.iter().map(|next| next.flight.bytes).sum();
-        let names: BTreeSet<PathBuf> = landed.iter().map(|flight| flight.log.clone()).collect();
+        let flights = landed.iter().map(|landed| &landed.flight);
+        let names: BTreeSet<PathBuf> = flights.clone().map(|flight| flight.log.clone()).collect();
         if let Some(follower) = &mut self.follower {
-            for flight in &landed {
+            for flight in flights {
                 follower.landed(flight);
             }
         }
         self.save(names).await?;
+        let count = landed.len();
+        for landed in landed {
+            landed.receipt.claim.let_go();
+        }
         if let Some(left) = &mut self.unnoted {
-            *left = left.saturating_sub(landed.len());
+            *left = left.saturating_sub(count);
             if *left == 0 {
                 self.work.noted.cancel();
             }
@@ -428,10 +434,10 @@ impl Shell {
     async fn finish(&mut self) -> Result<(), InputError> {
         let deadline = Instant::now() + LAST;
         while !self.flights.is_empty() {
-            let Ok(told) = timeout_at(deadline, front(&mut self.flights)).await else {
+            let Ok(Ok(first)) = timeout_at(deadline, front(&mut self.flights)).await else {
                 break;
             };
-            if self.landed(told).await.is_err() {
+            if self.landed(first).await.is_err() {
                 break;
             }
         }
@@ -440,13 +446,13 @@ impl Shell {
 }
 
 /// Waits until the oldest portion is durable. Safe to drop and call again.
-async fn front(flights: &mut VecDeque<Flying>) -> Result<Flight, Gone> {
+async fn front(flights: &mut VecDeque<Flying>) -> Result<Flying, Gone> {
     let Some(first) = flights.front_mut() else {
         return std::future::pending().await;
     };
-    let told = (&mut first.told).await;
+    let told = (&mut first.receipt.durable).await;
     match flights.pop_front() {
-        Some(first) if told.is_ok() => Ok(first.flight),
+        Some(first) if told.is_ok() => Ok(first),
         Some(_) | None => Err(Gone),
     }
 }

@@ -12,15 +12,15 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use steward_protocol::logs::{Gap, Micros, Reason};
 use tokio::{
-    sync::oneshot,
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval_at, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
 use self::{
@@ -38,7 +38,10 @@ use crate::{
     syslog::{
         feed::now,
         route::Tell,
-        spool::{Portion, writer::Gone},
+        spool::{
+            Portion,
+            writer::{Claim, Gone, Receipt},
+        },
     },
 };
 
@@ -108,7 +111,9 @@ struct Follower<'w> {
     /// The last entry that was read.
     last: Option<Cursor>,
     /// What was handed over, in its order, and how far the journal was read with it.
-    open: VecDeque<(oneshot::Receiver<()>, Place)>,
+    open: VecDeque<(Receipt, Place)>,
+    /// What keeps portions in the spool whose place could not be kept.
+    claims: Vec<Claim>,
     /// When the last portion was received.
     stamp: Micros,
     /// What the spool has of what comes again.
@@ -148,6 +153,7 @@ impl<'w> Follower<'w> {
             gap: None,
             last: None,
             open: VecDeque::new(),
+            claims: Vec::new(),
             stamp: Micros::default(),
             seen: Seen::default(),
             reread: 0,
@@ -254,7 +260,7 @@ impl<'w> Follower<'w> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                told = durable(&mut self.open) => self.keep(told?).await,
+                kept = durable(&mut self.open) => self.keep(kept?).await,
                 read = helper.read(&mut buffer), if self.open.len() < AHEAD => {
                     let count = read.map_err(|error| self.work.receiving(error))?;
                     if count == 0 {
@@ -338,7 +344,7 @@ impl<'w> Follower<'w> {
         Ok(hauls)
     }
 
-    /// Hands portions over; waits for room.
+    /// Hands portions over; waits for room, which there may be only once what is durable was noted.
     async fn hand(&mut self, hauls: Vec<Haul>) -> Result<(), InputError> {
         for mut haul in hauls {
             let missing = match haul.jump.take() {
@@ -347,13 +353,20 @@ impl<'w> Follower<'w> {
             };
             haul.portion.gaps.extend(self.gap.take());
             haul.portion.gaps.extend(missing);
-            let (done, told) = oneshot::channel();
+            let (done, receipt) = self.work.feed.receipt();
             let place = Place {
                 cursor: haul.last,
                 stamp: haul.portion.received,
             };
-            self.work.feed.put(haul.portion, Some(done)).await?;
-            self.open.push_back((told, place));
+            let mut put = pin!(self.work.feed.put(haul.portion, Some(done)));
+            loop {
+                tokio::select! {
+                    biased;
+                    put = &mut put => break put?,
+                    kept = durable(&mut self.open) => self.keep(kept?).await,
+                }
+            }
+            self.open.push_back((receipt, place));
         }
         self.met();
         Ok(())
@@ -378,32 +391,38 @@ impl<'w> Follower<'w> {
     }
 
     /// Keeps the place up to which all is durable. That it cannot be kept loses nothing: more is read again.
-    async fn keep(&mut self, mut place: Place) {
+    async fn keep(&mut self, (claim, mut place): (Claim, Place)) {
+        let mut claims = std::mem::take(&mut self.claims);
+        claims.push(claim);
         let mut kept_places = 1;
-        while let Some((told, last)) = self.open.front_mut() {
-            if told.try_recv().is_err() {
-                break;
-            }
-            place = last.clone();
-            self.open.pop_front();
+        while let Some((receipt, _)) = self.open.front_mut()
+            && receipt.durable.try_recv().is_ok()
+            && let Some((receipt, last)) = self.open.pop_front()
+        {
+            place = last;
+            claims.push(receipt.claim);
             kept_places += 1;
         }
         if let Some(left) = &mut self.unkept {
             *left = left.saturating_sub(kept_places);
         }
-        // With a later time kept, what is still to come again would not be recognised after another kill.
-        if self.unkept != Some(0) {
-            return;
+        // With a later time kept, what is still to come again would not be recognised after another kill. For that, delivery
+        // waits, and not for each portion.
+        if self.unkept == Some(0) {
+            let keeper = self.keeper.clone();
+            let kept = spawn_blocking(move || keeper.write(&place)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, input = %self.name, "the place in a journal was not kept");
+                let problem = format!("keep the place in the journal: {error}");
+                self.work.feed.tally().trouble(Some(problem));
+                // Nothing behind the first of them is removed, be they held or not.
+                claims.truncate(AHEAD);
+                self.claims = claims;
+                return;
+            }
+            self.work.noted.cancel();
         }
-        let keeper = self.keeper.clone();
-        let kept = spawn_blocking(move || keeper.write(&place)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, input = %self.name, "the place in a journal was not kept");
-            let problem = format!("keep the place in the journal: {error}");
-            self.work.feed.tally().trouble(Some(problem));
-            return;
-        }
-        self.work.noted.cancel();
+        claims.into_iter().for_each(Claim::let_go);
     }
 
     /// Notices that all came again that the spool has. Once the places of what is open are kept, it may be removed there.
@@ -416,13 +435,24 @@ impl<'w> Follower<'w> {
         }
     }
 
-    /// Waits until what was handed over is durable, and keeps the place; not for long.
+    /// Waits until what was handed over is durable, and keeps the place; when the agent ends, not for long. What is read
+    /// again while it runs would come twice.
     async fn settle(&mut self) {
-        let deadline = Instant::now() + LAST;
-        while !self.open.is_empty()
-            && let Ok(Ok(place)) = timeout_at(deadline, durable(&mut self.open)).await
-        {
-            self.keep(place).await;
+        let stop = self.work.stop.clone();
+        let too_late = async {
+            stop.cancelled().await;
+            sleep(LAST).await;
+        };
+        let mut too_late = pin!(too_late);
+        while !self.open.is_empty() {
+            tokio::select! {
+                biased;
+                kept = durable(&mut self.open) => match kept {
+                    Ok(kept) => self.keep(kept).await,
+                    Err(Gone) => return,
+                },
+                () = &mut too_late => return,
+            }
         }
     }
 
@@ -448,16 +478,17 @@ impl<'w> Follower<'w> {
     }
 }
 
-/// Waits for the first portion to be durable, and returns how far the journal was read with it. Safe to drop and call
-/// again; without portions it waits for ever.
-async fn durable(open: &mut VecDeque<(oneshot::Receiver<()>, Place)>) -> Result<Place, Gone> {
-    let Some((told, place)) = open.front_mut() else {
+/// Waits for the first portion to be durable, and returns what keeps it in the spool and how far the journal was read with
+/// it. Safe to drop and call again; without portions it waits for ever.
+async fn durable(open: &mut VecDeque<(Receipt, Place)>) -> Result<(Claim, Place), Gone> {
+    let Some((receipt, _)) = open.front_mut() else {
         return std::future::pending().await;
     };
-    let told = told.await;
-    let place = place.clone();
-    open.pop_front();
-    told.map(|()| place).map_err(|_| Gone)
+    let told = (&mut receipt.durable).await;
+    match open.pop_front() {
+        Some((receipt, place)) if told.is_ok() => Ok((receipt.claim, place)),
+        Some(_) | None => Err(Gone),
+    }
 }
 
 /// Asks for the entries from this one on. Behind it (`--after-cursor`) would leave one out when it is gone.

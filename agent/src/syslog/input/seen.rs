@@ -26,8 +26,9 @@ use crate::{
     syslog::spool::{Found, Spool, disk::Disk},
 };
 
-/// Segments of a domain that are looked through: more than can be in flight, with what others write meanwhile.
-const SEGMENTS: usize = 4;
+/// Bytes of a domain that are looked through: more than can be in flight, with what others write meanwhile, also where
+/// nothing of it compresses.
+const LOOKED_THROUGH: u64 = 16 << 20;
 
 /// How long what the spool has is held against what comes again, and delivery waits for that: it mostly is a moment. Only a
 /// full spool, which must be delivered first, waits in vain.
@@ -135,9 +136,11 @@ fn find<D: Disk>(spool: &mut Spool<D>, inputs: &[Question]) -> Vec<Seen> {
     let Ok(mut unpacker) = Unpacker::new() else {
         return seen;
     };
-    let domains: Vec<_> = spool.starts().map(|(domain, _)| domain.clone()).collect();
+    let is_asked = |domain: &Domain| inputs.iter().any(|input| input.domains.contains(domain));
+    let domains = spool.starts().map(|(domain, _)| domain);
+    let domains: Vec<_> = domains.filter(|domain| is_asked(domain)).cloned().collect();
     for domain in domains {
-        let Some(mut place) = spool.newest(&domain, SEGMENTS) else {
+        let Some(mut place) = spool.newest(&domain, LOOKED_THROUGH) else {
             continue;
         };
         loop {

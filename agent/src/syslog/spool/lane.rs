@@ -229,23 +229,31 @@ impl<F> Lane<F> {
         })
     }
 
-    /// Returns where the newest segments begin, so many of them at most.
-    pub(super) fn newest(&self, segments: usize) -> Option<Place> {
-        let of = |numbering: &Numbering| {
+    /// Returns where the newest segments begin that have so many bytes together, or all there are.
+    pub(super) fn newest(&self, bytes: u64) -> Option<Place> {
+        let of = |numbering: &'_ Numbering| {
             let generation = numbering.generation;
-            let place = move |segment: &Segment| Place {
-                generation,
-                position: segment.name.first,
-            };
-            numbering
-                .segments
-                .iter()
-                .rev()
-                .map(place)
+            let segments = numbering.segments.iter().rev();
+            segments
+                .map(|segment| {
+                    let position = segment.name.first;
+                    let place = Place {
+                        generation,
+                        position,
+                    };
+                    (place, segment.bytes)
+                })
                 .collect::<Vec<_>>()
         };
-        let newest = self.numberings.iter().rev().flat_map(of);
-        newest.take(segments).last()
+        let (mut begin, mut found) = (None, 0);
+        for (place, bytes_of_it) in self.numberings.iter().rev().flat_map(of) {
+            begin = Some(place);
+            found += bytes_of_it;
+            if found >= bytes {
+                break;
+            }
+        }
+        begin
     }
 
     /// Returns the place behind the newest durable record, if there is one of this start.
@@ -254,6 +262,11 @@ impl<F> Lane<F> {
             generation: live.stream.generation,
             position: live.durable,
         })
+    }
+
+    /// Returns the position of the first record that is not sealed yet.
+    pub(super) fn sealed(&self) -> u64 {
+        self.live.as_ref().map_or(0, |live| live.next)
     }
 
     /// Adds the messages of a portion that are grave enough.

@@ -95,6 +95,11 @@ impl Portion {
         self.messages.len() as u64 + gaps.sum::<u64>()
     }
 
+    /// Tells whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.gaps.is_empty()
+    }
+
     /// Returns an upper bound of what its records take, before compression.
     pub(super) fn cost(&self) -> u64 {
         const RECORD: u64 = 16;

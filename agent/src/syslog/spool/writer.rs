@@ -26,7 +26,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Found, Place, Portion, Spool, SpoolError, Standing, Taken, disk::Disk};
+pub use self::receipt::{Claim, Done, Receipt};
+use super::{
+    Found, Place, Portion, Spool, SpoolError, Standing, Taken, claims::Claims, disk::Disk,
+};
+
+mod receipt;
 
 /// What a feed may have on its way to the thread, in KiB: two portions of what a socket gives at once.
 /// The channel itself has no bound, since whoever puts a portion into it holds as much of this.
@@ -59,9 +64,6 @@ pub enum Commit {
 #[error("reach the spool of logs: its thread has ended")]
 pub struct Gone;
 
-/// Tells that everything in a portion is durable; dropped, it never will be.
-pub type Done = oneshot::Sender<()>;
-
 #[derive(Debug)]
 struct Gate {
     room: Arc<Semaphore>,
@@ -89,6 +91,7 @@ enum Order {
     Start(Domain, oneshot::Sender<Option<Place>>),
     Release(Domain, Generation, u64),
     Finish(Domain, Generation, u64),
+    Noted,
     Stop,
 }
 
@@ -101,6 +104,11 @@ pub struct Feed {
 }
 
 impl Feed {
+    /// Returns what to hand a portion over with that can be read again, and what to keep until it was noted.
+    pub fn receipt(&self) -> (Done, Receipt) {
+        receipt::pair(self.orders.clone())
+    }
+
     /// Hands a portion over, and waits for room: while the domain is full and its policy is to block, for as long as
     /// that lasts.
     ///
@@ -201,6 +209,7 @@ impl Store {
             gates: Vec::new(),
             backlog: BTreeMap::new(),
             done: Vec::new(),
+            claims: Claims::default(),
             tell,
             since: None,
             stuck_until: None,
@@ -275,7 +284,8 @@ impl Store {
         answer.await.map_err(|_| Gone)
     }
 
-    /// Removes what the station has of a generation, everything below a place.
+    /// Removes what the station has of a generation, everything below a place; what its source may still give again, once
+    /// that has noted it.
     ///
     /// # Errors
     ///
@@ -321,6 +331,7 @@ struct Desk<D: Disk> {
     /// Portions for which there was no room in their domain, in their order; what they hold of the way bounds them.
     backlog: BTreeMap<Domain, VecDeque<Waiting>>,
     done: Vec<(Domain, Done)>,
+    claims: Claims,
     tell: watch::Sender<Vec<Standing>>,
     /// Since when something has been waiting for a commit.
     since: Option<Instant>,
@@ -344,6 +355,9 @@ impl<D: Disk> Desk<D> {
                 self.end();
                 return;
             }
+            if self.claims.wake_at().is_some_and(|at| at <= Instant::now()) {
+                self.release();
+            }
             if self.is_due() {
                 self.make_durable();
             }
@@ -354,6 +368,7 @@ impl<D: Disk> Desk<D> {
         let now = Instant::now();
         let due = self.due().unwrap_or(now + QUIET);
         let due = self.stuck_until.map_or(due, |until| due.max(until));
+        let due = self.claims.wake_at().map_or(due, |at| due.min(at));
         due.saturating_duration_since(now)
     }
 
@@ -392,16 +407,30 @@ impl<D: Disk> Desk<D> {
                 reply.send(self.spool.start(&domain)).ok();
             }
             Order::Release(domain, generation, next) => {
-                self.spool.release(&domain, generation, next);
-                self.take_backlog();
+                if self.spool.is_live(&domain, generation) {
+                    self.claims.want(domain, generation, next, Instant::now());
+                    self.release();
+                } else {
+                    self.spool.release(&domain, generation, next);
+                    self.take_backlog();
+                }
             }
             Order::Finish(domain, generation, next) => {
                 self.spool.finish(&domain, generation, next);
                 self.take_backlog();
             }
+            Order::Noted => self.release(),
             Order::Stop => return Next::End,
         }
         Next::Go
+    }
+
+    /// Releases what the station has and no source gives again.
+    fn release(&mut self) {
+        for (domain, generation, until) in self.claims.take(Instant::now()) {
+            self.spool.release(&domain, generation, until);
+            self.take_backlog();
+        }
     }
 
     fn read_on(&mut self, domain: &Domain, mut place: Place) -> Result<Vec<Found>, SpoolError> {
@@ -448,8 +477,13 @@ impl<D: Disk> Desk<D> {
     fn take_backlog(&mut self) {
         for queue in self.backlog.values_mut() {
             while let Some(waiting) = queue.front() {
+                let from = self.spool.sealed(&waiting.domain);
                 if self.spool.append(&waiting.domain, &waiting.portion) == Taken::No {
                     break;
+                }
+                let noted = waiting.done.as_ref().and_then(Done::noted);
+                if let Some(noted) = noted.filter(|_| !waiting.portion.is_empty()) {
+                    self.claims.hold(&waiting.domain, from, noted);
                 }
                 self.since.get_or_insert_with(Instant::now);
                 if let Some(Waiting {
@@ -500,7 +534,7 @@ impl<D: Disk> Desk<D> {
             .partition::<Vec<_>, _>(|(domain, _)| self.spool.is_durable(domain));
         self.done = waiting;
         for (_, done) in durable {
-            done.send(()).ok();
+            done.tell();
         }
     }
 

@@ -73,9 +73,8 @@ impl Places {
             text += &format!("[[syslog]]\ndomain = \"{domain}\"\ninput = \"{input}\"\n");
         }
         text += "[[syslog_rule]]\napp = \"sorted\"\ndomain = \"sorted\"\n";
-        // Small where senders can wait, so that segments are full and released all the time; not of files, whose lines may
-        // come twice if they are released just before they are noted.
-        for domain in ["tcp", "stream", "sorted"] {
+        // Small where senders can wait, so that segments are full and released all the time.
+        for domain in ["tcp", "stream", "sorted", "file"] {
             text += &format!("[syslog_spool.domain.{domain}]\nshare = \"1MiB\"\n");
         }
         text

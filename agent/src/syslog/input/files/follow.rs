@@ -237,9 +237,15 @@ impl Follower {
         None
     }
 
+    /// What the spool has of comes first: it takes no room there, and delivery waits for it.
     fn queue(&mut self, name: PathBuf) {
-        if self.queued.insert(name.clone()) {
-            self.queue.push_back(name);
+        let is_unmet = !self.seen.is_empty() && self.seen.has(&source(&name));
+        if !self.queued.insert(name.clone()) {
+            return;
+        }
+        match is_unmet {
+            true => self.queue.push_front(name),
+            false => self.queue.push_back(name),
         }
     }
 

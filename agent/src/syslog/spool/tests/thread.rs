@@ -12,7 +12,7 @@ use super::{domain, draw, line, portion, settings};
 use crate::syslog::spool::{
     Found, Policy, Settings, Spool,
     files::Files,
-    writer::{Commit, Feed, Store},
+    writer::{Claim, Commit, Feed, Store},
 };
 
 /// Longest wait for what must happen.
@@ -38,7 +38,7 @@ async fn what_is_said_to_be_durable_is_there_after_a_start() {
             Store::start(open(&root, Policy::Block, 0), commit).expect("a thread");
         let feed = store.feed(&nginx).expect("the thread is there");
         let (done, durable) = oneshot::channel();
-        feed.put(portion(0..20), Some(done))
+        feed.put(portion(0..20), Some(done.into()))
             .await
             .expect("the thread is there");
         timeout(PATIENCE, durable)
@@ -65,6 +65,44 @@ async fn what_is_said_to_be_durable_is_there_after_a_start() {
         store.stop().expect("the thread is there");
         thread.join().expect("it ends in order");
     }
+}
+
+#[tokio::test]
+async fn what_its_source_can_give_again_stays_until_that_has_noted_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nginx = domain("nginx");
+    let commit = Commit::Every(Duration::from_millis(5));
+    let files = Files::open(dir.path()).expect("a directory");
+    let spool = Spool::open(files, settings(400_000, Policy::Block), draw(0)).expect("opens");
+    let (store, thread) = Store::start(spool, commit).expect("a thread");
+    let feed = store.feed(&nginx).expect("the thread is there");
+    let mut claims = Vec::new();
+    for round in 0..20 {
+        let (done, receipt) = feed.receipt();
+        let sent = feed.put(portion(round * 200..(round + 1) * 200), Some(done));
+        sent.await.expect("the thread is there");
+        timeout(PATIENCE, receipt.durable)
+            .await
+            .expect("it becomes durable")
+            .expect("it is told");
+        claims.push(receipt.claim);
+    }
+    let start = async || {
+        let start = store.place(&nginx).await.expect("the thread is there");
+        start.expect("something is there").position
+    };
+    release_all(&store, &nginx).await;
+    assert_eq!(start().await, 0);
+    // In the order in which they came: what lies between is one more question.
+    let last = claims.split_off(10);
+    claims.into_iter().for_each(Claim::let_go);
+    let half = start().await;
+    assert!((1..=2000).contains(&half), "{half}");
+    last.into_iter().for_each(Claim::let_go);
+    let end = start().await;
+    assert!((2001..=4000).contains(&end), "{end}");
+    store.stop().expect("the thread is there");
+    thread.join().expect("it ends in order");
 }
 
 #[test]
@@ -157,7 +195,7 @@ async fn fill(store: &Store, feed: &Feed, nginx: &Domain) -> Filled {
         refused += 20;
         // The thread takes what waits, commits, and takes what then finds room; the question is answered after that.
         let (done, durable) = oneshot::channel();
-        let sent = other.put(portion(0..1), Some(done)).await;
+        let sent = other.put(portion(0..1), Some(done.into())).await;
         sent.expect("the thread is there");
         timeout(PATIENCE, durable)
             .await

@@ -139,3 +139,28 @@ fn what_is_gone_from_a_file_is_waited_for_a_while_and_then_forgotten_for_good() 
     follower.scan();
     assert_eq!(read(&mut follower), ["one"]);
 }
+
+#[test]
+fn what_the_spool_has_is_met_before_anything_takes_room_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |number: usize| dir.path().join(format!("{number:04}.log"));
+    let (input, files) = input(format!("{}/*.log", dir.path().display()));
+    let mut seen = Seen::default();
+    for number in 0..100 {
+        let line = format!("line {number}");
+        fs::write(path(number), format!("{line}\n")).expect("it is written");
+        if number % 3 == 2 {
+            seen.add(&source(&path(number)), feed::now(), line.as_bytes());
+        }
+    }
+    let noted = (Book::default(), Found::Nothing);
+    let mut follower = Follower::new(&input, &files, noted, seen);
+    follower.scan();
+    for _ in 0..33 {
+        assert!(!follower.has_all());
+        let turn = follower.turn().expect("something");
+        assert!(turn.portion.is_empty(), "{turn:?}");
+    }
+    assert!(follower.has_all());
+    assert_eq!(read(&mut follower).len(), 67);
+}
