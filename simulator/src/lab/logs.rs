@@ -316,7 +316,10 @@ impl<'g> Town<'g> {
 
     fn await_inputs(&mut self) -> Result<()> {
         let deadline = Instant::now() + START;
-        while !self.places.are_open() {
+        let noted = self.layout.state_dir(Who::Agent(0)).join("logs/files");
+        // What is rotated before the first listing was noted is not read.
+        let is_listed = || fs::read_dir(&noted).is_ok_and(|mut notes| notes.next().is_some());
+        while !(self.places.are_open() && is_listed()) {
             self.tend()?;
             if Instant::now() > deadline {
                 let words = self.member(Who::Agent(0))?.last_words();
