@@ -211,6 +211,7 @@ impl<'a> Settling<'a> {
                 self.claimed.insert(copy.key);
                 part.key = copy.key;
                 part.replaced = false;
+                part.doubtful = false;
                 part.unlinked = false;
                 part.sought = 0;
                 place(part, &copy);

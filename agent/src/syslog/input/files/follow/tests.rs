@@ -1,8 +1,11 @@
 //! Many files and few of them open, and reading on where it stopped.
 
-use std::fs;
+use std::{fs, io::Write};
 
-use super::{super::settle::SEARCHES, *};
+use super::{
+    super::{note::Notes, settle::SEARCHES},
+    *,
+};
 use crate::config::syslog::Listen;
 
 pub(super) fn input(pattern: String) -> (Input, Files) {
@@ -163,4 +166,31 @@ fn what_the_spool_has_is_met_before_anything_takes_room_there() {
     }
     assert!(follower.has_all());
     assert_eq!(read(&mut follower).len(), 67);
+}
+
+#[test]
+fn what_was_packed_without_the_agent_is_read_on_after_the_first_listing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.log");
+    fs::write(&path, "one\n").expect("it is written");
+    let (input, files) = input(path.display().to_string());
+    let mut notes = Notes::of(&dir.path().join("notes"), "app");
+    let noted = (Book::default(), Found::Nothing);
+    let mut follower = Follower::new(&input, &files, noted, Seen::default());
+    follower.scan();
+    assert_eq!(read(&mut follower), ["one"]);
+    let saved = notes.save(&follower.book, [path.clone()].into_iter());
+    saved.expect("it is noted");
+    drop(follower);
+    let packed = fs::File::create(dir.path().join("app.log.1.gz")).expect("a file");
+    let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::default());
+    packed.write_all(b"one\ntwo\n").expect("it is written");
+    packed.finish().expect("it is written");
+    let new = dir.path().join("new");
+    fs::write(&new, "three\n").expect("it is written");
+    fs::rename(new, &path).expect("it is renamed");
+    let noted = notes.load().expect("notes");
+    let mut follower = Follower::new(&input, &files, noted, Seen::default());
+    follower.scan();
+    assert_eq!(read(&mut follower), ["two", "three"]);
 }
