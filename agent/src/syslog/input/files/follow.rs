@@ -37,6 +37,9 @@ const LAST_LINE: Duration = Duration::from_secs(5);
 /// How long a file without a name is read on after it has last grown: its space is not free before.
 const UNLINKED: Duration = Duration::from_secs(60);
 
+/// How often files are listed again at the very first, until two listings agree.
+const LISTINGS: usize = 10;
+
 /// Buffers that one turn reads when nothing comes of them, as of a line that never ends.
 const CHUNKS: usize = 64;
 
@@ -146,7 +149,7 @@ impl Follower {
     pub(super) fn scan(&mut self) -> (Listing, Settled) {
         self.is_doubtful = false;
         self.look_at_open();
-        let listing = self.patterns.list();
+        let listing = self.list();
         let held: HashSet<Key> = self.handles.values().map(|handle| handle.key).collect();
         let asked = Asked {
             first: self.first.take(),
@@ -176,6 +179,21 @@ impl Follower {
             .retain(|id, handle| known.get(id) == Some(&handle.key));
         self.queue_all();
         (listing, settled)
+    }
+
+    /// Lists what there is: the first time until two listings agree. One that is made while files are renamed may lack one,
+    /// and as long as nothing is known, nobody would miss it.
+    fn list(&self) -> Listing {
+        let mut listing = self.patterns.list();
+        if self.first.is_some() {
+            for _ in 0..LISTINGS {
+                let before = std::mem::replace(&mut listing, self.patterns.list());
+                if names(&before).eq(names(&listing)) {
+                    break;
+                }
+            }
+        }
+        listing
     }
 
     /// Takes note of files that were written to.
@@ -490,6 +508,11 @@ fn is_due(name: &Path, part: &Part) -> bool {
     let is_plain = part.packing == Packing::Plain;
     let has_more = is_plain && (part.size > part.read.offset || part.touched);
     has_more || (!part.ended && (part.path != name || part.unlinked || part.lost.is_some()))
+}
+
+fn names(listing: &Listing) -> impl Iterator<Item = (&Path, Key)> {
+    let entries = listing.entries.iter();
+    entries.map(|entry| (entry.path.as_path(), entry.key))
 }
 
 fn trouble(listing: &Listing, beyond: usize) -> Option<String> {

@@ -430,12 +430,20 @@ impl<'a> Settling<'a> {
                 part.read.offset = entry.size;
                 part.done = part.read;
             }
-            let log = Log {
+            let mut log = Log {
                 seen: part.modified,
                 newest: part.modified,
                 parts: [part].into(),
                 ..Log::default()
             };
+            if self.asked.first.is_some() {
+                // What was rotated before the first start is nothing that was missed.
+                for entry in self.kin_of(&entry.path) {
+                    know(&mut log, entry);
+                }
+            } else {
+                self.find_missed(book, &entry.path, &mut log);
+            }
             logs.insert(entry.path.clone(), log);
         }
         beyond

@@ -1,6 +1,6 @@
 //! Many files and few of them open, and reading on where it stopped.
 
-use std::{fs, io::Write};
+use std::{fs, io::Write, thread};
 
 use super::{
     super::{note::Notes, settle::SEARCHES},
@@ -193,4 +193,49 @@ fn what_was_packed_without_the_agent_is_read_on_after_the_first_listing() {
     let mut follower = Follower::new(&input, &files, noted, Seen::default());
     follower.scan();
     assert_eq!(read(&mut follower), ["two", "three"]);
+}
+
+#[test]
+fn a_file_that_is_renamed_during_the_first_listing_is_not_read_behind_the_next_one() {
+    for round in 0..100 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (input, files) = input(format!("{}/*.log", dir.path().display()));
+        let path = dir.path().join("app.log");
+        // Others beside it, so that listing takes a while.
+        for other in 0..200 {
+            fs::write(path.with_extension(format!("{other}")), "").expect("it is written");
+        }
+        fs::write(&path, "0\n").expect("it is written");
+        let (new, old) = (path.with_extension("new"), path.with_extension("log.1"));
+        fs::write(&new, "1\n").expect("it is written");
+        let noted = (Book::default(), Found::Nothing);
+        let mut follower = Follower::new(&input, &files, noted, Seen::default());
+        let mut texts = thread::scope(|scope| {
+            scope.spawn(|| {
+                fs::rename(&path, old).expect("it is renamed");
+                fs::rename(new, &path).expect("it is renamed");
+            });
+            follower.scan();
+            read(&mut follower)
+        });
+        for _ in 0..SEARCHES {
+            follower.scan();
+            texts.extend(read(&mut follower));
+        }
+        assert!(texts.is_sorted(), "round {round}: {texts:?}");
+        assert!(texts.contains(&"1".to_owned()), "round {round}: {texts:?}");
+    }
+}
+
+#[test]
+fn a_new_file_that_is_rotated_before_it_is_listed_is_read_before_the_next_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (input, files) = input(format!("{}/*.log", dir.path().display()));
+    let noted = (Book::default(), Found::Nothing);
+    let mut follower = Follower::new(&input, &files, noted, Seen::default());
+    follower.scan();
+    fs::write(dir.path().join("app.log.1"), "0\n").expect("it is written");
+    fs::write(dir.path().join("app.log"), "1\n").expect("it is written");
+    follower.scan();
+    assert_eq!(read(&mut follower), ["0", "1"]);
 }
