@@ -269,7 +269,10 @@ fn next_lines(stream: &mut impl BufRead, count: u64) -> String {
 fn logs_are_the_same_over_the_network_as_over_the_socket() {
     let world = World::new();
     let port = free_port();
-    let station = world.station_with(&["--http", &format!("127.0.0.1:{port}")]);
+    let mut command = world.serve_command(&["--http", &format!("127.0.0.1:{port}")]);
+    let log = world.folder.path().join("log");
+    command.stderr(fs::File::create(&log).expect("a file"));
+    let (station, _) = Running::start(command);
     let runtime = Runtime::new().expect("a runtime");
     let mut spool = Spool::new("nginx");
     let mut ship = runtime.block_on(async {
@@ -333,6 +336,8 @@ fn logs_are_the_same_over_the_network_as_over_the_socket() {
     assert_eq!(next_lines(&mut here, COUNT), came);
     // Who follows is told by the end of the answer that the station ends, and does not keep it.
     assert!(station.terminate().success());
+    let said = fs::read_to_string(log).expect("text");
+    assert!(!said.contains("without waiting"), "{said}");
     for stream in [&mut here, &mut there] {
         let mut rest = Vec::new();
         // The connection is cut, in whatever way.

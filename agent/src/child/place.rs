@@ -17,6 +17,9 @@ use super::{End, Spec};
 
 /// What to run.
 const SPEC: &str = "spec.json";
+
+/// What the name of a directory ends with until what is to run stands in it.
+const UNFINISHED: &str = ".new";
 /// How it ended.
 const END: &str = "end.json";
 /// The same while it is written.
@@ -85,23 +88,40 @@ impl Place {
 
     /// Makes the directory and says in it what is to run. One that is there already is not used again.
     ///
+    /// It is made beside its place and renamed: where that fails half-way, as on a full disk, it can be done again.
+    ///
     /// # Errors
     ///
     /// Fails when it exists or cannot be written.
     pub fn create(&self, spec: &Spec) -> Result<(), PlaceError> {
-        DirBuilder::new()
-            .mode(PRIVATE)
-            .create(&self.dir)
-            .map_err(failed("make the directory", &self.dir))?;
+        if fs::symlink_metadata(&self.dir).is_ok() {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(failed("make the directory", &self.dir)(source));
+        }
+        let mut new = self.dir.clone().into_os_string();
+        new.push(UNFINISHED);
+        let new = PathBuf::from(new);
+        let mut builder = DirBuilder::new();
+        // What is left there is ours, and nobody was ever told of it.
+        builder.mode(PRIVATE).recursive(true);
+        builder
+            .create(&new)
+            .map_err(failed("make the directory", &new))?;
         // Not durable: a command does not outlive the power, and its order is in the journal.
-        let path = self.dir.join(SPEC);
-        let text = json(spec).map_err(failed("write", &path))?;
-        fs::write(&path, text).map_err(|error| {
-            // Ours a moment ago, and of no use like that. Without descriptors it cannot be listed.
+        let path = new.join(SPEC);
+        let written = json(spec)
+            .and_then(|text| fs::write(&path, text))
+            .map_err(failed("write", &path));
+        let moved = written.and_then(|()| {
+            let rename = fs::rename(&new, &self.dir);
+            rename.map_err(failed("rename to", &self.dir))
+        });
+        if moved.is_err() {
+            // Of no use like that. Without descriptors it cannot be listed.
             fs::remove_file(&path).ok();
-            fs::remove_dir(&self.dir).ok();
-            failed("write", &path)(error)
-        })
+            fs::remove_dir(&new).ok();
+        }
+        moved
     }
 
     /// Reads what is to run, and removes it: what a command is given may be secret, and is not needed
@@ -200,4 +220,45 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, PlaceError> {
     };
     let value = serde_json::from_slice(&bytes).map_err(io::Error::from);
     value.map(Some).map_err(failed("understand", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec() -> Spec {
+        let value = json!({
+            "argv": ["true"],
+            "insist": "best_effort",
+            "timeout": {"secs": 1, "nanos": 0},
+            "grace": {"secs": 1, "nanos": 0},
+            "cap": 1,
+            "following": "nobody",
+            "node": "ship1",
+            "message_id": "01a1fffb-a633-759a-b75a-f19d1e0d0785",
+            "attempt": 1,
+            "success_codes": [0],
+        });
+        serde_json::from_value(value).expect("a spec")
+    }
+
+    #[test]
+    fn a_directory_that_could_not_be_made_whole_can_be_made_again_and_a_whole_one_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::new(dir.path().join("one"));
+        // As a disk that takes neither what is written nor that it is removed.
+        let in_the_way = dir.path().join("one.new").join(SPEC).join("in-the-way");
+        fs::create_dir_all(&in_the_way).expect("a directory");
+        let failed = place.create(&spec()).expect_err("it cannot be written");
+        assert!(!failed.is_taken(), "{failed}");
+        assert!(!place.dir().exists());
+        fs::remove_dir_all(dir.path().join("one.new").join(SPEC)).expect("it is removed");
+        place.create(&spec()).expect("it is made");
+        assert_eq!(place.take_spec().expect("it is there"), spec());
+        // Empty by now, and somebody may be at work in it.
+        let failed = place.create(&spec()).expect_err("it is there");
+        assert!(failed.is_taken(), "{failed}");
+    }
 }
