@@ -369,7 +369,8 @@ async fn the_journals_own_numbers_tell_how_many_entries_were_removed_unread() {
         let stored = texts(&station, "system", all).await;
         assert_eq!(stored.len(), all);
         let is_last = |text: &String| text.ends_with("part 3 30");
-        assert!(stored[all - 5..].iter().any(is_last), "{stored:?}");
+        // The kernel may have something to say behind it.
+        assert!(stored[before..].iter().any(is_last), "{stored:?}");
         let gaps = station.world().logs.gaps("system");
         let seen: Vec<_> = gaps.iter().map(|gap| (gap.reason, gap.count)).collect();
         let wanted = (Reason::SourceVanished, Some(*missing));
