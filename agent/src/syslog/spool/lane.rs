@@ -231,7 +231,7 @@ impl<F> Lane<F> {
 
     /// Returns where the newest segments begin that have so many bytes together, or all there are.
     pub(super) fn newest(&self, bytes: u64) -> Option<Place> {
-        let of = |numbering: &'_ Numbering| {
+        let of = |numbering: &Numbering| {
             let generation = numbering.generation;
             let segments = numbering.segments.iter().rev();
             segments

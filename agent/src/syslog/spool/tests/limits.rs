@@ -359,3 +359,18 @@ fn what_the_station_has_holds_no_room_of_other_domains() {
         }
     }
 }
+
+#[test]
+fn the_newest_segments_are_counted_by_their_bytes() {
+    let disk = Power::default();
+    let mut spool = open(&disk, &settings(SHARE, Policy::Block), 0);
+    fill(&mut spool, 10_000);
+    let name = domain("nginx");
+    let standing = spool.standings().remove(0);
+    // More than a few, and small.
+    assert!(standing.segments > 5, "{standing:?}");
+    assert_eq!(spool.newest(&name, standing.used), spool.start(&name));
+    assert_eq!(spool.newest(&name, u64::MAX), spool.start(&name));
+    let position = |bytes| spool.newest(&name, bytes).expect("a place").position;
+    assert!(position(1) > position(SHARE / 2) && position(SHARE / 2) > position(SHARE));
+}
